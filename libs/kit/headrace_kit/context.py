@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -48,6 +49,18 @@ class CommandContext:
     def __post_init__(self) -> None:
         if self.now.utcoffset() != timedelta(0):
             raise InvalidArgument("the clock of a command must be timezone-aware UTC", field="now")
+
+    def event_id(self, index: int) -> UUID:
+        """Id (UUIDv7) of the ``index``-th event this command writes, from 0.
+
+        The same for each attempt of the same context, so that a decision may put the id of an event into a record.
+        """
+        digest = hashlib.sha256(self.command_id.bytes + index.to_bytes(4, "big")).digest()
+        milliseconds = int(self.now.timestamp() * 1000)
+        value = int.from_bytes(milliseconds.to_bytes(6, "big") + digest[:10], "big")
+        value = (value & ~(0xF << 76)) | (0x7 << 76)
+        value = (value & ~(0x3 << 62)) | (0x2 << 62)
+        return UUID(int=value)
 
     @staticmethod
     def caused_by(event: ReceivedEvent, handler: str, now: datetime, *, actor: str = "") -> CommandContext:
