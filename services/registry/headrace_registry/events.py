@@ -1,0 +1,19 @@
+"""The event types the registry owns."""
+
+from headrace.api.registry.v1 import events_pb2
+
+EVENT_TYPES = (
+    events_pb2.ModelCreated,
+    events_pb2.VersionCreated,
+    events_pb2.VersionValidated,
+    events_pb2.VersionApproved,
+    events_pb2.VersionRejected,
+    events_pb2.GatesSet,
+    events_pb2.StandingApprovalGranted,
+    events_pb2.StandingApprovalRevoked,
+    events_pb2.VersionPromoted,
+    events_pb2.VersionRolledBack,
+    events_pb2.RollbackRefused,
+    events_pb2.VersionArchived,
+)
+"""Every event of a model's stream."""

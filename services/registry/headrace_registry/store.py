@@ -1,0 +1,40 @@
+"""The registry's aggregate and read model."""
+
+from collections.abc import Sequence
+from datetime import UTC
+
+from google.protobuf.message import Message
+from headrace_kit.aggregate import Aggregate, Row
+from headrace_kit.postgres import Database
+
+from headrace.api.registry.v1.resources_pb2 import Model
+from headrace_registry.domain import evolve
+
+
+def model_rows(stream_id: str, state: Model, _events: Sequence[Message]) -> Sequence[Row]:
+    """The row of a model."""
+    created = state.create_time.ToDatetime(tzinfo=UTC)
+    project = stream_id.split("/")[1]
+    return [Row("models", {"name": stream_id}, {"project": project, "create_time": created})]
+
+
+MODEL = Aggregate(name="model", state=Model, evolve=evolve, rows=model_rows)
+"""Stream: ``projects/{project}/models/{model}``."""
+
+
+class ModelStore:
+    """Queries on the read model."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def list_models(self, project: str, *, after: str, limit: int) -> list[Model]:
+        """At most ``limit`` models of a project, by name, after the name ``after``."""
+        rows = await self._database.fetch(
+            "SELECT s.state FROM models m JOIN streams s ON s.stream_id = m.name"
+            " WHERE m.project = $1 AND m.name > $2 ORDER BY m.name LIMIT $3",
+            project,
+            after,
+            limit,
+        )
+        return [Model.FromString(row["state"]) for row in rows]

@@ -1,0 +1,274 @@
+"""What the registry decides: gates, approvals, promotions, rollbacks."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import pytest
+from google.protobuf.message import Message
+from headrace_kit.context import CommandContext
+from headrace_kit.errors import Aborted, FailedPrecondition, KitError, NotFound, PermissionDenied
+from headrace_registry import domain
+
+from headrace.api.common.v1 import resources_pb2 as common
+from headrace.api.monitor.v1.events_pb2 import RollbackRequested
+from headrace.api.registry.v1 import events_pb2 as events
+from headrace.api.registry.v1 import resources_pb2 as resources
+from headrace.api.registry.v1 import service_pb2 as service
+
+MODEL = "projects/default/models/delay"
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def by(actor: str, at: datetime = NOW) -> CommandContext:
+    return CommandContext(command_id=uuid4(), actor=actor, now=at)
+
+
+class Registry:
+    """A model and what was decided about it."""
+
+    def __init__(self) -> None:
+        self.state: resources.Model | None = None
+        self.decided: list[Message] = []
+
+    @property
+    def model(self) -> resources.Model:
+        assert self.state is not None
+        return self.state
+
+    def apply(self, decide: Callable[[resources.Model | None], list[Message]]) -> list[Message]:
+        new = decide(self.state)
+        for event in new:
+            self.state = domain.evolve(self.state, event)
+        self.decided.extend(new)
+        return new
+
+    def register(self, *, columns: tuple[str, ...] = ("a", "b"), author: str = "services/orchestrator") -> str:
+        tensor = common.TensorSpec(
+            name="input", datatype=common.DATA_TYPE_FP32, shape=[-1, len(columns)], columns=columns
+        )
+        command = service.CreateVersionRequest(
+            model=MODEL,
+            create_model=True,
+            run="projects/default/runs/r",
+            artifact=common.ObjectRef(uri="default/sha256/aa/aa", sha256="a" * 64, size_bytes=1),
+            format=resources.MODEL_FORMAT_ONNX,
+            signature=common.Signature(inputs=[tensor]),
+            datasets=[common.DatasetVersion(name="flights", digest="sha256:1")],
+        )
+        self.apply(lambda state: domain.decide_version(state, command, by(author)))
+        return self.model.versions[-1].name
+
+    def validate(self, version: str, check: str, *, passed: bool) -> None:
+        command = service.RecordValidationRequest(version=version, check=check, passed=passed, detail="measured")
+        self.apply(lambda state: domain.decide_validation(state, command, by("services/orchestrator")))
+
+    def review(self, version: str, *, approve: bool, actor: str = "persons/operator") -> None:
+        command = service.ReviewVersionRequest(version=version, approve=approve, reason="looked at it")
+        self.apply(lambda state: domain.decide_review(state, command, by(actor)))
+
+    def promote(
+        self,
+        version: str,
+        *,
+        alias: str = "production",
+        actor: str = "persons/operator",
+        expected: int = -1,
+        at: datetime = NOW,
+    ) -> list[Message]:
+        command = service.PromoteVersionRequest(
+            version=version, alias=alias, expected_revision=expected, reason="better"
+        )
+        return self.apply(lambda state: domain.decide_promotion(state, command, by(actor, at)))
+
+    def promoted(self) -> str:
+        version = self.register()
+        self.review(version, approve=True)
+        self.promote(version)
+        return version
+
+    def grant(self, *, checks: tuple[str, ...] = ("quality",), lasts: timedelta = timedelta(days=30)) -> None:
+        approval = resources.StandingApproval(
+            id="retrain", alias="production", required_checks=checks, grantees=["services/serving"], reason="routine"
+        )
+        approval.expire_time.FromDatetime(NOW + lasts)
+        command = service.GrantStandingApprovalRequest(model=MODEL, standing_approval=approval)
+        self.apply(lambda state: domain.decide_grant(state, command, by("persons/operator")))
+
+
+@pytest.fixture
+def registry() -> Registry:
+    return Registry()
+
+
+def unmet(error: KitError) -> set[str]:
+    assert isinstance(error, FailedPrecondition)
+    return {each.type for each in error.violations}
+
+
+def test_a_version_without_approval_is_refused_with_the_reason(registry: Registry) -> None:
+    version = registry.register()
+    with pytest.raises(FailedPrecondition) as refusal:
+        registry.promote(version)
+    assert unmet(refusal.value) == {"approval"}
+    assert not registry.model.aliases
+
+
+def test_every_unmet_gate_is_named_at_once(registry: Registry) -> None:
+    version = registry.register()
+    gates = resources.Gates(alias="production", required_checks=["quality", "beats_champion"], approval_required=True)
+    registry.apply(lambda state: domain.decide_gates(state, service.SetGatesRequest(model=MODEL, gates=gates)))
+    registry.validate(version, "quality", passed=False)
+    with pytest.raises(FailedPrecondition) as refusal:
+        registry.promote(version)
+    assert unmet(refusal.value) == {"check:quality", "check:beats_champion", "approval"}
+
+
+def test_only_the_newest_result_of_a_check_counts(registry: Registry) -> None:
+    version = registry.register()
+    gates = resources.Gates(alias="production", required_checks=["quality"])
+    registry.apply(lambda state: domain.decide_gates(state, service.SetGatesRequest(model=MODEL, gates=gates)))
+    registry.validate(version, "quality", passed=True)
+    registry.validate(version, "quality", passed=False)
+    with pytest.raises(FailedPrecondition) as refusal:
+        registry.promote(version)
+    assert unmet(refusal.value) == {"check:quality"}
+
+
+def test_the_author_can_not_approve_their_own_version(registry: Registry) -> None:
+    version = registry.register(author="persons/ada")
+    with pytest.raises(PermissionDenied):
+        registry.review(version, approve=True, actor="persons/ada")
+    registry.review(version, approve=True, actor="persons/grace")
+    assert registry.promote(version, actor="persons/ada")
+
+
+def test_a_service_can_not_approve(registry: Registry) -> None:
+    version = registry.register()
+    with pytest.raises(PermissionDenied):
+        registry.review(version, approve=True, actor="services/orchestrator")
+
+
+def test_a_rejection_outweighs_an_approval_until_it_is_withdrawn(registry: Registry) -> None:
+    version = registry.register()
+    registry.review(version, approve=True, actor="persons/a")
+    registry.review(version, approve=False, actor="persons/b")
+    with pytest.raises(FailedPrecondition):
+        registry.promote(version)
+    registry.review(version, approve=True, actor="persons/b")
+    assert registry.promote(version)
+
+
+def test_a_promotion_records_who_approved_which_checks_passed_and_which_data(registry: Registry) -> None:
+    version = registry.register()
+    registry.validate(version, "quality", passed=True)
+    registry.review(version, approve=True)
+    [event] = registry.promote(version)
+    assert isinstance(event, events.VersionPromoted)
+    promotion = event.promotion
+    assert [each.actor for each in promotion.approvals] == ["persons/operator"]
+    assert [each.check for each in promotion.validations] == ["quality"]
+    assert [each.digest for each in promotion.datasets] == ["sha256:1"]
+    assert (promotion.version, promotion.previous_version, promotion.revision) == (1, 0, 1)
+    assert registry.model.versions[0].state == resources.VERSION_STATE_PRODUCTION
+
+
+def test_a_promotion_by_a_service_cites_the_standing_approval(registry: Registry) -> None:
+    version = registry.register()
+    registry.grant()
+    with pytest.raises(FailedPrecondition):
+        registry.promote(version, actor="services/serving")
+    registry.validate(version, "quality", passed=True)
+    [event] = registry.promote(version, actor="services/serving")
+    assert isinstance(event, events.VersionPromoted)
+    assert event.promotion.standing_approval.approver == "persons/operator"
+
+
+def test_a_standing_approval_serves_only_its_grantees_and_its_time(registry: Registry) -> None:
+    version = registry.register()
+    registry.grant(checks=(), lasts=timedelta(days=1))
+    with pytest.raises(FailedPrecondition):
+        registry.promote(version, actor="services/monitor")
+    with pytest.raises(FailedPrecondition):
+        registry.promote(version, actor="services/serving", at=NOW + timedelta(days=1))
+    assert registry.promote(version, actor="services/serving", at=NOW + timedelta(hours=23))
+
+
+def test_a_revoked_standing_approval_serves_nobody(registry: Registry) -> None:
+    version = registry.register()
+    registry.grant(checks=())
+    command = service.RevokeStandingApprovalRequest(model=MODEL, id="retrain", reason="no more")
+    registry.apply(lambda state: domain.decide_revoke(state, command, by("persons/operator")))
+    with pytest.raises(FailedPrecondition):
+        registry.promote(version, actor="services/serving")
+
+
+def test_a_promotion_that_saw_an_older_alias_is_aborted(registry: Registry) -> None:
+    registry.promoted()
+    second = registry.register()
+    registry.review(second, approve=True)
+    with pytest.raises(Aborted):
+        registry.promote(second, expected=0)
+    assert registry.promote(second, expected=1)
+
+
+def test_an_incompatible_signature_is_refused_where_the_gate_asks(registry: Registry) -> None:
+    registry.promoted()
+    gates = resources.Gates(alias="production", compatible_signature_required=True)
+    registry.apply(lambda state: domain.decide_gates(state, service.SetGatesRequest(model=MODEL, gates=gates)))
+    other = registry.register(columns=("a", "c"))
+    with pytest.raises(FailedPrecondition) as refusal:
+        registry.promote(other)
+    assert unmet(refusal.value) == {"signature"}
+    same = registry.register()
+    assert registry.promote(same)
+
+
+def test_a_rollback_returns_to_the_version_before_and_never_to_a_bad_one(registry: Registry) -> None:
+    first, second, third = registry.promoted(), registry.promoted(), registry.promoted()
+    request = RollbackRequested(model=MODEL, alias="production", bad_version=third, alias_revision=3, reason="worse")
+    [event] = registry.apply(lambda state: domain.decide_requested_rollback(state, request, by("services/registry")))
+    assert isinstance(event, events.VersionRolledBack)
+    assert event.version == second
+    command = service.RollBackAliasRequest(model=MODEL, alias="production", expected_revision=-1, reason="again")
+    [event] = registry.apply(lambda state: domain.decide_rollback(state, command, by("persons/operator")))
+    assert isinstance(event, events.VersionRolledBack)
+    assert event.version == first
+    states = [each.state for each in registry.model.versions]
+    assert states == [resources.VERSION_STATE_PRODUCTION, resources.VERSION_STATE_DRAFT, resources.VERSION_STATE_DRAFT]
+
+
+def test_a_rollback_of_what_moved_on_is_refused_on_the_record(registry: Registry) -> None:
+    first, _second = registry.promoted(), registry.promoted()
+    request = RollbackRequested(model=MODEL, alias="production", bad_version=first, alias_revision=1, reason="late")
+    [event] = registry.apply(lambda state: domain.decide_requested_rollback(state, request, by("services/registry")))
+    assert isinstance(event, events.RollbackRefused)
+    assert event.revision == 2
+
+
+def test_a_version_under_an_alias_can_not_be_archived(registry: Registry) -> None:
+    version = registry.promoted()
+    command = service.ArchiveVersionRequest(version=version, reason="old")
+    with pytest.raises(FailedPrecondition):
+        registry.apply(lambda state: domain.decide_archive(state, command))
+    registry.promoted()
+    registry.apply(lambda state: domain.decide_archive(state, command))
+    with pytest.raises(FailedPrecondition):
+        registry.promote(version)
+
+
+def test_unknown_names_are_not_found(registry: Registry) -> None:
+    with pytest.raises(NotFound):
+        registry.promote(f"{MODEL}/versions/1")
+    registry.register()
+    for bad in ("0", "2", "x", "-1", "١"):
+        with pytest.raises(NotFound):
+            registry.promote(f"{MODEL}/versions/{bad}")
+
+
+def test_evolve_leaves_the_given_state_as_it_was(registry: Registry) -> None:
+    version = registry.register()
+    before = registry.model.SerializeToString(deterministic=True)
+    held = registry.model
+    registry.review(version, approve=True)
+    assert held.SerializeToString(deterministic=True) == before
