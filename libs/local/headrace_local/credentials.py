@@ -1,0 +1,51 @@
+"""Passwords and tokens: made once, kept in 0600 files, handed to each process by file or environment."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Iterable
+from pathlib import Path
+
+from headrace_local.files import write_atomic, write_json
+from headrace_local.folder import DataFolder
+
+OPERATOR = "operator"
+
+
+class Credentials:
+    """The secrets of one data folder. What is missing is made when asked for."""
+
+    def __init__(self, folder: DataFolder) -> None:
+        self._folder = folder
+
+    def password(self, name: str) -> str:
+        """Return the password called ``name`` (a database role, the object store's key): 48 hex digits."""
+        return self._secret(f"{name}.password")
+
+    def token_file(self, name: str) -> Path:
+        """Return the file that holds the token of ``operator`` or of a service."""
+        self._secret(f"{name}.token")
+        return self._folder.secrets / f"{name}.token"
+
+    def write_tokens(self, services: Iterable[str]) -> None:
+        """Write the digests of all tokens, from which servers verify callers."""
+        entries = [self._entry(OPERATOR, f"persons/{OPERATOR}", OPERATOR)]
+        entries += [self._entry(service, f"services/{service}", "service") for service in services]
+        write_json(self._folder.tokens, entries)
+
+    def new_console_code(self) -> str:
+        """Return a fresh one-time code; only its digest is kept, where the gateway finds it."""
+        code = secrets.token_urlsafe(24)
+        write_atomic(self._folder.console_code, hashlib.sha256(code.encode()).hexdigest().encode())
+        return code
+
+    def _entry(self, name: str, principal: str, role: str) -> dict[str, object]:
+        token = self.token_file(name).read_bytes()
+        return {"sha256": hashlib.sha256(token).hexdigest(), "principal": principal, "roles": [role]}
+
+    def _secret(self, filename: str) -> str:
+        path = self._folder.secrets / filename
+        if not path.exists():
+            write_atomic(path, secrets.token_hex(24).encode())
+        return path.read_text()
