@@ -1,0 +1,75 @@
+"""What an event store promises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from google.protobuf.message import Message
+
+from headrace_kit.context import CommandContext
+from headrace_kit.eventstore.aggregate import Aggregate, S
+from headrace_kit.eventstore.commands import R
+from headrace_kit.eventstore.stored import LogEntry, StoredEvent
+from headrace_kit.lease import Fence
+
+
+class EventStore(Protocol):
+    """What a service's command handlers and readers use; see ``PostgresEventStore`` and ``MemoryEventStore``."""
+
+    async def execute(
+        self,
+        aggregate: Aggregate[S],
+        stream_id: str,
+        *,
+        context: CommandContext,
+        request: Message,
+        decide: Callable[[S | None], Sequence[Message]],
+        respond: Callable[[S], R],
+        fence: Fence | None = None,
+    ) -> R:
+        """Carries out one command on one stream, at most once for each command id.
+
+        ``decide`` gets the state (None: no such stream) and returns events, or raises to refuse: a refusal is not
+        stored. It may run several times and has no effects of its own. ``respond`` gets the state after the events.
+        No events: ``respond`` answers from the state as it is and nothing is stored, the command id included. With
+        the events, in one transaction, go the folded state and the read-model rows of ``aggregate.rows``.
+
+        Raises:
+            AlreadyExists: the command id was used with another request.
+            Aborted: five version conflicts in a row; nothing was written.
+            Deposed: ``fence`` is stale; nothing was written.
+            InvalidArgument: the stream id is no resource name, or an event is too large.
+            NotFound: nothing was decided on a stream that does not exist.
+            ResourceExhausted: too many commands wait for this stream.
+            Unavailable: the database stayed away; the outcome is unknown, repeat with the same command id.
+        """
+        ...
+
+    async def load(self, aggregate: Aggregate[S], stream_id: str) -> tuple[S, int] | None:
+        """The state and version of a stream, or None; reads every acknowledged write."""
+        ...
+
+    async def read_stream(self, stream_id: str, from_version: int = 1) -> list[StoredEvent]:
+        """The events of a stream from a version on, in order."""
+        ...
+
+    async def read_log(self, from_position: int, limit: int) -> list[LogEntry]:
+        """At most ``limit`` sequenced events from a position on, in order and without holes."""
+        ...
+
+    async def head(self) -> int:
+        """The last position of the log, 0 when it is empty."""
+        ...
+
+    async def position_of(self, stream_id: str, version: int) -> int | None:
+        """The position of an event, or None while it has none yet (or does not exist)."""
+        ...
+
+    async def wait_for_position(self, position: int, *, timeout_s: float) -> None:
+        """Returns once the log reaches ``position``.
+
+        Raises:
+            DeadlineExceeded: it did not within ``timeout_s``.
+        """
+        ...
