@@ -1,0 +1,199 @@
+"""Decisions on experiments and runs: pure functions from state and command to events."""
+
+from datetime import datetime
+
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+from headrace_kit.context import CommandContext
+from headrace_kit.errors import AlreadyExists, FailedPrecondition, NotFound, Violation
+
+from headrace.api.tracking.v1 import events_pb2 as events
+from headrace.api.tracking.v1 import resources_pb2 as resources
+from headrace.api.tracking.v1 import service_pb2 as service
+from headrace_tracking import summaries
+
+MAX_PARAMS = 2000
+MAX_TAGS = 1000
+MAX_METRICS = 10000
+MAX_DATASETS = 100
+MAX_ARTIFACTS = 10000
+ENDED = (resources.RUN_STATUS_FINISHED, resources.RUN_STATUS_FAILED, resources.RUN_STATUS_KILLED)
+
+
+def decide_experiment(state: resources.Experiment | None, name: str, context: CommandContext) -> list[Message]:
+    """A new experiment; nothing when there is one of the name."""
+    if state is not None:
+        return []
+    return [events.ExperimentCreated(experiment=name, creator=context.actor, time=timestamp(context.now))]
+
+
+def evolve_experiment(state: resources.Experiment | None, event: Message) -> resources.Experiment:
+    """The state after ``event``."""
+    experiment = resources.Experiment()
+    if state is not None:
+        experiment.CopyFrom(state)
+    if isinstance(event, events.ExperimentCreated):
+        experiment.name, experiment.creator = event.experiment, event.creator
+        experiment.create_time.CopyFrom(event.time)
+    return experiment
+
+
+def decide_start(
+    state: resources.Run | None, command: service.StartRunRequest, context: CommandContext
+) -> list[Message]:
+    """A new run. Raises AlreadyExists when there is one of the name."""
+    if state is not None:
+        raise AlreadyExists(f"{command.name} exists", field="name")
+    run = resources.Run(
+        name=command.name,
+        experiment=command.experiment,
+        display_name=command.display_name or f"run-{command.name.rpartition('/')[2][-8:]}",
+        status=resources.RUN_STATUS_RUNNING,
+        start_time=command.start_time if command.HasField("start_time") else timestamp(context.now),
+        actor=context.actor,
+        tags=command.tags,
+        parent_run=command.parent_run,
+        pipeline_run=command.pipeline_run,
+    )
+    if command.HasField("code"):
+        run.code.CopyFrom(command.code)
+    if command.HasField("environment"):
+        run.environment.CopyFrom(command.environment)
+    return [events.RunStarted(run=run)]
+
+
+def decide_resume(state: resources.Run | None, run: str, context: CommandContext) -> list[Message]:
+    """An ended run goes on; nothing when it is under way."""
+    if existing(state, run).status not in ENDED:
+        return []
+    return [events.RunResumed(run=run, time=timestamp(context.now))]
+
+
+def decide_finish(
+    state: resources.Run | None, command: service.FinishRunRequest, context: CommandContext
+) -> list[Message]:
+    """A run ends; nothing when it has ended so already. Raises FailedPrecondition when it ended otherwise."""
+    current = existing(state, command.run)
+    if current.status in ENDED:
+        if current.status == command.status:
+            return []
+        status = resources.RunStatus.Name(current.status).removeprefix("RUN_STATUS_")
+        raise FailedPrecondition(f"{command.run} has ended as {status}: resume it first", field="status")
+    time = command.end_time if command.HasField("end_time") else timestamp(context.now)
+    return [events.RunFinished(run=command.run, status=command.status, time=time, error=command.error)]
+
+
+def decide_params(state: resources.Run | None, command: service.LogParamsRequest) -> list[Message]:
+    """New parameters; those that are set to the same value already are left out."""
+    run = existing(state, command.run)
+    changed = sorted(key for key, value in command.params.items() if run.params.get(key, value) != value)
+    if changed:
+        violations = [Violation("param", key, f"is {run.params[key]!r} and can not become another") for key in changed]
+        message = f"parameters never change: {', '.join(changed)}"
+        raise FailedPrecondition(message, violations, field=f"params[{changed[0]!r}]", reason="PARAM_CHANGED")
+    new = {key: value for key, value in command.params.items() if key not in run.params}
+    _require_room("params", len(run.params) + len(new), MAX_PARAMS)
+    return [events.ParamsLogged(run=run.name, params=new)] if new else []
+
+
+def decide_tags(state: resources.Run | None, command: service.ChangeTagsRequest) -> list[Message]:
+    """Tags set and removed, as far as that changes anything."""
+    run = existing(state, command.run)
+    removed = [key for key in command.removed if key in run.tags and key not in command.set]
+    new = {key: value for key, value in command.set.items() if run.tags.get(key) != value}
+    _require_room("set", len(set(run.tags) | set(new)) - len(removed), MAX_TAGS)
+    return [events.TagsChanged(run=run.name, set=new, removed=removed)] if new or removed else []
+
+
+def decide_metrics(state: resources.Run | None, recorded: events.MetricsRecorded) -> list[Message]:
+    """A group of metric points: its number follows the last one's."""
+    run = existing(state, recorded.run)
+    _require_room("points", len(set(run.metrics) | set(recorded.summaries)), MAX_METRICS)
+    return [recorded]
+
+
+def decide_dataset(state: resources.Run | None, command: service.LogDatasetRequest) -> list[Message]:
+    """A dataset; nothing when the run has it already."""
+    run = existing(state, command.run)
+    if command.dataset in run.datasets:
+        return []
+    _require_room("dataset", len(run.datasets) + 1, MAX_DATASETS)
+    return [events.DatasetLogged(run=run.name, dataset=command.dataset)]
+
+
+def decide_artifact(
+    state: resources.Run | None, command: service.LogArtifactRequest, context: CommandContext
+) -> list[Message]:
+    """A file; nothing when the run has the same bytes under the path already."""
+    run = existing(state, command.run)
+    held = next((each for each in run.artifacts if each.path == command.artifact.path), None)
+    if held is not None and (held.object, held.kind) == (command.artifact.object, command.artifact.kind):
+        return []
+    if held is None:
+        _require_room("artifact", len(run.artifacts) + 1, MAX_ARTIFACTS)
+    artifact = resources.Artifact()
+    artifact.CopyFrom(command.artifact)
+    artifact.time.CopyFrom(timestamp(context.now))
+    return [events.ArtifactLogged(run=run.name, artifact=artifact)]
+
+
+def evolve_run(state: resources.Run | None, event: Message) -> resources.Run:
+    """The state after ``event``; the given state is left as it was."""
+    run = resources.Run()
+    if state is not None:
+        run.CopyFrom(state)
+    match event:
+        case events.RunStarted():
+            run.CopyFrom(event.run)
+        case events.RunResumed():
+            run.status, run.error = resources.RUN_STATUS_RUNNING, ""
+            run.ClearField("end_time")
+        case events.RunFinished():
+            run.status, run.error = event.status, event.error
+            run.end_time.CopyFrom(event.time)
+        case events.ParamsLogged():
+            run.params.update(event.params)
+        case events.TagsChanged():
+            for key in event.removed:
+                run.tags.pop(key, None)
+            run.tags.update(event.set)
+        case events.MetricsRecorded():
+            for key, summary in event.summaries.items():
+                summaries.merge(run.metrics[key], summary)
+        case events.DatasetLogged():
+            run.datasets.append(event.dataset)
+        case events.ArtifactLogged():
+            _put_artifact(run, event.artifact)
+        case _:
+            pass
+    run.revision += 1
+    return run
+
+
+def existing(state: resources.Run | None, name: str) -> resources.Run:
+    """The run, which must be there. Raises NotFound."""
+    if state is None:
+        raise NotFound("run", name, field="run")
+    return state
+
+
+def timestamp(moment: datetime) -> Timestamp:
+    """A moment as the wire has it."""
+    stamp = Timestamp()
+    stamp.FromDatetime(moment)
+    return stamp
+
+
+def _put_artifact(run: resources.Run, artifact: resources.Artifact) -> None:
+    for held in run.artifacts:
+        if held.path == artifact.path:
+            held.CopyFrom(artifact)
+            return
+    run.artifacts.append(artifact)
+
+
+def _require_room(field: str, wanted: int, limit: int) -> None:
+    if wanted > limit:
+        raise FailedPrecondition(
+            f"a run holds at most {limit}, this would make {wanted}", field=field, reason="RUN_FULL"
+        )
