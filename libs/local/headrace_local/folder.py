@@ -87,6 +87,11 @@ class DataFolder:
         return self.path / "logs"
 
     @property
+    def background_log(self) -> Path:
+        """What a supervisor in the background last said."""
+        return self.path / "supervisor.log"
+
+    @property
     def s3(self) -> Path:
         """The object store's bytes."""
         return self.path / "s3"
@@ -114,7 +119,9 @@ class DataFolder:
         """
         marker = self._read_marker()
         if marker is None:
-            strangers = sorted(item.name for item in self.path.iterdir() if item != self.lock)
+            strangers = sorted(
+                item.name for item in self.path.iterdir() if item not in (self.lock, self.background_log)
+            )
             if strangers:
                 raise DataFolderVersion(
                     f"{self.path} is not a headrace data folder: it holds {', '.join(strangers[:3])} and no {self.marker.name}; "
@@ -166,7 +173,7 @@ class FolderLock:
         descriptor = os.open(self._folder.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         if not _try_lock(descriptor):
             os.close(descriptor)
-            raise DataFolderInUse(_in_use(self._folder))
+            raise DataFolderInUse(in_use(self._folder))
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "started_at": time.time()}).encode(), 0)
         self._descriptor = descriptor
@@ -213,7 +220,8 @@ def _read_owner(descriptor: int) -> Owner:
         return Owner(pid=0, started_at=time.time())  # between another process's flock and its write
 
 
-def _in_use(folder: DataFolder) -> str:
+def in_use(folder: DataFolder) -> str:
+    """Say who runs the stack of ``folder``."""
     owner = owner_of(folder)
     if owner is None or owner.pid == 0:
         return f"another process is starting or stopping a stack on {folder.path}"

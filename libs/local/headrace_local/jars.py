@@ -44,9 +44,8 @@ class Jar:
 
 
 def lock_file() -> Path:
-    """Return the lock file: the packaged one, or the repository's in a source tree."""
-    packaged = Path(__file__).with_name(LOCK_NAME)
-    return packaged if packaged.exists() else Path(__file__).resolve().parents[3] / LOCK_NAME
+    """Return the lock file; in a source tree it is a link to the repository's, in an installed wheel a copy of it."""
+    return Path(__file__).with_name(LOCK_NAME)
 
 
 def cache_home() -> Path:

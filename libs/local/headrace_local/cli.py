@@ -1,0 +1,119 @@
+"""The commands of the local stack: ``headrace up | down | status | logs``."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from headrace_local import detached, foreground, logfiles, status
+from headrace_local.errors import LocalError
+from headrace_local.folder import DataFolder, default_path
+from headrace_local.names import select
+
+Data = Annotated[Path | None, typer.Option("--data", help="Data folder; default: headrace in your state folder.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of the local stack to the command line."""
+    app.command("up")(up)
+    app.command("down")(down)
+    app.command("status")(show_status)
+    app.command("logs")(logs)
+
+
+def up(
+    *,
+    data: Data = None,
+    only: Annotated[str | None, typer.Option(help="Run these parts and what they need: tracking,registry")] = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Return when all is ready; stop it with `down`.")
+    ] = False,
+    port_base: Annotated[
+        int | None, typer.Option(min=1024, max=65000, help="Pin the ports to consecutive numbers from here.")
+    ] = None,
+) -> None:
+    """Start PostgreSQL, Kafka, S3 and the services on one data folder, and keep them running."""
+    console = Console()
+    with _errors():
+        plan = foreground.Plan(_folder(data).path, only=_split(only), port_base=port_base)
+        select(plan.only)
+        if detach:
+            detached.start(plan, console)
+        else:
+            asyncio.run(foreground.run(plan, console))
+
+
+def down(*, data: Data = None) -> None:
+    """Stop the stack of a data folder, services first, everything drained."""
+    console = Console()
+    folder = _folder(data)
+    with _errors():
+        if detached.stop(folder, console):
+            console.print(f"stopped; the data stays in {folder.path}")
+        else:
+            console.print(f"nothing runs on {folder.path}")
+
+
+def show_status(*, data: Data = None, as_json: AsJson = False) -> None:
+    """Show what runs, where it listens, and how often it was restarted; exit status 1 when nothing runs."""
+    console = Console()
+    folder = _folder(data)
+    with _errors():
+        folder.check_version()
+        found = status.read(folder)
+        if as_json:
+            typer.echo(json.dumps(status.as_json(found, folder), indent=2))
+        elif found is None:
+            console.print(f"nothing runs on {folder.path}")
+        else:
+            console.print(status.table(found))
+    if found is None:
+        raise typer.Exit(1)
+
+
+def logs(
+    name: Annotated[str | None, typer.Argument(help="A part, such as kafka or tracking; all when left out.")] = None,
+    *,
+    data: Data = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on printing what is added.")] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="Last lines to print of each log.")] = 40,
+) -> None:
+    """Print the last lines of a part's log, or of all logs."""
+    with _errors(), contextlib.suppress(KeyboardInterrupt):
+        for line in logfiles.read(_folder(data), name, lines=lines, follow=follow):
+            typer.echo(line)
+
+
+def _folder(data: Path | None) -> DataFolder:
+    return DataFolder(default_path() if data is None else data.expanduser().absolute())
+
+
+def _split(only: str | None) -> tuple[str, ...] | None:
+    if only is None:
+        return None
+    return tuple(name for name in (part.strip() for part in only.split(",")) if name)
+
+
+@contextlib.contextmanager
+def _errors() -> Iterator[None]:
+    try:
+        yield
+    except LocalError as error:
+        Console(stderr=True, soft_wrap=True).print(
+            f"[bold red]error[/] {error.reason}: {escape(str(error))}", highlight=False
+        )
+        raise typer.Exit(1) from error
+    except PermissionError as error:
+        message = f"{error.strerror}: {error.filename} (running as user {os.geteuid()})"
+        Console(stderr=True, soft_wrap=True).print(f"[bold red]error[/] PERMISSION: {escape(message)}", highlight=False)
+        raise typer.Exit(1) from error

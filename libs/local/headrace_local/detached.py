@@ -1,0 +1,113 @@
+"""``headrace up --detach`` and ``headrace down``: a supervisor in the background, found again by its data folder."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+
+from rich.console import Console
+
+from headrace_local import jars, status
+from headrace_local.credentials import Credentials
+from headrace_local.errors import DataFolderInUse, LocalError, PartFailed
+from headrace_local.external import from_environment
+from headrace_local.files import read_json
+from headrace_local.folder import DataFolder, in_use, owner_of
+from headrace_local.foreground import Plan, jar_progress
+from headrace_local.names import select
+from headrace_local.process import tail
+
+_READY_WITHIN_S = 300.0
+_STOP_WITHIN_S = 150.0
+_POLL_S = 0.05
+
+
+def start(plan: Plan, console: Console) -> None:
+    """Start a supervisor in the background, wait until all is ready, and print where everything listens.
+
+    Raises:
+        DataFolderInUse: a stack runs there already.
+        LocalError: it could not be started; the message is the supervisor's own.
+    """
+    folder = DataFolder(plan.data)
+    if owner_of(folder) is not None:
+        raise DataFolderInUse(in_use(folder))
+    folder.check_version()
+    if "kafka" in select(plan.only) - from_environment(os.environ).names:
+        with jar_progress(console) as progress:  # here, where somebody watches
+            jars.ensure(jars.read_lock(jars.lock_file()), cache=jars.cache_home(), progress=progress)
+    supervisor = _spawn(plan, folder)
+    with console.status("starting ..."):
+        _wait_ready(folder, supervisor)
+    found = status.read(folder)
+    if found is not None:
+        console.print(status.table(found))
+    _print_console_link(folder, console)
+    console.print(f"runs in the background as process {supervisor.pid}; `headrace down` stops it", highlight=False)
+
+
+def stop(folder: DataFolder, console: Console) -> bool:
+    """Stop the stack of ``folder`` in order; return whether one ran.
+
+    Raises:
+        LocalError: it did not stop in time.
+    """
+    owner = owner_of(folder)
+    if owner is None:
+        return False
+    if owner.pid > 0:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(owner.pid, signal.SIGTERM)
+    deadline = time.monotonic() + _STOP_WITHIN_S
+    with console.status("stopping in order ..."):
+        while owner_of(folder) is not None:
+            if time.monotonic() > deadline:
+                raise LocalError(f"process {owner.pid} did not stop within {_STOP_WITHIN_S:.0f} s; see {folder.logs}")
+            time.sleep(_POLL_S)
+    return True
+
+
+def _spawn(plan: Plan, folder: DataFolder) -> subprocess.Popen[bytes]:
+    arguments = [sys.executable, "-m", "headrace_local", "--data", str(plan.data)]
+    if plan.only is not None:
+        arguments += ["--only", ",".join(plan.only)]
+    if plan.port_base is not None:
+        arguments += ["--port-base", str(plan.port_base)]
+    folder.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor = os.open(folder.background_log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        return subprocess.Popen(
+            arguments,
+            stdin=subprocess.DEVNULL,
+            stdout=descriptor,
+            stderr=descriptor,
+            start_new_session=True,
+            cwd="/",
+        )
+    finally:
+        os.close(descriptor)
+
+
+def _wait_ready(folder: DataFolder, supervisor: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + _READY_WITHIN_S
+    while True:
+        state = read_json(folder.state)
+        if state is not None and state.get("pid") == supervisor.pid and state.get("phase") == "ready":
+            return
+        if supervisor.poll() is not None:
+            raise PartFailed(f"the supervisor could not start the stack:\n{tail(folder.background_log, lines=30)}")
+        if time.monotonic() > deadline:
+            supervisor.terminate()
+            raise PartFailed(f"not ready within {_READY_WITHIN_S:.0f} s; see {folder.logs}")
+        time.sleep(_POLL_S)
+
+
+def _print_console_link(folder: DataFolder, console: Console) -> None:
+    gateway = str((read_json(folder.connection) or {}).get("gateway_url", ""))
+    if gateway and "gateway" in {part.name for part in (status.read(folder) or status.NOTHING).parts}:
+        code = Credentials(folder).new_console_code()
+        console.print(f"console, once: {gateway}/login?code={code}", highlight=False, soft_wrap=True)
