@@ -262,9 +262,9 @@ class _Parser:
         while at < len(text):
             match = _TOKEN.match(text, at)
             if match is None:
-                raise InvalidArgument(
-                    f"can not read {text[at:].lstrip()[:20]!r} at character {at + 1}", field=self._field
-                )
+                rest = text[at:].lstrip()
+                where = len(text) - len(rest) + 1
+                raise InvalidArgument(f"can not read {rest[:20]!r} at character {where}", field=self._field)
             kind = match.lastgroup or ""
             tokens.append((kind, match.group(kind), match.start(kind)))
             at = match.end()

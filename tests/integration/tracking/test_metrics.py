@@ -1,0 +1,154 @@
+"""Metric points on real PostgreSQL: groups, repeats, searches."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+import pytest
+from headrace_kit.context import CommandContext
+from headrace_kit.errors import AlreadyExists, NotFound
+from headrace_kit.eventstore import PostgresEventStore
+from headrace_kit.eventtypes import EventTypes
+from headrace_kit.postgres import Database, create_pool, migrate
+from headrace_local.testing import FreshDatabase
+from headrace_tracking import domain
+from headrace_tracking.events import EVENT_TYPES
+from headrace_tracking.filters import parse_filter, parse_order
+from headrace_tracking.metrics import MetricCommand, MetricWriter
+from headrace_tracking.store import RUN, RunStore
+from headrace_tracking.summaries import Point, digest
+
+from headrace.api.tracking.v1 import events_pb2 as events
+from headrace.api.tracking.v1 import service_pb2 as service
+
+START = datetime(2026, 3, 1, tzinfo=UTC)
+
+
+class Tracking:
+    """Tracking's store and writer on one database."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.store = PostgresEventStore(database, "headrace/tracking", EventTypes(*EVENT_TYPES))
+        self.writer = MetricWriter(self.store, database)
+        self.runs = RunStore(database)
+
+    async def start(self, number: int = 0, **params: str) -> str:
+        name = f"projects/default/runs/{uuid4()}"
+        request = service.StartRunRequest(
+            name=name, experiment="projects/default/experiments/x", display_name=f"run {number}"
+        )
+        request.start_time.FromDatetime(START + timedelta(hours=number))
+        command = context()
+        await self.store.execute(
+            RUN,
+            name,
+            context=command,
+            request=request,
+            decide=lambda state: domain.decide_start(state, request, command),
+            respond=lambda run: service.StartRunResponse(run=run),
+        )
+        if params:
+            logged = service.LogParamsRequest(run=name, params=params)
+            await self.store.execute(
+                RUN,
+                name,
+                context=context(),
+                request=logged,
+                decide=lambda state: domain.decide_params(state, logged),
+                respond=lambda run: service.LogParamsResponse(run=run),
+            )
+        return name
+
+    async def log(self, run: str, *points: tuple[str, float, int], command_id: UUID | None = None) -> int:
+        values = [Point(key, step, step * 1_000_000, value) for key, value, step in points]
+        hashed = hashlib.sha256(repr((run, points)).encode()).digest()
+        return await self.writer.write(MetricCommand(run, context(command_id), hashed, values))
+
+    async def search(self, text: str, order: str = "") -> list[str]:
+        found = await self.runs.search(
+            "default", experiment="", condition=parse_filter(text), orders=parse_order(order), offset=0, limit=100
+        )
+        return [each.display_name for each in found]
+
+
+def context(command_id: UUID | None = None) -> CommandContext:
+    return CommandContext(command_id=command_id or uuid4(), actor="persons/ada", now=datetime.now(UTC))
+
+
+@pytest.fixture
+async def tracking(database: FreshDatabase) -> AsyncIterator[Tracking]:
+    await migrate(database.migration_dsn, ["headrace_tracking"], service_dsn=database.service_dsn)
+    pool = await create_pool(database.service_dsn)
+    yield Tracking(pool)
+    await pool.close()
+
+
+async def test_concurrent_calls_share_groups_and_lose_nothing(tracking: Tracking) -> None:
+    run = await tracking.start()
+    counts = await asyncio.gather(*(tracking.log(run, ("loss", float(step), step)) for step in range(200)))
+    assert sum(counts) == 200
+    series = await tracking.runs.series(run, "loss")
+    assert series.steps == list(range(200))
+    stored = await tracking.store.read_stream(run)
+    groups = [each.message for each in stored if isinstance(each.message, events.MetricsRecorded)]
+    assert sum(each.count for each in groups) == 200
+    assert len(groups) < 20
+    loaded = await tracking.store.load(RUN, run)
+    assert loaded is not None
+    summary = loaded[0].metrics["loss"]
+    assert (summary.count, summary.min, summary.max, summary.last) == (200, 0.0, 199.0, 199.0)
+
+
+async def test_points_match_the_digest_of_their_event(tracking: Tracking) -> None:
+    run = await tracking.start()
+    await tracking.log(run, ("loss", 1.0, 0), ("loss", float("nan"), 1), ("acc", float("-inf"), 1))
+    [event] = [
+        each.message
+        for each in await tracking.store.read_stream(run)
+        if isinstance(each.message, events.MetricsRecorded)
+    ]
+    rows = await tracking.database.fetch(
+        "SELECT key, step, time_us, value FROM metric_points WHERE run = $1 AND group_number = $2 ORDER BY ordinal",
+        run,
+        event.group,
+    )
+    assert digest(Point(*row) for row in rows) == event.sha256
+
+
+async def test_a_repeated_command_is_stored_once(tracking: Tracking) -> None:
+    run, command_id = await tracking.start(), uuid4()
+    counts = await asyncio.gather(*(tracking.log(run, ("loss", 1.0, 0), command_id=command_id) for _ in range(5)))
+    counts.append(await tracking.log(run, ("loss", 1.0, 0), command_id=command_id))
+    assert counts == [1] * 6
+    assert (await tracking.runs.series(run, "loss")).values == [1.0]
+
+
+async def test_a_command_id_is_good_for_one_request(tracking: Tracking) -> None:
+    run, command_id = await tracking.start(), uuid4()
+    await tracking.log(run, ("loss", 1.0, 0), command_id=command_id)
+    with pytest.raises(AlreadyExists):
+        await tracking.log(run, ("loss", 2.0, 0), command_id=command_id)
+    assert (await tracking.runs.series(run, "loss")).values == [1.0]
+
+
+async def test_points_of_an_unknown_run_are_refused(tracking: Tracking) -> None:
+    with pytest.raises(NotFound):
+        await tracking.log(f"projects/default/runs/{uuid4()}", ("loss", 1.0, 0))
+    assert await tracking.database.fetchval("SELECT count(*) FROM metric_points") == 0
+
+
+async def test_searches_by_metric_parameter_and_time(tracking: Tracking) -> None:
+    for number, (rmse, kind) in enumerate([(30.0, "tree"), (20.0, "forest"), (10.0, "tree"), (float("nan"), "tree")]):
+        run = await tracking.start(number, model=kind)
+        await tracking.log(run, ("rmse", rmse + 5, 0), ("rmse", rmse, 1))
+    assert await tracking.search("metric.rmse < 25") == ["run 2", "run 1"]
+    assert await tracking.search("metric.rmse.max >= 25", "metric.rmse") == ["run 1", "run 0"]
+    assert await tracking.search('param.model = "tree"', "metric.rmse desc") == ["run 0", "run 2", "run 3"]
+    assert await tracking.search('not param.model like "tr%"') == ["run 1"]
+    assert await tracking.search('param.model in ("forest", "x") or metric.rmse = 10') == ["run 2", "run 1"]
+    assert await tracking.search('start_time >= "2026-03-01T02:00:00Z"', "start_time") == ["run 2", "run 3"]
+    assert await tracking.search("metric.missing < 1") == []
+    assert await tracking.search("not metric.missing < 1 and metric.rmse > 25") == ["run 0"]

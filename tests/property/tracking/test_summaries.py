@@ -1,0 +1,70 @@
+"""Summaries of metric points come out the same however the points were grouped."""
+
+import math
+
+from google.protobuf.message import Message
+from headrace_tracking.filters import parse_filter, parse_order
+from headrace_tracking.store import Series, thin
+from headrace_tracking.summaries import Point, merge, summarise
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headrace_kit.errors import InvalidArgument
+from headrace.api.tracking.v1.resources_pb2 import MetricSummary
+
+points = st.builds(
+    Point,
+    key=st.sampled_from(["loss", "rmse"]),
+    step=st.integers(-3, 3),
+    time_us=st.integers(0, 3),
+    value=st.floats(),
+)
+
+
+def plain(summaries: dict[str, MetricSummary]) -> dict[str, bytes]:
+    return {key: _bytes(each) for key, each in summaries.items()}
+
+
+def _bytes(message: Message) -> bytes:
+    return message.SerializeToString(deterministic=True)
+
+
+@given(st.lists(st.lists(points, max_size=5), max_size=6))
+def test_grouping_does_not_matter(groups: list[list[Point]]) -> None:
+    merged: dict[str, MetricSummary] = {}
+    for group in groups:
+        for key, summary in summarise(group).items():
+            merge(merged.setdefault(key, MetricSummary()), summary)
+    whole = summarise([point for group in groups for point in group])
+    assert plain(merged) == plain(whole)
+
+
+@given(st.lists(points, min_size=1))
+def test_extremes_leave_nan_out(given_points: list[Point]) -> None:
+    for key, summary in summarise(given_points).items():
+        values = [each.value for each in given_points if each.key == key]
+        numbers = [value for value in values if not math.isnan(value)]
+        assert summary.count == len(values)
+        assert summary.min == min(numbers, default=math.inf)
+        assert summary.max == max(numbers, default=-math.inf)
+
+
+@given(st.lists(st.floats()), st.integers(1, 20))
+def test_a_thinned_series_keeps_its_extremes(values: list[float], max_points: int) -> None:
+    steps = list(range(len(values)))
+    thinned = thin(Series(steps, steps, values), max_points)
+    assert len(thinned.values) <= max(max_points, 0) or len(values) <= max_points
+    assert thinned.steps == sorted(thinned.steps)
+    numbers = [value for value in values if not math.isnan(value)]
+    if max_points >= 4 and numbers:
+        assert min(numbers) in thinned.values
+        assert max(numbers) in thinned.values
+
+
+@given(st.text(alphabet=st.sampled_from("metric.param tag`\"'<>=!()andor,in1 x\\é\0"), max_size=40))
+def test_any_text_is_read_or_refused_with_its_field(text: str) -> None:
+    for parse, field in ((parse_filter, "filter"), (parse_order, "order_by")):
+        try:
+            parse(text)
+        except InvalidArgument as fault:
+            assert fault.field == field  # noqa: PT017 - either outcome is right
