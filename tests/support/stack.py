@@ -17,9 +17,9 @@
         killed = infrastructure.kill("kafka")
         infrastructure.wait_ready("kafka", other_than=killed)
 
-``infrastructure.addresses`` has the administrator's DSN, the Kafka bootstrap address and S3; the platform's own topics exist on the
-broker. Databases, topics and buckets from the fixtures belong to one test and never collide. Starting takes about 4 s, with Kafka's
-jars cached. The servers die with the test process, however it ends.
+``infrastructure.addresses`` has the administrator's DSN, the Kafka bootstrap address and S3; the platform's own topics
+exist on the broker. Databases, topics and buckets from the fixtures belong to one test and never collide. Starting
+takes about 4 s, with Kafka's jars cached. The servers die with the test process, however it ends.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+
 from headrace_local.s3 import ObjectStoreAddress
 from headrace_local.testing import FreshDatabase, Infrastructure, Topics, run_infrastructure
 

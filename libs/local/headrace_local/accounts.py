@@ -1,8 +1,8 @@
 """Which account runs PostgreSQL, and where its files may lie.
 
-PostgreSQL refuses to run as root, and an unprivileged account can neither execute nor read below folders that are closed to it
-(root's home, ``mktemp -d``). So as root the binaries are copied once to an open folder, and the cluster lies in the data folder only
-where the account can get there; elsewhere below ``/var/lib/headrace/clusters``.
+PostgreSQL refuses to run as root, and an unprivileged account can neither execute nor read below folders that are
+closed to it (root's home, ``mktemp -d``). So as root the binaries are copied once to an open folder, and the cluster
+lies in the data folder only where the account can get there; elsewhere below ``/var/lib/headrace/clusters``.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def unprivileged() -> User | None:
 
 
 def binaries(*, user: User | None, home: Path = ROOT_STATE) -> Path:
-    """Return the folder of PostgreSQL's programs, executable by ``user``; copies them (41 MB) the first time as root."""
+    """Return the folder of PostgreSQL's programs, executable by ``user``; as root they are copied (41 MB) once."""
     package = _package()
     if user is None:
         return package / "pginstall" / "bin"

@@ -8,6 +8,23 @@ from pathlib import Path
 
 from headrace_local import psql
 
+_PROVISION = r"""
+SELECT format('CREATE ROLE %I', :'user') WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = :'user') \gexec
+SELECT format('CREATE ROLE %I', :'owner') WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = :'owner') \gexec
+ALTER ROLE :"user" LOGIN PASSWORD :'user_password';
+ALTER ROLE :"owner" LOGIN PASSWORD :'owner_password';
+-- An administrator who is no superuser may only give a database to a role it belongs to.
+GRANT :"owner" TO CURRENT_USER;
+SELECT format('CREATE DATABASE %I OWNER %I', :'database', :'owner')
+WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = :'database') \gexec
+REVOKE ALL ON DATABASE :"database" FROM PUBLIC;
+GRANT CONNECT ON DATABASE :"database" TO :"user";
+SELECT current_database() AS admin_database \gset
+\connect :"database"
+GRANT USAGE ON SCHEMA public TO :"user";
+\connect :"admin_database"
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class ServiceDatabase:
@@ -48,26 +65,11 @@ async def provision(program: Path, admin_dsn: str, services: list[str], *, passw
 
 def _script(service: str, passwords: Mapping[str, str]) -> str:
     user, owner = roles(service)
-    database = f"headrace_{service}"
-    role_lines = "".join(
-        f"SELECT 'CREATE ROLE {role}' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{role}') \\gexec\n"
-        f"ALTER ROLE {role} LOGIN PASSWORD {_literal(passwords[role])};\n"
-        for role in (user, owner)
-    )
-    return (
-        f"{role_lines}"
-        # A non-superuser administrator may only give a database to a role it belongs to.
-        f"GRANT {owner} TO CURRENT_USER;\n"
-        f"SELECT 'CREATE DATABASE {database} OWNER {owner}' "
-        f"WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = '{database}') \\gexec\n"
-        f"REVOKE ALL ON DATABASE {database} FROM PUBLIC;\n"
-        f"GRANT CONNECT ON DATABASE {database} TO {user};\n"
-        f"SELECT current_database() AS admin_database \\gset\n"
-        f"\\connect {database}\n"
-        f"GRANT USAGE ON SCHEMA public TO {user};\n"
-        f"\\connect :admin_database\n"
-    )
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
+    variables = {
+        "user": user,
+        "user_password": passwords[user],
+        "owner": owner,
+        "owner_password": passwords[owner],
+        "database": f"headrace_{service}",
+    }
+    return "".join(f"\\set {name} '{value}'\n" for name, value in variables.items()) + _PROVISION

@@ -6,6 +6,7 @@ import json
 import os
 import tempfile
 from pathlib import Path
+from typing import cast
 
 
 def write_atomic(path: Path, data: bytes, *, mode: int = 0o600) -> None:
@@ -17,7 +18,7 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o600) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -39,5 +40,5 @@ def read_json(path: Path) -> dict[str, object] | None:
     except FileNotFoundError:
         return None
     if not isinstance(value, dict):
-        raise ValueError(f"{path} holds no JSON object")
-    return {str(key): item for key, item in value.items()}
+        raise ValueError(f"{path} holds no JSON object")  # noqa: TRY004 - the file is wrong, not the caller
+    return cast("dict[str, object]", value)

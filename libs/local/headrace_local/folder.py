@@ -7,6 +7,7 @@ import json
 import os
 import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,8 +125,8 @@ class DataFolder:
             )
             if strangers:
                 raise DataFolderVersion(
-                    f"{self.path} is not a headrace data folder: it holds {', '.join(strangers[:3])} and no {self.marker.name}; "
-                    "choose an empty folder with --data"
+                    f"{self.path} is not a headrace data folder: it holds {', '.join(strangers[:3])} "
+                    f"and no {self.marker.name}; choose an empty folder with --data"
                 )
             marker = {"version": LAYOUT_VERSION, "id": uuid.uuid4().hex}
             write_json(self.marker, marker)
@@ -148,7 +149,7 @@ class DataFolder:
                 f"{self.marker} cannot be read ({error}); it is not a headrace data folder"
             ) from error
 
-    def _check_version(self, marker: dict[str, object]) -> None:
+    def _check_version(self, marker: Mapping[str, object]) -> None:
         if marker.get("version") != LAYOUT_VERSION or "id" not in marker:
             raise DataFolderVersion(
                 f"{self.path} was made by another version of headrace: its layout is {marker.get('version')!r}, "

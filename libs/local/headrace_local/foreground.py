@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,7 +64,7 @@ async def run(plan: Plan, console: Console, *, console_link: bool = True) -> Non
 
 
 @contextlib.contextmanager
-def jar_progress(console: Console) -> Iterator[Callable[[int, int], None]]:
+def jar_progress(console: Console) -> Generator[Callable[[int, int], None]]:
     """Yield a callback that shows a bar while jars are fetched; nothing is shown when none are."""
     with contextlib.ExitStack() as stack:
         bar = Progress(

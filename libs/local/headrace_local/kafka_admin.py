@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -55,7 +55,7 @@ async def create_topics(
 
 
 @contextlib.asynccontextmanager
-async def _admin(bootstrap: str) -> AsyncIterator[Any]:  # Any: aiokafka has no types
+async def _admin(bootstrap: str) -> AsyncGenerator[Any]:  # Any: aiokafka has no types
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=_REQUEST_TIMEOUT_MS)
     try:
         await admin.start()
@@ -65,7 +65,7 @@ async def _admin(bootstrap: str) -> AsyncIterator[Any]:  # Any: aiokafka has no 
 
 
 async def _listens(bootstrap: str) -> bool:
-    host, _, port = bootstrap.split(",")[0].rpartition(":")
+    host, _, port = bootstrap.partition(",")[0].rpartition(":")
     try:
         async with asyncio.timeout(2):
             _, writer = await asyncio.open_connection(host, int(port))

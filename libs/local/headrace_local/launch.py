@@ -1,8 +1,8 @@
 """Becomes another program that cannot outlive its parent.
 
-Run as ``python -I -S launch.py PARENT_PID USER PROGRAM [ARGUMENT ...]`` where USER is ``-`` or ``uid:gid``. A program of its own,
-and not a ``preexec_fn``, because code between fork and exec of a process with threads (gRPC has them) may dead-lock.
-Only the standard library is imported.
+Run as ``python -I -S launch.py PARENT_PID USER PROGRAM [ARGUMENT ...]``; USER is ``-`` or ``uid:gid``. A program of its
+own, and not a ``preexec_fn``, because code between fork and exec of a process with threads (gRPC has them) may
+dead-lock. Only the standard library is imported.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def main(argv: list[str]) -> None:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
     if os.getppid() != parent:
         sys.exit("the parent died before the start")
-    os.execv(program[0], program)
+    os.execv(program[0], program)  # noqa: S606 - no shell is the point
 
 
 if __name__ == "__main__":

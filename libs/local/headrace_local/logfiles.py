@@ -14,7 +14,7 @@ _POLL_S = 0.2
 
 
 def read(folder: DataFolder, name: str | None, *, lines: int, follow: bool) -> Iterator[str]:
-    """Yield the last ``lines`` lines of one log, or of all with the part's name before each; then, following, what is added.
+    """Yield the last ``lines`` lines of one log, or of all with the part's name before each; then what is added.
 
     Raises:
         UnknownPart: there is no such log.

@@ -17,7 +17,7 @@ _RANGE = range(20000, 32000)
 def assign(file: Path, names: Iterable[str], *, base: int | None = None) -> tuple[dict[str, int], list[str]]:
     """Return a port for each name, and notes about ports that had to change.
 
-    Without ``base`` remembered ports are kept; one that is taken, or missing, is chosen anew and remembered in ``file``.
+    Without ``base`` remembered ports are kept; one that is taken, or missing, is chosen anew and written to ``file``.
     With ``base`` the ports are ``base``, ``base + 1`` ... in the order of ``names``, and none is changed.
 
     Raises:
@@ -30,7 +30,8 @@ def assign(file: Path, names: Iterable[str], *, base: int | None = None) -> tupl
         write_json(file, ports)
         return ports, []
     remembered = _remembered(file)
-    ports, notes = dict(remembered), []
+    ports = dict(remembered)
+    notes: list[str] = []
     for name in names:
         port = remembered.get(name)
         if port is not None and is_free(port):

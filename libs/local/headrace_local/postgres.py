@@ -121,10 +121,10 @@ class Postgres:
     async def _clear_stale_pid(self) -> None:
         """Wait for a server in its death throes, then drop a pid file whose process is no server of this cluster."""
         file = self.cluster / "postmaster.pid"
+        pid = _first_line_as_int(file)
+        if pid is None:
+            return
         for _ in range(100):
-            pid = _first_line_as_int(file)
-            if pid is None:
-                return
             if not _runs(pid, self.cluster):
                 file.unlink(missing_ok=True)
                 return

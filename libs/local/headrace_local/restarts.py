@@ -12,8 +12,9 @@ LONGEST_S = 30.0
 class RestartPolicy:
     """Counts the deaths of one process and says how long to wait before the next start.
 
-    The first two deaths within a minute restart at once; from the third on the wait doubles from 2 s to 30 s. The minute is
-    measured in running time, so waiting does not forgive a process that dies at every start. Pure: time is passed in.
+    The first two deaths within a minute restart at once; from the third on the wait doubles from 2 s to 30 s. The
+    minute is measured in running time, so waiting does not forgive a process that dies at every start. Pure: time is
+    passed in.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""The object store: ``rclone serve s3`` over a folder, as a child process. minio is untyped enough: this module is its border."""
+"""The object store: ``rclone serve s3`` over a folder, as a child process."""
 
 from __future__ import annotations
 

@@ -52,8 +52,8 @@ def _ignore(notice: Notice) -> None:
 class Stack:
     """PostgreSQL, Kafka, S3 and the services as supervised child processes.
 
-    Start and stop it in one event loop, whose thread must outlive it: the kernel kills the children when that thread ends.
-    The same data folder may be started again any number of times, also after a kill -9 of this process.
+    Start and stop it in one event loop, whose thread must outlive it: the kernel kills the children when that thread
+    ends. The same data folder may be started again any number of times, also after a kill -9 of this process.
     """
 
     def __init__(
@@ -223,7 +223,7 @@ class Stack:
             controller_port=controller_port,
             cache=self._cache,
             log=self.folder.log("kafka"),
-            jars=jars.read_lock(jars.lock_file()),
+            locked=jars.read_lock(jars.lock_file()),
             progress=self._jar_progress,
         )
 

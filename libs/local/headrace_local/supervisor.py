@@ -45,7 +45,7 @@ class Supervised:
         self._child: Child | None = None
         self._task: asyncio.Task[None] | None = None
         self._was_ready = asyncio.Event()
-        self._stopping = False
+        self._stopping = asyncio.Event()
 
     @property
     def pid(self) -> int | None:
@@ -74,7 +74,7 @@ class Supervised:
 
     async def stop(self) -> None:
         """Ask the part to end, kill it when it does not in time, and stop keeping it. Idempotent."""
-        self._stopping = True
+        self._stopping.set()
         timing = self.part.timing
         if self._child is not None:
             drained = await self._child.stop(by=timing.stop_signal, within_s=timing.stop_within_s)
@@ -93,9 +93,9 @@ class Supervised:
         self._become("stopped")
 
     async def _keep(self) -> None:
-        while not self._stopping:
+        while not self._stopping.is_set():
             died_after_s = await self._run_once()
-            if self._stopping:
+            if self._stopping.is_set():
                 return
             delay_s = self._policy.died(after_s=died_after_s)
             if not self._was_ready.is_set() and self._policy.recent_deaths >= LOUD_FROM:
@@ -115,7 +115,7 @@ class Supervised:
             self._report(Notice(self.part.name, f"cannot start: {error}", loud=True))
             return 0.0
         self._child = child = await spawn(command, log=self.log)
-        if self._stopping:  # stop() came while the process was being made
+        if self._stopping.is_set():  # stop() came while the process was being made
             child.kill_group()
         self._become("starting")
         watch = asyncio.create_task(self._watch_readiness())
@@ -128,7 +128,7 @@ class Supervised:
         return time.monotonic() - child.started
 
     async def _watch_readiness(self) -> None:
-        while not await self.part.is_ready():
+        while not await self.part.is_ready():  # noqa: ASYNC110 - another process cannot set our event
             await asyncio.sleep(_POLL_S)
         self._was_ready.set()
         self._become("ready")
@@ -148,7 +148,8 @@ class Supervised:
         self._report(
             Notice(
                 self.part.name,
-                f"died {how}, {self._policy.recent_deaths} times within a minute; next start in {delay_s:.0f} s; read {self.log}",
+                f"died {how}, {self._policy.recent_deaths} times within a minute; "
+                f"next start in {delay_s:.0f} s; read {self.log}",
                 loud=True,
             )
         )

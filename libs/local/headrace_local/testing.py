@@ -11,8 +11,8 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Coroutine, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Coroutine, Generator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,7 +23,7 @@ from headrace_local.topics import Topic
 
 T = TypeVar("T")
 _WITHIN_S = 240.0
-_ROLE_PASSWORD = "only-on-loopback-in-tests"
+_ROLE_PASSWORD = "only-on-loopback-in-tests"  # noqa: S105
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ class Infrastructure(BackgroundStack):
     """PostgreSQL, Kafka (with the platform's topics) and S3 in a temporary data folder."""
 
     @contextlib.contextmanager
-    def database(self) -> Iterator[FreshDatabase]:
+    def database(self) -> Generator[FreshDatabase]:
         """Make a database with its owner and service roles; drop all of it at the end."""
         name = f"test_{uuid.uuid4().hex[:12]}"
         roles = (name, f"{name}_owner")
@@ -148,7 +148,7 @@ class Infrastructure(BackgroundStack):
         store = self.addresses.s3
         if store is None:
             raise AssertionError("this stack runs without S3")
-        fresh = ObjectStoreAddress(store.endpoint, store.access_key, store.secret_key, f"test-{uuid.uuid4().hex[:12]}")
+        fresh = replace(store, bucket=f"test-{uuid.uuid4().hex[:12]}")
         self.call(fresh.ensure_bucket())
         return fresh
 
@@ -159,9 +159,9 @@ class Infrastructure(BackgroundStack):
 
 
 @contextlib.contextmanager
-def temporary_folder() -> Iterator[Path]:
-    """A folder for a data folder: as root below ``/var/tmp``, since PostgreSQL's account must be able to pass through."""
-    base = "/var/tmp" if os.geteuid() == 0 else None
+def temporary_folder() -> Generator[Path]:
+    """A folder for a data folder: as root below ``/var/tmp``, where PostgreSQL's account can pass through."""
+    base = "/var/tmp" if os.geteuid() == 0 else None  # noqa: S108 - mkdtemp makes a name of its own there
     path = Path(tempfile.mkdtemp(prefix="headrace-test-", dir=base))
     if base is not None:
         path.chmod(0o711)
@@ -172,7 +172,7 @@ def temporary_folder() -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def run_infrastructure() -> Iterator[Infrastructure]:
+def run_infrastructure() -> Generator[Infrastructure]:
     """Start infrastructure in a temporary data folder; stop and delete it at the end."""
     with temporary_folder() as folder:
         infrastructure = Infrastructure(Stack(folder / "data", services=False))

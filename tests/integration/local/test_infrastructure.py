@@ -8,6 +8,7 @@ import asyncpg
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
+
 from headrace_local.s3 import ObjectStoreAddress
 from headrace_local.testing import FreshDatabase, Infrastructure, Topics
 from headrace_local.topics import TOPICS

@@ -1,7 +1,7 @@
 """The ``headrace`` command line.
 
-Other distributions add commands through the entry point group ``headrace.commands``: each entry is a function that takes the
-``typer.Typer`` application and registers its commands on it.
+Other distributions add commands through the entry point group ``headrace.commands``: each entry is a function that
+takes the ``typer.Typer`` application and registers its commands on it.
 """
 
 from __future__ import annotations
