@@ -1,0 +1,264 @@
+"""The run, as training code sees it. Every call writes to disk and returns; a thread of its own sends."""
+
+import atexit
+import hashlib
+import io
+import mimetypes
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self, runtime_checkable
+from uuid import UUID, uuid4, uuid5
+
+import grpc
+import orjson
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+from numpy.typing import ArrayLike
+
+from headrace.api.common.v1.resources_pb2 import ObjectRef
+from headrace.api.tracking.v1 import resources_pb2 as resources
+from headrace.api.tracking.v1 import service_pb2 as service
+from headrace.tracking.capture import Code
+from headrace.tracking.datasets import describe_dataset
+from headrace.tracking.evaluation import confusion_matrix, importances_json, importances_svg
+from headrace.tracking.sender import Kind, Sender, digest_file
+from headrace.tracking.spool import Spool, keep_blob
+
+
+MAX_KEY_LENGTH = 250
+
+
+@runtime_checkable
+class Figure(Protocol):
+    """A picture that can save itself, as those of matplotlib do."""
+
+    def savefig(self, file: io.BytesIO, /, *, format: str) -> None:  # noqa: A002 - the name matplotlib gives it
+        """Writes the picture."""
+
+
+class Run:
+    """A run under way. A context manager: it ends FINISHED, or FAILED with the error.
+
+    Nothing here waits for the tracker: what is recorded goes to a spool on disk and is sent from a thread, in order and
+    once; while the tracker is down it stays there. Calls may come from any thread.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        spool: Spool,
+        folder: Path,
+        connect: Callable[[], grpc.Channel],
+        flush_timeout_s: float,
+        new_command_id: Callable[[], UUID] = uuid4,
+    ) -> None:
+        self.name = name
+        """Resource name: ``projects/{project}/runs/{id}``."""
+        self._spool, self._folder = spool, folder
+        self._flush_timeout_s = flush_timeout_s
+        self._new_command_id = new_command_id
+        self._sender = Sender(spool, name, folder, connect)
+        self._ended = False
+        self._auto_step: dict[str, int] = {}
+        atexit.register(self._abandon)
+
+    @property
+    def id(self) -> str:
+        """The last part of the name, a UUID."""
+        return self.name.rpartition("/")[2]
+
+    def begin(self, request: service.StartRunRequest | service.ResumeRunRequest, code: Code | None) -> None:
+        """Records the start; called once, by ``start_run``."""
+        kind = Kind.START_RUN if isinstance(request, service.StartRunRequest) else Kind.RESUME_RUN
+        self._record(kind, request)
+        if code is not None and code.diff:
+            self.log_bytes(
+                code.diff, "code/uncommitted.diff", media_type="text/x-diff", kind=resources.ARTIFACT_KIND_DIFF
+            )
+        self._sender.start()
+        self._sender.wake()
+
+    def log_param(self, key: str, value: object) -> None:
+        """Records one parameter."""
+        self.log_params({key: value})
+
+    def log_params(self, params: Mapping[str, object]) -> None:
+        """Records parameters: texts as they are, anything else as JSON. A parameter never changes."""
+        if not params:
+            return
+        texts = {_key(key): _text(value) for key, value in params.items()}
+        self._record(Kind.LOG_PARAMS, service.LogParamsRequest(run=self.name, params=texts))
+
+    def log_metric(self, key: str, value: float, step: int | None = None) -> None:
+        """Records one value of a metric; without ``step`` the next one of the key."""
+        self.log_metrics({key: value}, step)
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Records values of several metrics at one step; NaN and infinities are kept."""
+        seconds, nanos = divmod(time.time_ns(), 1_000_000_000)
+        stamp = Timestamp(seconds=seconds, nanos=nanos)
+        for key, value in metrics.items():
+            at = self._auto_step.get(key, 0) if step is None else step
+            self._auto_step[key] = at + 1
+            point = resources.MetricPoint(key=_key(key), value=float(value), step=at, time=stamp)
+            self._append(Kind.METRIC_POINT, point)
+
+    def set_tags(self, tags: Mapping[str, object]) -> None:
+        """Sets tags; a tag set to None is removed."""
+        changed = {_key(key): _text(value) for key, value in tags.items() if value is not None}
+        removed = [_key(key) for key, value in tags.items() if value is None]
+        self._record(Kind.CHANGE_TAGS, service.ChangeTagsRequest(run=self.name, set=changed, removed=removed))
+
+    def log_dataset(
+        self, data: object, name: str, *, context: str = "training", source: str = "", description: str = ""
+    ) -> str:
+        """Records digest and schema of data (see ``describe_dataset``); returns the digest. The data is not uploaded."""
+        dataset = describe_dataset(data, name=name, context=context, source=source, description=description)
+        self._record(Kind.LOG_DATASET, service.LogDatasetRequest(run=self.name, dataset=dataset))
+        return dataset.digest
+
+    def log_artifact(self, file: str | Path, path: str | None = None) -> ObjectRef:
+        """Uploads a file, kept under ``path`` (default: its name); returns its digest and size."""
+        source = Path(file)
+        sha256, size = digest_file(source)
+        media_type = mimetypes.guess_type(source.name)[0] or "application/octet-stream"
+        keep_blob(self._folder, self.id, source, sha256)
+        reference = ObjectRef(sha256=sha256, size_bytes=size, media_type=media_type)
+        return self._log_object(reference, path or source.name, resources.ARTIFACT_KIND_UNSPECIFIED)
+
+    def log_bytes(
+        self,
+        content: bytes,
+        path: str,
+        *,
+        media_type: str = "application/octet-stream",
+        kind: resources.ArtifactKind.ValueType = resources.ARTIFACT_KIND_UNSPECIFIED,
+    ) -> ObjectRef:
+        """Uploads bytes, kept under ``path``; returns their digest and size."""
+        sha256 = _sha256(content)
+        keep_blob(self._folder, self.id, content, sha256)
+        return self._log_object(ObjectRef(sha256=sha256, size_bytes=len(content), media_type=media_type), path, kind)
+
+    def log_model(self, content: bytes, path: str = "model.onnx") -> ObjectRef:
+        """Uploads a model package; returns its digest and size, by which a version is registered."""
+        return self.log_bytes(content, path, kind=resources.ARTIFACT_KIND_MODEL)
+
+    def log_figure(self, figure: Figure | bytes, path: str) -> None:
+        """Uploads a picture: a figure of matplotlib (or with its ``savefig``), or bytes of PNG or SVG."""
+        suffix = Path(path).suffix.lstrip(".") or "png"
+        if isinstance(figure, bytes):
+            content = figure
+        else:
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format=suffix)
+            content = buffer.getvalue()
+        media_type = {"svg": "image/svg+xml", "jpg": "image/jpeg"}.get(suffix, f"image/{suffix}")
+        self.log_bytes(content, path, media_type=media_type, kind=resources.ARTIFACT_KIND_FIGURE)
+
+    def log_confusion_matrix(
+        self,
+        true: ArrayLike,
+        predicted: ArrayLike,
+        *,
+        labels: Sequence[object] | None = None,
+        path: str = "confusion_matrix",
+    ) -> None:
+        """Uploads a confusion matrix as data (``.json``) and as a picture (``.svg``)."""
+        matrix = confusion_matrix(true, predicted, labels)
+        kind = resources.ARTIFACT_KIND_CONFUSION_MATRIX
+        self.log_bytes(matrix.to_json(), f"{path}.json", media_type="application/json", kind=kind)
+        self.log_figure(matrix.to_svg(), f"{path}.svg")
+
+    def log_feature_importances(self, importances: Mapping[str, float], path: str = "feature_importances") -> None:
+        """Uploads feature importances as data (``.json``) and as a picture (``.svg``)."""
+        kind = resources.ARTIFACT_KIND_FEATURE_IMPORTANCES
+        self.log_bytes(importances_json(importances), f"{path}.json", media_type="application/json", kind=kind)
+        self.log_figure(importances_svg(importances), f"{path}.svg")
+
+    def flush(self, timeout_s: float | None = None) -> bool:
+        """Waits until the tracker acknowledged everything; False when it did not in time. Nothing is lost either way."""
+        return self._sender.flush(self._flush_timeout_s if timeout_s is None else timeout_s)
+
+    @property
+    def rejected(self) -> int:
+        """Records that the tracker refused for good; each was logged as a warning."""
+        return self._sender.rejected
+
+    def finish(self, status: resources.RunStatus.ValueType = resources.RUN_STATUS_FINISHED, error: str = "") -> bool:
+        """Ends the run and waits a little for the tracker; False when something is still to be sent later."""
+        if self._ended:
+            return self._spool.is_sent
+        request = service.FinishRunRequest(run=self.name, status=status, error=error[-8000:], end_time=_now())
+        self._record(Kind.FINISH_RUN, request)
+        self._ended = True
+        sent = self.flush()
+        self._sender.close()
+        atexit.unregister(self._abandon)
+        return sent
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.finish()
+        elif isinstance(error, KeyboardInterrupt):
+            self.finish(resources.RUN_STATUS_KILLED, "interrupted")
+        else:
+            self.finish(resources.RUN_STATUS_FAILED, "".join(traceback.format_exception(error)))
+
+    def _abandon(self) -> None:
+        """The interpreter ends and nobody ended the run: what is spooled is sent later, and the run stays open."""
+        self._sender.flush(self._flush_timeout_s)
+        self._sender.close()
+
+    def _log_object(self, reference: ObjectRef, path: str, kind: resources.ArtifactKind.ValueType) -> ObjectRef:
+        artifact = resources.Artifact(path=path, object=reference, kind=kind)
+        self._record(Kind.LOG_ARTIFACT, service.LogArtifactRequest(run=self.name, artifact=artifact))
+        reference.uri = f"{self.name.split('/')[1]}/sha256/{reference.sha256[:2]}/{reference.sha256}"
+        return reference
+
+    def _record(self, kind: Kind, request: Message) -> None:
+        # Every request recorded here has the field; the class of requests has no name of its own.
+        request.command_id = str(self._new_command_id())  # type: ignore[attr-defined]
+        self._append(kind, request)
+        self._sender.wake()
+
+    def _append(self, kind: Kind, message: Message) -> None:
+        if self._ended:
+            raise RuntimeError(f"{self.name} has ended")
+        self._spool.append(kind, message.SerializeToString())
+
+
+def step_command_ids(run_id: str) -> Callable[[], UUID]:
+    """Command ids that come out the same when a step is tried again: UUIDv5 of the run and a running number."""
+    count = iter(range(1 << 62))
+    return lambda: uuid5(UUID(run_id), f"command-{next(count)}")
+
+
+def _key(key: str) -> str:
+    if not 1 <= len(key) <= MAX_KEY_LENGTH:
+        raise ValueError(f"a key is a text of 1 to 250 characters, not {key!r}")
+    return key
+
+
+def _text(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    return orjson.dumps(value, default=str, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS).decode()
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _now() -> Timestamp:
+    stamp = Timestamp()
+    stamp.GetCurrentTime()
+    return stamp

@@ -1,0 +1,264 @@
+"""Sends a run's spool to the tracker, in order and once, from a thread of its own."""
+
+import hashlib
+import logging
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import Final
+from uuid import UUID, uuid5
+
+import grpc
+from google.protobuf.message import Message
+
+from headrace.api.tracking.v1 import service_pb2 as service
+from headrace.api.tracking.v1.resources_pb2 import MetricPoint
+from headrace.api.tracking.v1.service_pb2_grpc import TrackingServiceStub
+from headrace.tracking.spool import Progress, Record, Spool, blob_path
+
+_log = logging.getLogger("headrace")
+MAX_BATCH_POINTS: Final = 20_000
+RETRY_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+CALL_TIMEOUT_S: Final = 30.0
+UPLOAD_TIMEOUT_S: Final = 600.0
+_TRANSIENT: Final = {
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    grpc.StatusCode.ABORTED,
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.UNAUTHENTICATED,  # the platform may have been set up anew; what is spooled is kept
+}
+
+
+class Kind(IntEnum):
+    """What a record of a spool is. Numbers are on disk: never reused."""
+
+    START_RUN = 1
+    FINISH_RUN = 2
+    LOG_PARAMS = 3
+    METRIC_POINT = 4
+    CHANGE_TAGS = 5
+    LOG_DATASET = 6
+    LOG_ARTIFACT = 7
+    RESUME_RUN = 8
+
+
+_REQUESTS: Final[dict[int, type[Message]]] = {
+    Kind.START_RUN: service.StartRunRequest,
+    Kind.FINISH_RUN: service.FinishRunRequest,
+    Kind.LOG_PARAMS: service.LogParamsRequest,
+    Kind.CHANGE_TAGS: service.ChangeTagsRequest,
+    Kind.LOG_DATASET: service.LogDatasetRequest,
+    Kind.LOG_ARTIFACT: service.LogArtifactRequest,
+    Kind.RESUME_RUN: service.ResumeRunRequest,
+}
+
+
+class TrackerDownError(Exception):
+    """The tracker can not be reached now; what is spooled stays."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    records: list[Record]
+
+    @property
+    def end(self) -> int:
+        return self.records[-1].end
+
+
+class Sender:
+    """Sends one spool.
+
+    Args:
+        spool: The spool, held by this process.
+        run: Resource name of the run.
+        folder: The spool folder, for its blobs.
+        connect: Makes a channel to the tracker; called anew after a failure.
+        interval_s: How long points gather before they are sent.
+    """
+
+    def __init__(
+        self, spool: Spool, run: str, folder: Path, connect: Callable[[], grpc.Channel], *, interval_s: float = 0.25
+    ) -> None:
+        self._spool, self._run, self._folder, self._connect = spool, run, folder, connect
+        self._interval_s = interval_s
+        self._wake = threading.Event()
+        self._closing = threading.Event()
+        self._sent = threading.Condition()
+        self._stub: TrackingServiceStub | None = None
+        self._channel: grpc.Channel | None = None
+        self._failures = 0
+        self._thread = threading.Thread(target=self._work, name=f"headrace-{spool.run_id[-8:]}", daemon=True)
+        self.rejected = 0
+        """Records that the tracker refused for good; each was logged as a warning."""
+
+    def start(self) -> None:
+        """Begins to send in the background."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Says that there is something to send now."""
+        self._wake.set()
+
+    def flush(self, timeout_s: float) -> bool:
+        """Waits until everything written so far was acknowledged; False when the time was too short."""
+        self._wake.set()
+        target, deadline = self._spool.size, time.monotonic() + timeout_s
+        with self._sent:
+            while self._spool.progress.sent < target:
+                left = deadline - time.monotonic()
+                if left <= 0 or not self._thread.is_alive():
+                    return self._spool.progress.sent >= target
+                self._sent.wait(min(left, 0.5))
+        return True
+
+    def close(self) -> None:
+        """Stops; what was not sent stays in the spool, and the spool of a sent run is removed."""
+        self._closing.set()
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=CALL_TIMEOUT_S)
+        if self._channel is not None:
+            self._channel.close()
+        if self._spool.is_sent:
+            self._spool.remove()
+        else:
+            self._spool.close()
+
+    def send_all(self) -> None:
+        """Sends what is spooled, in this thread. Raises TrackerDownError when the tracker can not be reached."""
+        while not self._spool.is_sent:
+            batch = next(self._batches(), None)
+            if batch is None:
+                return
+            self._send(batch)
+
+    def _work(self) -> None:
+        while not self._closing.is_set():
+            self._wake.wait(self._interval_s if self._failures == 0 else self._pause_s())
+            self._wake.clear()
+            try:
+                self.send_all()
+                self._failures = 0
+            except TrackerDownError as error:
+                if self._failures == 0:
+                    _log.warning("tracker not reachable, recording to %s: %s", self._folder, error)
+                self._failures += 1
+                self._disconnect()
+                self._closing.wait(self._pause_s())
+
+    def _pause_s(self) -> float:
+        return RETRY_S[min(self._failures, len(RETRY_S) - 1)]
+
+    def _batches(self) -> Iterator[_Batch]:
+        """The next batch: one command, or points that go together; as it was before a crash, when one was under way."""
+        progress = self._spool.progress
+        gathered: list[Record] = []
+        for record in self._spool.records(progress.sent):
+            together = record.kind == Kind.METRIC_POINT and (not gathered or gathered[-1].kind == record.kind)
+            if gathered and not together:
+                break
+            gathered.append(record)
+            if record.kind != Kind.METRIC_POINT or len(gathered) >= MAX_BATCH_POINTS or record.end == progress.sending:
+                break
+        if gathered:
+            yield _Batch(gathered)
+
+    def _send(self, batch: _Batch) -> None:
+        sent = self._spool.progress.sent
+        self._spool.mark(Progress(sent, batch.end))
+        try:
+            self._call(batch)
+        except grpc.RpcError as error:
+            code = error.code()
+            if code in _TRANSIENT:
+                raise TrackerDownError(f"{code.name}: {error.details()}") from error
+            self.rejected += len(batch.records)
+            _log.warning("the tracker refused %s: %s", Kind(batch.records[0].kind).name, error.details())
+        with self._sent:
+            self._spool.mark(Progress(batch.end, batch.end))
+            self._sent.notify_all()
+
+    def _call(self, batch: _Batch) -> None:
+        stub = self._connected()
+        first = batch.records[0]
+        if first.kind == Kind.METRIC_POINT:
+            points = [MetricPoint.FromString(each.payload) for each in batch.records]
+            identity = uuid5(UUID(self._spool.run_id), f"{first.start}-{batch.end}")
+            request = service.LogMetricsRequest(command_id=str(identity), run=self._run, points=points)
+            stub.LogMetrics(request, timeout=CALL_TIMEOUT_S)
+            return
+        message = _REQUESTS[first.kind].FromString(first.payload)
+        match message:
+            case service.StartRunRequest():
+                stub.StartRun(message, timeout=CALL_TIMEOUT_S)
+            case service.FinishRunRequest():
+                stub.FinishRun(message, timeout=CALL_TIMEOUT_S)
+            case service.ResumeRunRequest():
+                stub.ResumeRun(message, timeout=CALL_TIMEOUT_S)
+            case service.LogParamsRequest():
+                stub.LogParams(message, timeout=CALL_TIMEOUT_S)
+            case service.ChangeTagsRequest():
+                stub.ChangeTags(message, timeout=CALL_TIMEOUT_S)
+            case service.LogDatasetRequest():
+                stub.LogDataset(message, timeout=CALL_TIMEOUT_S)
+            case service.LogArtifactRequest():
+                self._log_artifact(stub, message)
+            case _:
+                raise AssertionError(f"a spool holds no {type(message).__name__}")
+
+    def _log_artifact(self, stub: TrackingServiceStub, request: service.LogArtifactRequest) -> None:
+        wanted = request.artifact.object
+        blob = blob_path(self._folder, self._spool.run_id, wanted.sha256)
+        presign = service.PresignUploadRequest(
+            parent="/".join(self._run.split("/")[:2]),
+            sha256=wanted.sha256,
+            size_bytes=wanted.size_bytes,
+            media_type=wanted.media_type,
+        )
+        upload = stub.PresignUpload(presign, timeout=CALL_TIMEOUT_S)
+        if upload.url:
+            _put(upload.url, blob, wanted.media_type)
+        request.artifact.object.CopyFrom(upload.object)
+        stub.LogArtifact(request, timeout=CALL_TIMEOUT_S)
+        blob.unlink(missing_ok=True)
+
+    def _connected(self) -> TrackingServiceStub:
+        if self._stub is None:
+            try:
+                self._channel = self._connect()
+            except Exception as error:
+                raise TrackerDownError(str(error)) from error
+            self._stub = TrackingServiceStub(self._channel)
+        return self._stub
+
+    def _disconnect(self) -> None:
+        if self._channel is not None:
+            self._channel.close()
+        self._stub = self._channel = None
+
+
+def digest_file(path: Path) -> tuple[str, int]:
+    """SHA-256 (hex) and size in bytes of a file."""
+    with path.open("rb") as file:
+        hashed = hashlib.file_digest(file, "sha256")
+    return hashed.hexdigest(), path.stat().st_size
+
+
+def _put(url: str, blob: Path, media_type: str) -> None:
+    try:
+        with blob.open("rb") as body:
+            request = urllib.request.Request(url, data=body, method="PUT")  # noqa: S310 - a URL the tracker signed
+            request.add_header("Content-Length", str(blob.stat().st_size))
+            request.add_header("Content-Type", media_type or "application/octet-stream")
+            with urllib.request.urlopen(request, timeout=UPLOAD_TIMEOUT_S):  # noqa: S310 - as above
+                pass
+    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+        raise TrackerDownError(f"upload: {error}") from error
