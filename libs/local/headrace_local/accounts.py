@@ -47,6 +47,11 @@ def unprivileged() -> User | None:
     )
 
 
+def name_of(user: User) -> str:
+    """Return the account's name."""
+    return pwd.getpwuid(user.uid).pw_name
+
+
 def binaries(*, user: User | None, home: Path = ROOT_STATE) -> Path:
     """Return the folder of PostgreSQL's programs, executable by ``user``; as root they are copied (41 MB) once."""
     package = _package()

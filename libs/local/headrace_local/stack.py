@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from headrace_local import accounts, databases, jars, kafka_admin, names, ports, services, topics
+from headrace_local import accounts, databases, jars, kafka_admin, names, ports, psql, services, topics
 from headrace_local.credentials import OPERATOR, Credentials
 from headrace_local.errors import DiskFull, PartFailed
 from headrace_local.external import DEFAULT_BUCKET, External
@@ -22,11 +22,11 @@ from headrace_local.folder import DataFolder, FolderLock
 from headrace_local.kafka import Kafka
 from headrace_local.part import Part
 from headrace_local.postgres import Postgres
-from headrace_local.psql import SqlError
 from headrace_local.s3 import S3, ObjectStoreAddress
 from headrace_local.supervisor import Notice, Report, Supervised
 
-_LEAST_FREE_BYTES = 256 * 1024 * 1024
+LEAST_FREE_BYTES = 256 * 1024 * 1024
+"""A start with less is refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +131,7 @@ class Stack:
             self._require_space()
             chosen, self.notes = ports.assign(self.folder.ports, self._port_names(), base=self._port_base)
             infrastructure = self._plan_infrastructure(chosen, folder_id)
+            await self._require_external()
             await self._start_together(infrastructure)
             await self._provision()
             await self._start_services(chosen)
@@ -166,11 +167,23 @@ class Stack:
 
     def _require_space(self) -> None:
         free = shutil.disk_usage(self.folder.path).free
-        if free < _LEAST_FREE_BYTES:
+        if free < LEAST_FREE_BYTES:
             raise DiskFull(
                 f"the file system of {self.folder.path} has {free // 2**20} MiB free; "
-                f"the stack needs {_LEAST_FREE_BYTES // 2**20} MiB to start"
+                f"the stack needs {LEAST_FREE_BYTES // 2**20} MiB to start"
             )
+
+    async def _require_external(self) -> None:
+        given = self.external
+        if given.postgres_dsn is not None:
+            try:
+                await psql.execute(accounts.binaries(user=None) / "psql", given.postgres_dsn, "SELECT 1;", within_s=10)
+            except psql.SqlError as error:
+                raise PartFailed(f"the server of HEADRACE_POSTGRES_DSN does not answer: {error}") from error
+        if given.kafka_bootstrap is not None and not await kafka_admin.answers(given.kafka_bootstrap, within_s=10):
+            raise PartFailed(f"the broker of HEADRACE_KAFKA_BOOTSTRAP, {given.kafka_bootstrap}, does not answer")
+        if given.s3 is not None and not await given.s3.answers():
+            raise PartFailed(f"the server of HEADRACE_S3_ENDPOINT, {given.s3.endpoint}, does not list buckets to us")
 
     def _plan_infrastructure(self, chosen: dict[str, int], folder_id: str) -> list[Part]:
         parts: list[Part] = []
@@ -204,6 +217,8 @@ class Stack:
 
     def _postgres(self, port: int, folder_id: str) -> Postgres:
         user = accounts.unprivileged()
+        if user is not None:
+            self.notes.append(f"running as root: PostgreSQL runs as {accounts.name_of(user)}, for it refuses root")
         cluster = accounts.cluster_path(self.folder.path, folder_id=folder_id, user=user)
         if user is not None and cluster.is_relative_to(self.folder.path):
             self.folder.path.chmod(0o711)  # the account must pass through; what lies inside stays closed
@@ -253,7 +268,7 @@ class Stack:
             passwords = {role: self._credentials.password(role) for name in owners for role in databases.roles(name)}
             try:
                 await databases.provision(program, where.postgres_dsn, owners, passwords=passwords)
-            except SqlError as error:
+            except psql.SqlError as error:
                 raise PartFailed(f"the services' databases could not be made: {error}") from error
 
     async def _start_services(self, chosen: dict[str, int]) -> None:

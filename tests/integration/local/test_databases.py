@@ -6,8 +6,8 @@ import secrets
 
 import asyncpg
 import pytest
-from headrace_local import accounts, databases
 
+from headrace_local import accounts, databases
 from headrace_local.testing import Infrastructure
 
 SERVICE = "tracking"

@@ -12,11 +12,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 import pytest
+
 from headrace_local.errors import DiskFull, PartFailed
 from headrace_local.part import Timing
 from headrace_local.process import Command
 from headrace_local.supervisor import Notice, Supervised
+from tests.support.processes import lives
 
 SLEEPER = "import time; print('up', flush=True); time.sleep(600)"
 STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {SLEEPER}"
@@ -98,7 +101,7 @@ async def test_a_process_that_dies_at_every_start_fails_with_the_end_of_its_log(
     part = Script("import sys; sys.exit('the reason is here')", tmp_path / "log")
     part.is_ready = _never  # type: ignore[method-assign]
     async with supervise(part) as (supervised, _):
-        with pytest.raises(PartFailed, match="(?s)keeps dying.*the reason is here"):
+        with pytest.raises(PartFailed, match=r"(?s)keeps dying.*the reason is here"):
             await supervised.start()
 
 
@@ -128,7 +131,7 @@ async def test_an_orderly_stop_is_told_to_the_part_and_leaves_no_process(tmp_pat
 
         assert part.orderly_stops == 1
         assert notices == []
-        assert not Path(f"/proc/{pid}").exists()
+        assert not psutil.pid_exists(pid)
 
 
 async def test_a_process_that_ignores_the_signal_is_killed_loudly(tmp_path: Path) -> None:
@@ -147,21 +150,13 @@ async def test_the_descendants_of_a_dead_process_are_ended_too(tmp_path: Path) -
         await supervised.start()
         parent = supervised.pid
         assert parent is not None
-        children = Path(f"/proc/{parent}/task/{parent}/children")
-        await eventually(lambda: children.read_text() != "")
-        child = int(children.read_text().split()[0])
+        await eventually(lambda: psutil.Process(parent).children() != [])
+        child = psutil.Process(parent).children()[0]
 
         os.kill(parent, signal.SIGKILL)
 
-        await eventually(lambda: not _lives(child))
+        await eventually(lambda: not lives(child))
 
 
 async def _never() -> bool:
     return False
-
-
-def _lives(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
