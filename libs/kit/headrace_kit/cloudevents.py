@@ -1,15 +1,24 @@
-"""CloudEvents 1.0 over Kafka, binary mode: headers <-> values.
+"""CloudEvents 1.0 over Kafka in binary mode: headers <-> values.
 
-Only shapes live here; see ``log`` for the client that moves them.
+Attributes are headers ``ce_<name>`` in UTF-8, the value is the plain protobuf message. Only shapes live here; see
+``log`` for the clients that move them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from uuid import UUID
 
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
+
+from headrace_kit.errors import InvalidArgument
+from headrace_kit.eventtypes import EventTypes
+
+Headers = Sequence[tuple[str, bytes]]
+
+CONTENT_TYPE = "application/protobuf"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,3 +60,125 @@ class ReceivedEvent:
     traceparent: str
     data: bytes
     message: Message | None
+
+
+class MalformedEvent(InvalidArgument):
+    """A record is not one of our CloudEvents, or its value is not the message its type says."""
+
+    default_reason = "MALFORMED_EVENT"
+
+
+def to_headers(event: ReceivedEvent, *, dataref: str = "") -> list[tuple[str, bytes]]:
+    """The headers of an event; empty attributes are left out.
+
+    Args:
+        event: The event.
+        dataref: Where the value lies when it is not in the record.
+    """
+    attributes = {
+        "ce_specversion": "1.0",
+        "ce_id": str(event.id),
+        "ce_type": event.type,
+        "ce_source": event.source,
+        "ce_subject": event.subject,
+        "ce_time": _to_text(event.time),
+        "ce_sequence": str(event.sequence),
+        "ce_position": str(event.position),
+        "ce_hlc": str(event.hlc),
+        "ce_project": event.project,
+        "ce_actor": event.actor,
+        "ce_onbehalfof": event.on_behalf_of,
+        "ce_causationid": str(event.causation_id or ""),
+        "ce_correlationid": str(event.correlation_id or ""),
+        "ce_dataref": dataref,
+        "traceparent": event.traceparent,
+        "content-type": CONTENT_TYPE,
+    }
+    return [(name, value.encode()) for name, value in attributes.items() if value]
+
+
+def from_headers(headers: Headers, data: bytes) -> tuple[ReceivedEvent, str]:
+    """The event of a record, not yet decoded (``message`` is None), and its ``dataref``.
+
+    The reference is empty when ``data`` is the value. Unknown headers are ignored.
+
+    Raises:
+        MalformedEvent: an attribute is missing or not of its form; ``field`` names it.
+    """
+    attributes = _Attributes(headers)
+    event = ReceivedEvent(
+        id=attributes.identity("ce_id"),
+        type=attributes.text("ce_type"),
+        source=attributes.text("ce_source"),
+        subject=attributes.text("ce_subject"),
+        time=attributes.time("ce_time"),
+        sequence=attributes.number("ce_sequence"),
+        position=attributes.number("ce_position"),
+        hlc=attributes.number("ce_hlc"),
+        project=attributes.optional("ce_project"),
+        actor=attributes.optional("ce_actor"),
+        on_behalf_of=attributes.optional("ce_onbehalfof"),
+        causation_id=attributes.optional_identity("ce_causationid"),
+        correlation_id=attributes.optional_identity("ce_correlationid"),
+        traceparent=attributes.optional("traceparent"),
+        data=data,
+        message=None,
+    )
+    return event, attributes.optional("ce_dataref")
+
+
+def decoded(event: ReceivedEvent, types: EventTypes) -> ReceivedEvent:
+    """The event with its message, when the type is among ``types``.
+
+    Raises:
+        MalformedEvent: the value is not such a message.
+    """
+    try:
+        return replace(event, message=types.decode(event.type, event.data))
+    except DecodeError as error:
+        raise MalformedEvent(f"the value is no {event.type}: {error}", field="data") from error
+
+
+class _Attributes:
+    def __init__(self, headers: Headers) -> None:
+        self._values = dict(headers)
+
+    def optional(self, name: str) -> str:
+        try:
+            return self._values.get(name, b"").decode()
+        except UnicodeDecodeError as error:
+            raise MalformedEvent(f"header {name} is not UTF-8", field=name) from error
+
+    def text(self, name: str) -> str:
+        value = self.optional(name)
+        if not value:
+            raise MalformedEvent(f"header {name} is missing", field=name)
+        return value
+
+    def number(self, name: str) -> int:
+        value = self.text(name)
+        if not (value.isascii() and value.isdigit()) or int(value) >= 1 << 63:
+            raise MalformedEvent(f"header {name} is not a number", field=name)
+        return int(value)
+
+    def identity(self, name: str) -> UUID:
+        try:
+            return UUID(self.text(name))
+        except ValueError as error:
+            raise MalformedEvent(f"header {name} is not a UUID", field=name) from error
+
+    def optional_identity(self, name: str) -> UUID | None:
+        return self.identity(name) if self.optional(name) else None
+
+    def time(self, name: str) -> datetime:
+        try:
+            value = datetime.fromisoformat(self.text(name))
+        except ValueError as error:
+            raise MalformedEvent(f"header {name} is not an RFC 3339 time", field=name) from error
+        if value.tzinfo is None:
+            raise MalformedEvent(f"header {name} has no offset", field=name)
+        return value.astimezone(UTC)
+
+
+def _to_text(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -1,4 +1,6 @@
 """The event store on PostgreSQL."""
+# Statements are put together from constants and checked names; values are always parameters.
+# ruff: noqa: S608
 
 from __future__ import annotations
 
@@ -38,6 +40,7 @@ from headrace_kit.postgres import (
     Record,
     UniqueViolation,
 )
+from headrace_kit.wakeup import WakeUp
 
 _log = structlog.get_logger(__name__)
 
@@ -116,6 +119,8 @@ class PostgresEventStore:
         """Version conflicts so far."""
         self.unknown_outcomes = 0
         """Commands so far whose connection died under them."""
+        self.appended = WakeUp()
+        """Rung after each append, for the sequencer of the same process."""
         self._drafting = Drafting(registry, HybridClock())
         self._queues = StreamQueues()
 
@@ -157,6 +162,7 @@ class PostgresEventStore:
                     give_up_at = await self._survive(error, give_up_at)
                     continue
                 if outcome is _Outcome.APPENDED:
+                    self.appended.ring()
                     return draft.response
                 if outcome is _Outcome.NOT_ADMITTED:
                     await self._require_fence(fence)

@@ -3,6 +3,8 @@
 All rows of one shape (table, key columns, value columns) travel as one JSON parameter, which PostgreSQL takes apart
 by the table's own row type. So the text of a statement depends on the shapes alone and is prepared once.
 """
+# Statements are put together from checked names; values are always parameters.
+# ruff: noqa: S608
 
 from __future__ import annotations
 

@@ -1,12 +1,11 @@
 """Connections to PostgreSQL: asyncpg, wrapped once.
 
 What it raises becomes the kit's errors: a lost connection is ``ConnectionLost`` (the outcome of what ran is unknown),
-a statement over its time ``DeadlineExceeded``, a full disk or connection limit ``ResourceExhausted``, a unique key taken
-``UniqueViolation``. Everything else is a fault in the program and stays as it is.
+a statement over its time ``DeadlineExceeded``, a full disk or connection limit ``ResourceExhausted``, a unique key that is
+taken ``UniqueViolation``. Everything else is a fault in the program and stays as it is.
 """
-# asyncpg ships no types; this wrapper is where the untyped world ends.
-# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
-# pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
+# asyncpg ships no types: inside this module Any is what it gives.
+# ruff: noqa: ANN401
 
 from __future__ import annotations
 
@@ -15,7 +14,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Protocol, cast
 
-import asyncpg  # type: ignore[import-untyped]
+import asyncpg
 
 from headrace_kit.errors import (
     AlreadyExists,
@@ -50,8 +49,8 @@ class Record(Protocol):
     def __getitem__(self, key: str | int, /) -> Any: ...
     def __iter__(self) -> Iterator[Any]: ...
     def __len__(self) -> int: ...
-    def keys(self) -> Iterable[str]: ...
-    def items(self) -> Iterable[tuple[str, Any]]: ...
+    def keys(self) -> Iterable[str]: ...  # noqa: D102 - as of a mapping
+    def items(self) -> Iterable[tuple[str, Any]]: ...  # noqa: D102 - as of a mapping
 
 
 _LOST = (
@@ -70,7 +69,7 @@ def translated() -> Iterator[None]:
     try:
         yield
     except asyncpg.UniqueViolationError as error:
-        raise UniqueViolation(str(error), constraint=error.constraint_name or "") from error
+        raise UniqueViolation(str(error), constraint=str(getattr(error, "constraint_name", ""))) from error
     except asyncpg.QueryCanceledError as error:
         raise DeadlineExceeded("the database took too long", reason="DATABASE_TIMEOUT") from error
     except asyncpg.LockNotAvailableError as error:

@@ -60,7 +60,7 @@ async def migrate(dsn: str, packages: Sequence[str | Path] = (), *, service_dsn:
 
     Args:
         dsn: The database as its owner.
-        packages: Import names (``headrace_registry``) or package folders; their ``migrations/NNNN_name.sql`` are applied.
+        packages: Import names (``headrace_registry``) or package folders, with ``migrations/NNNN_name.sql`` inside.
         service_dsn: The database as the service's role: its user may then read and write every table, but only
             SELECT and INSERT on events, commands and log entries.
 

@@ -1,7 +1,6 @@
 """A pool of connections to one database."""
-# asyncpg ships no types; this wrapper is where the untyped world ends.
-# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
-# pyright: reportUnknownArgumentType=false
+# asyncpg ships no types: inside this module Any is what it gives.
+# ruff: noqa: ANN401
 
 from __future__ import annotations
 
@@ -9,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-import asyncpg  # type: ignore[import-untyped]
+import asyncpg
 
 from headrace_kit.postgres.connection import (
     Connection,

@@ -1,0 +1,59 @@
+"""The keeper of a service's log: sequencer and relay under one lease."""
+
+from __future__ import annotations
+
+import asyncio
+
+from headrace_kit.dataref import DataRefs
+from headrace_kit.errors import KitError
+from headrace_kit.eventstore import PostgresEventStore
+from headrace_kit.lease import Fence, Leadership
+from headrace_kit.relay import OpenProducer, Relay
+from headrace_kit.sequencer import Sequencer
+
+LEASE = "log"
+
+
+class LogKeeper:
+    """Keeps one service's log while it holds the lease ``log``; otherwise stands by.
+
+    Args:
+        store: Whose log.
+        open_producer: Makes a Kafka producer.
+        data_refs: Where events over 256 KiB go.
+
+    Attributes:
+        sequencer: For its ``tail_age_s`` and ``position``.
+        relay: For its ``backlog`` and ``failures``.
+        leadership: For its ``fence``: None while another process leads.
+    """
+
+    def __init__(
+        self,
+        store: PostgresEventStore,
+        open_producer: OpenProducer,
+        *,
+        data_refs: DataRefs | None = None,
+        ttl_s: float = 5.0,
+    ) -> None:
+        self.leadership = Leadership(store.database, LEASE, ttl_s=ttl_s)
+        self.sequencer = Sequencer(store.database, store.source, wake=store.appended)
+        self.relay = Relay(store, open_producer, data_refs=data_refs, wake=self.sequencer.sequenced)
+
+    async def run(self) -> None:
+        """Runs until cancelled."""
+        await self.leadership.run(self._keep)
+
+    async def _keep(self, fence: Fence) -> None:
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self.sequencer.run(fence), name="sequencer")
+                tasks.create_task(self.relay.run(fence), name="relay")
+        except* KitError as errors:
+            raise _first(errors) from errors
+
+
+def _first(errors: BaseExceptionGroup[KitError]) -> KitError:
+    for each in errors.exceptions:
+        return _first(each) if isinstance(each, BaseExceptionGroup) else each
+    raise AssertionError("an exception group holds an exception")
