@@ -97,7 +97,7 @@ class Drafting:
         """
         messages = list(decide(loaded.state))
         state, version, hlc = loaded.state, loaded.version, max(loaded.hlc, context.hlc)
-        meta = EventMeta.of(context).encode()
+        meta = EventMeta.of(context, stream_id).encode()
         events: list[NewEvent] = []
         for message in messages:
             hlc = self._clock.tick(context.now, above=hlc)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
 from google.protobuf.message import Message
+from headrace.api.audit.v1 import resources_pb2
 
 from headrace_kit.cloudevents import ReceivedEvent
 from headrace_kit.context import CommandContext
@@ -21,21 +21,23 @@ def project_of(stream_id: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class EventMeta:
-    """Who wrote an event and why: stored as JSON with sorted keys, empty values left out."""
+    """Who wrote an event and why. Stored as the protobuf message ``headrace.api.audit.v1.EventMeta``."""
 
     actor: str
     command_id: UUID
+    project: str = ""
     on_behalf_of: str = ""
     causation_id: UUID | None = None
     correlation_id: UUID | None = None
     traceparent: str = ""
 
     @staticmethod
-    def of(context: CommandContext) -> EventMeta:
+    def of(context: CommandContext, stream_id: str) -> EventMeta:
         """The meta of events a command writes; a command without a correlation id begins a chain of its own."""
         return EventMeta(
             actor=context.actor,
             command_id=context.command_id,
+            project=project_of(stream_id),
             on_behalf_of=context.on_behalf_of,
             causation_id=context.causation_id,
             correlation_id=context.correlation_id or context.command_id,
@@ -43,30 +45,29 @@ class EventMeta:
         )
 
     def encode(self) -> bytes:
-        """The stored bytes."""
-        fields = {
-            "actor": self.actor,
-            "causation_id": str(self.causation_id or ""),
-            "command_id": str(self.command_id),
-            "correlation_id": str(self.correlation_id or ""),
-            "on_behalf_of": self.on_behalf_of,
-            "traceparent": self.traceparent,
-        }
-        present = {key: value for key, value in fields.items() if value}
-        return json.dumps(present, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+        """The stored bytes: fields in the order of their numbers, empty ones left out."""
+        return resources_pb2.EventMeta(
+            actor=self.actor,
+            on_behalf_of=self.on_behalf_of,
+            causation_id=str(self.causation_id or ""),
+            correlation_id=str(self.correlation_id or ""),
+            command_id=str(self.command_id),
+            traceparent=self.traceparent,
+            project=self.project,
+        ).SerializeToString(deterministic=True)
 
     @staticmethod
     def decode(data: bytes) -> EventMeta:
-        """The meta of stored bytes; keys added later are ignored."""
-        fields: dict[str, str] = json.loads(data)
-        causation, correlation = fields.get("causation_id"), fields.get("correlation_id")
+        """The meta of stored bytes; fields added later are ignored."""
+        meta = resources_pb2.EventMeta.FromString(data)
         return EventMeta(
-            actor=fields.get("actor", ""),
-            command_id=UUID(fields["command_id"]),
-            on_behalf_of=fields.get("on_behalf_of", ""),
-            causation_id=UUID(causation) if causation else None,
-            correlation_id=UUID(correlation) if correlation else None,
-            traceparent=fields.get("traceparent", ""),
+            actor=meta.actor,
+            command_id=UUID(meta.command_id),
+            project=meta.project,
+            on_behalf_of=meta.on_behalf_of,
+            causation_id=UUID(meta.causation_id) if meta.causation_id else None,
+            correlation_id=UUID(meta.correlation_id) if meta.correlation_id else None,
+            traceparent=meta.traceparent,
         )
 
 
@@ -136,7 +137,7 @@ class LogEntry:
             sequence=event.version,
             position=self.position,
             hlc=event.hlc,
-            project=project_of(event.stream_id),
+            project=meta.project,
             actor=meta.actor,
             on_behalf_of=meta.on_behalf_of,
             causation_id=meta.causation_id,
