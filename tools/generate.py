@@ -1,11 +1,12 @@
 """Generate the Python API from the protos: ``python tools/generate.py [--check]``.
 
-``protos/headrace/api`` becomes ``headrace.api`` and ``protos/inference`` becomes ``headrace.inference``, both in ``libs/headrace``.
-The second keeps its proto package ``inference``, because the wire names of the Open Inference Protocol hang on it; only the file's
-virtual path, and with it the Python module, lies under ``headrace``.
+``protos/headrace/api`` becomes ``headrace.api`` and ``protos/inference`` becomes ``headrace.inference``, both below
+``libs/headrace``. The second keeps its proto package ``inference``: the wire names of the Open Inference Protocol
+hang on it; only the file's virtual path, and with it the Python module, lies under ``headrace``.
 
-The output depends on the protos and the locked compilers alone. Only files that changed are written, so a running process never
-meets half a module. With ``--check`` nothing is written: the exit status is 1, and the stale files are named, when the tree differs.
+The output depends on the protos and the locked compilers alone. Only files that changed are written, each at once, so a
+running process never meets half a module. With ``--check`` nothing is written: if the tree differs, the stale files are
+named and the exit status is 1.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Generate the Python API from the protos.")
     parser.add_argument("--check", action="store_true", help="write nothing; fail when the tree is not current")
     check: bool = parser.parse_args().check
-    os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")])
+    # protoc looks for mypy-protobuf's plugins on PATH.
+    os.environ["PATH"] = os.pathsep.join([os.fspath(Path(sys.executable).parent), os.environ.get("PATH", "")])
     with tempfile.TemporaryDirectory() as folder:
         compile_protos(Path(folder))
         wanted = generated_files(Path(folder))

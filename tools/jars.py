@@ -1,13 +1,17 @@
-"""Fetch Kafka's jars into the user's cache: ``python tools/jars.py``. Quick when they are there; digests are verified either way."""
+"""Fetch Kafka's jars into the user's cache: ``python tools/jars.py``.
+
+Quick when they are there already; their digests are verified either way.
+"""
 
 from __future__ import annotations
 
 import sys
 
-from headrace_local import jars
-from headrace_local.errors import LocalError
 from rich.console import Console
 from rich.progress import Progress
+
+from headrace_local import jars
+from headrace_local.errors import LocalError
 
 
 def main() -> int:

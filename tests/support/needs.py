@@ -1,11 +1,11 @@
 """What a test needs of the machine, and which process runs it.
 
-A test marked ``browser``, ``root``, ``faketime`` or ``strace`` is deselected where the machine lacks that, and the last lines of
-the run say how many were and what to install. With ``CI=true`` nothing is deselected: such a test fails instead.
+A test marked ``browser``, ``root``, ``faketime`` or ``strace`` is deselected where the machine lacks that, and the last
+lines of the run say how many were, and what to install. With ``CI=true`` nothing is deselected: such a test fails.
 
-Tests that stand on running servers are gathered into groups, one process each under ``--dist loadgroup``, so that a session starts
-every server once: ``stack`` has all of headrace (the folders ``e2e``, ``console``, ``chaos``), ``infrastructure`` has PostgreSQL,
-Kafka and S3 alone. Everything else goes to whichever process is free. A test's own ``xdist_group`` mark goes before.
+In a run of several processes (``make test``), tests that stand on running servers stay together in one process, so that
+a session starts every server once: see ``GROUPS``. All others go one by one to whichever process is free. The scheduler
+is our own because ``--dist loadgroup`` of pytest-xdist 3.8 does not group under pytest 9.2 (pytest-xdist issue 1386).
 """
 
 from __future__ import annotations
@@ -21,10 +21,20 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 _FAKETIME = ("lib/*/faketime/libfaketime.so.1", "lib/faketime/libfaketime.so.1", "local/lib/faketime/libfaketime.so.1")
-_STACK_FOLDERS = frozenset({"e2e", "console", "chaos"})
+GROUPS = {
+    "contract": "infrastructure",
+    "integration": "infrastructure",
+    "chaos": "stack",
+    "console": "stack",
+    "e2e": "stack",
+}
+"""Folder of tests -> its group: ``infrastructure`` has PostgreSQL, Kafka and S3 alone, ``stack`` all of headrace."""
+
 _DESELECTED = pytest.StashKey[Counter[str]]()
 _OUTPUT = "headrace_deselected"
 
@@ -81,23 +91,11 @@ def _on_ci() -> bool:
     return os.environ.get("CI") == "true"
 
 
-def _group(item: pytest.Item) -> str | None:
-    fixtures: list[str] = getattr(item, "fixturenames", [])
-    if _STACK_FOLDERS & set(item.path.parts) or "stack" in fixtures:
-        return "stack"
-    return "infrastructure" if "infrastructure" in fixtures else None
-
-
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_DESELECTED] = Counter()
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    for item in items:
-        group = _group(item)
-        if group and item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(group))
     if _on_ci():
         return
     missing = [_missing(item) for item in items]
@@ -108,8 +106,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     config.hook.pytest_deselected(items=deselected)
     counts = Counter(need for need in missing if need)
     config.stash[_DESELECTED] = counts
-    if hasattr(config, "workeroutput"):
-        config.workeroutput[_OUTPUT] = dict(counts)
+    output: dict[str, object] | None = getattr(config, "workeroutput", None)
+    if output is not None:
+        output[_OUTPUT] = dict(counts)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -118,14 +117,25 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.fail(f"this test needs {need!r} and CI deselects nothing: {NEEDS[need].remedy}", pytrace=False)
 
 
-class _Xdist:
-    """Gathers what the workers deselected: every worker collects the same tests, so any one's counts will do."""
+class _Grouping(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types for mypy
+    """Hands out whole groups, the largest first."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        folders = nodeid.split("::", maxsplit=1)[0].split("/")
+        return next((GROUPS[folder] for folder in folders if folder in GROUPS), nodeid)
+
+
+class _Controller:
+    """The process that hands out the tests."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
 
-    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+        return _Grouping(config, log)
+
     def pytest_testnodedown(self, node: _WorkerNode) -> None:
+        # Every worker collects the same tests, so any one's counts will do.
         counts = getattr(node, "workeroutput", {}).get(_OUTPUT)
         if counts:
             self._config.stash[_DESELECTED] = Counter(counts)
@@ -133,7 +143,7 @@ class _Xdist:
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     if session.config.pluginmanager.hasplugin("dsession"):
-        session.config.pluginmanager.register(_Xdist(session.config))
+        session.config.pluginmanager.register(_Controller(session.config))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
