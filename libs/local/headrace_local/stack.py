@@ -19,6 +19,7 @@ from headrace_local.errors import DiskFull, PartFailed
 from headrace_local.external import DEFAULT_BUCKET, External
 from headrace_local.files import write_json
 from headrace_local.folder import DataFolder, FolderLock
+from headrace_local.guard import Guard
 from headrace_local.kafka import Kafka
 from headrace_local.part import Part
 from headrace_local.postgres import Postgres
@@ -92,6 +93,7 @@ class Stack:
         self._report = report
         self._jar_progress = jar_progress
         self._lock = FolderLock(self.folder)
+        self._guard = Guard()
         self._credentials = Credentials(self.folder)
         self._supervised: dict[str, Supervised] = {}
         self._addresses: Addresses | None = None
@@ -127,6 +129,7 @@ class Stack:
         self._lock.acquire()
         try:
             self._phase = "starting"
+            self._guard.start()
             folder_id = self.folder.prepare()
             self._require_space()
             chosen, self.notes = ports.assign(self.folder.ports, self._port_names(), base=self._port_base)
@@ -150,6 +153,7 @@ class Stack:
             await asyncio.gather(*(self._supervised[name].stop() for name in group if name in self._supervised))
         self._phase = "stopped"
         self._supervised.clear()
+        self._guard.stop()
         if self.folder.state.exists():
             self.folder.state.unlink()
         self._lock.release()
@@ -245,7 +249,7 @@ class Stack:
     async def _start_together(self, parts: Iterable[Part]) -> None:
         for part in parts:
             self._supervised[part.name] = Supervised(
-                part, log=self.folder.log(part.name), report=self._report, changed=self._write_state
+                part, log=self.folder.log(part.name), report=self._report, changed=self._write_state, guard=self._guard
             )
         starts = [asyncio.create_task(self._supervised[part.name].start()) for part in parts]
         try:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from headrace_local.errors import DiskFull, LocalError, PartFailed
+from headrace_local.guard import Guard
 from headrace_local.part import Part
 from headrace_local.process import Child, spawn, tail
 from headrace_local.restarts import LOUD_FROM, RestartPolicy
@@ -34,13 +35,14 @@ Report = Callable[[Notice], None]
 class Supervised:
     """One part under supervision. Not thread-safe: use it from the event loop that started it."""
 
-    def __init__(self, part: Part, *, log: Path, report: Report, changed: Callable[[], None]) -> None:
+    def __init__(self, part: Part, *, log: Path, report: Report, changed: Callable[[], None], guard: Guard) -> None:
         self.part = part
         self.log = log
         self.state: State = "stopped"
         self.restarts = 0
         self._report = report
         self._changed = changed
+        self._guard = guard
         self._policy = RestartPolicy()
         self._child: Child | None = None
         self._task: asyncio.Task[None] | None = None
@@ -115,6 +117,7 @@ class Supervised:
             self._report(Notice(self.part.name, f"cannot start: {error}", loud=True))
             return 0.0
         self._child = child = await spawn(command, log=self.log)
+        self._guard.watch(child.pid)
         if self._stopping.is_set():  # stop() came while the process was being made
             child.kill_group()
         self._become("starting")
@@ -125,6 +128,7 @@ class Supervised:
             watch.cancel()
             await asyncio.gather(watch, return_exceptions=True)
             child.kill_group()
+            self._guard.forget(child.pid)
         return time.monotonic() - child.started
 
     async def _watch_readiness(self) -> None:

@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from headrace_local.errors import DiskFull, PartFailed
+from headrace_local.guard import Guard
 from headrace_local.part import Timing
 from headrace_local.process import Command
 from headrace_local.supervisor import Notice, Supervised
@@ -23,6 +24,22 @@ from tests.support.processes import lives
 
 SLEEPER = "import time; print('up', flush=True); time.sleep(600)"
 STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {SLEEPER}"
+
+SUPERVISOR = """
+import asyncio, pathlib, sys
+from headrace_local.guard import Guard
+from headrace_local.process import Command, spawn
+
+async def main():
+    guard = Guard()
+    guard.start()
+    child = await spawn(Command([sys.executable, "-c", sys.argv[1]]), log=pathlib.Path(sys.argv[2]))
+    guard.watch(child.pid)
+    print("ready", flush=True)
+    await child.wait()
+
+asyncio.run(main())
+"""
 
 
 @dataclass
@@ -50,11 +67,14 @@ class Script:
 @asynccontextmanager
 async def supervise(part: Script) -> AsyncGenerator[tuple[Supervised, list[Notice]]]:
     notices: list[Notice] = []
-    supervised = Supervised(part, log=part.log, report=notices.append, changed=lambda: None)
+    guard = Guard()
+    guard.start()
+    supervised = Supervised(part, log=part.log, report=notices.append, changed=lambda: None, guard=guard)
     try:
         yield supervised, notices
     finally:
         await supervised.stop()
+        guard.stop()
 
 
 async def eventually(condition: Callable[[], bool], *, within_s: float = 10) -> float:
@@ -84,17 +104,19 @@ async def test_a_dead_process_runs_again_within_two_seconds(tmp_path: Path) -> N
 async def test_the_third_death_in_a_minute_waits_and_names_the_log(tmp_path: Path) -> None:
     async with supervise(Script(SLEEPER, tmp_path / "log")) as (supervised, notices):
         await supervised.start()
-        for count in range(3):
-            await eventually(lambda: supervised.pid is not None and supervised.state == "ready")
+        for _ in range(3):
+            await eventually(lambda: supervised.state == "ready")
             assert supervised.pid is not None
             os.kill(supervised.pid, signal.SIGKILL)
-            await eventually(lambda count=count: supervised.restarts == count + 1)
+            await eventually(lambda: supervised.state != "ready")
+
+        await eventually(lambda: supervised.state == "waiting")
 
         loud = [notice.text for notice in notices if notice.loud]
         assert len(loud) == 1
         assert "3 times within a minute" in loud[0]
         assert str(tmp_path / "log") in loud[0]
-        assert supervised.state == "waiting"
+        assert supervised.restarts == 3
 
 
 async def test_a_process_that_dies_at_every_start_fails_with_the_end_of_its_log(tmp_path: Path) -> None:
@@ -156,6 +178,25 @@ async def test_the_descendants_of_a_dead_process_are_ended_too(tmp_path: Path) -
         os.kill(parent, signal.SIGKILL)
 
         await eventually(lambda: not lives(child))
+
+
+async def test_descendants_end_with_a_killed_supervisor_too(tmp_path: Path) -> None:
+    """The kernel ends the part; its child, which nothing ties to anyone, is the guard's."""
+    child = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {SLEEPER!r}]); {SLEEPER}"
+    supervisor = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", SUPERVISOR, child, str(tmp_path / "log")),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert supervisor.stdout is not None
+    await supervisor.stdout.readline()
+    part = psutil.Process(supervisor.pid).children()[-1]
+    await eventually(lambda: part.children() != [])
+    family = [part, *part.children()]
+
+    supervisor.kill()
+    await supervisor.wait()
+
+    await eventually(lambda: not [process for process in family if lives(process)])
 
 
 async def _never() -> bool:
