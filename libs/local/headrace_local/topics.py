@@ -24,7 +24,14 @@ TOPICS = (
     *(
         # Co-partitioned; time is the broker's, because producers' clocks are not trusted for retention.
         Topic(
-            f"headrace.telemetry.{kind}.v1", 12, {"retention.ms": _WEEK_MS, "message.timestamp.type": "LogAppendTime"}
+            f"headrace.telemetry.{kind}.v1",
+            12,
+            {
+                "retention.ms": _WEEK_MS,
+                "message.timestamp.type": "LogAppendTime",
+                # A batch has at most 4 MiB.
+                "max.message.bytes": str(5 * 1024 * 1024),
+            },
         )
         for kind in ("predictions", "labels")
     ),
