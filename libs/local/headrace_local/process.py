@@ -127,7 +127,7 @@ def tail(log: Path, *, lines: int = 12) -> str:
             text = file.read().decode(errors="replace")
     except FileNotFoundError:
         return ""
-    return "\n".join(text.splitlines()[-lines:])
+    return "\n".join(text.splitlines()[-lines:] if lines > 0 else [])
 
 
 def _rotate(log: Path) -> None:
