@@ -40,7 +40,8 @@ class Service:
     async def prepare(self) -> Command:
         """Return the service's command."""
         self.scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return Command([sys.executable, "-m", f"headrace_{self.name}"], env=self.environment, cwd=self.scratch)
+        # -P: nothing in the scratch folder may pass for a module.
+        return Command([sys.executable, "-P", "-m", f"headrace_{self.name}"], env=self.environment, cwd=self.scratch)
 
     async def is_ready(self) -> bool:
         """Whether ``/readyz`` of its metrics port answers 200: it serves and reaches what it needs."""

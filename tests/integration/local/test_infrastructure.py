@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 
 import asyncpg
@@ -70,6 +71,25 @@ def test_objects_come_back_from_a_fresh_bucket(bucket: ObjectStoreAddress) -> No
     assert client.get_object(bucket.bucket, "folder/object").read() == b"bytes"
 
 
+async def test_a_killed_broker_comes_back_with_what_it_acknowledged(
+    topics: Topics, infrastructure: Infrastructure
+) -> None:
+    name = await topics.create("kept", partitions=1)
+    producer = AIOKafkaProducer(bootstrap_servers=topics.bootstrap, acks="all")
+    await producer.start()
+    await producer.send_and_wait(name, b"before the kill")
+    await producer.stop()
+
+    killed = infrastructure.kill("kafka")
+    await asyncio.to_thread(infrastructure.wait_ready, "kafka", other_than=killed, within_s=15)
+
+    consumer = AIOKafkaConsumer(name, bootstrap_servers=topics.bootstrap, auto_offset_reset="earliest")
+    await consumer.start()
+    record = await consumer.getone()
+    await consumer.stop()
+    assert record.value == b"before the kill"
+
+
 async def test_a_killed_server_comes_back_with_its_data(
     database: FreshDatabase, infrastructure: Infrastructure
 ) -> None:
@@ -78,7 +98,7 @@ async def test_a_killed_server_comes_back_with_its_data(
     connection.terminate()
 
     killed = infrastructure.kill("postgres")
-    infrastructure.wait_ready("postgres", other_than=killed, within_s=5)
+    await asyncio.to_thread(infrastructure.wait_ready, "postgres", other_than=killed, within_s=5)
 
     connection = await asyncpg.connect(database.migration_dsn)
     assert await connection.fetchval("SELECT value FROM kept") == 42
