@@ -8,7 +8,8 @@ from headrace_kit.dataref import DataRefs
 from headrace_kit.errors import KitError
 from headrace_kit.eventstore import PostgresEventStore
 from headrace_kit.lease import Fence, Leadership
-from headrace_kit.relay import OpenProducer, Relay
+from headrace_kit.log import Log
+from headrace_kit.relay import Relay
 from headrace_kit.sequencer import Sequencer
 
 LEASE = "log"
@@ -19,7 +20,7 @@ class LogKeeper:
 
     Args:
         store: Whose log.
-        open_producer: Makes a Kafka producer.
+        log: Where the relay publishes.
         data_refs: Where events over 256 KiB go.
 
     Attributes:
@@ -31,14 +32,14 @@ class LogKeeper:
     def __init__(
         self,
         store: PostgresEventStore,
-        open_producer: OpenProducer,
+        log: Log,
         *,
         data_refs: DataRefs | None = None,
         ttl_s: float = 5.0,
     ) -> None:
         self.leadership = Leadership(store.database, LEASE, ttl_s=ttl_s)
         self.sequencer = Sequencer(store.database, store.source, wake=store.appended)
-        self.relay = Relay(store, open_producer, data_refs=data_refs, wake=self.sequencer.sequenced)
+        self.relay = Relay(store, log, data_refs=data_refs, wake=self.sequencer.sequenced)
 
     async def run(self) -> None:
         """Runs until cancelled."""

@@ -8,7 +8,7 @@ partition is sent before the one ahead of it is acknowledged, so a failure never
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 
 import structlog
@@ -18,7 +18,7 @@ from headrace_kit.dataref import MAX_INLINE_BYTES, DataRefs
 from headrace_kit.errors import Deposed, FailedPrecondition
 from headrace_kit.eventstore import LogEntry, PostgresEventStore
 from headrace_kit.lease import Fence, check_fence
-from headrace_kit.log import LogProducer, LogUnavailable, OutgoingRecord, events_topic, partition_of
+from headrace_kit.log import Log, LogProducer, LogUnavailable, OutgoingRecord, events_topic, partition_of
 from headrace_kit.wakeup import WakeUp
 
 _log = structlog.get_logger(__name__)
@@ -30,15 +30,13 @@ MAX_BACKOFF_S = 5.0
 _MARK = "UPDATE relay_state SET position = $2 WHERE name = 'kafka' AND position = $1"
 _MARKED = "SELECT position FROM relay_state WHERE name = 'kafka'"
 
-OpenProducer = Callable[[], Awaitable[LogProducer]]
-
 
 class Relay:
     """Publishes one service's log to ``headrace.<service>.events.v1``, keyed by stream.
 
     Args:
         store: Whose log.
-        open_producer: Makes a new client; called again after each failure.
+        log: Where to; a new client is opened after each failure.
         data_refs: Where events over 256 KiB go.
         wake: Rung by the sequencer.
 
@@ -51,7 +49,7 @@ class Relay:
     def __init__(
         self,
         store: PostgresEventStore,
-        open_producer: OpenProducer,
+        log: Log,
         *,
         data_refs: DataRefs | None = None,
         wake: WakeUp | None = None,
@@ -62,7 +60,7 @@ class Relay:
         self.failures = 0
         self.topic = events_topic(store.source)
         self._store = store
-        self._open = open_producer
+        self._log = log
         self._data_refs = data_refs
         self._wake = wake or WakeUp()
         self._batch = batch
@@ -77,7 +75,7 @@ class Relay:
         backoff = 0.1
         while True:
             try:
-                producer = await self._open()
+                producer = await self._log.open_producer()
                 try:
                     backoff = 0.1
                     await self._pump(producer, fence)

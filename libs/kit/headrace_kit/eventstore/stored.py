@@ -7,8 +7,8 @@ from datetime import datetime
 from uuid import UUID
 
 from google.protobuf.message import Message
-from headrace.api.audit.v1 import resources_pb2
 
+from headrace.api.audit.v1 import resources_pb2
 from headrace_kit.cloudevents import ReceivedEvent
 from headrace_kit.context import CommandContext
 

@@ -1,8 +1,9 @@
 """The log between services: Kafka, and its twin in memory. aiokafka is known here and nowhere else in the kit."""
 
-from headrace_kit.log.kafka import KafkaConsumer, KafkaProducer, KafkaSettings, ensure_topics, partition_of
+from headrace_kit.log.kafka import KafkaConsumer, KafkaLog, KafkaProducer, KafkaSettings, partition_of
 from headrace_kit.log.memory import MemoryLog
 from headrace_kit.log.records import (
+    Log,
     LogConsumer,
     LogProducer,
     LogRecord,
@@ -28,8 +29,10 @@ __all__ = [
     "PREDICTIONS",
     "QUARANTINE",
     "KafkaConsumer",
+    "KafkaLog",
     "KafkaProducer",
     "KafkaSettings",
+    "Log",
     "LogConsumer",
     "LogProducer",
     "LogRecord",
@@ -38,7 +41,6 @@ __all__ = [
     "OutgoingRecord",
     "TopicPartition",
     "TopicSpec",
-    "ensure_topics",
     "events_topic",
     "partition_of",
     "source_of",

@@ -75,25 +75,6 @@ def partition_of(key: bytes, partitions: int) -> int:
     return int(murmur2(key) & 0x7FFFFFFF) % partitions
 
 
-async def ensure_topics(settings: KafkaSettings, topics: Iterable[TopicSpec]) -> None:
-    """Creates the topics that do not exist; leaves the others as they are.
-
-    Raises:
-        LogUnavailable: the broker cannot be reached or refuses.
-    """
-    wanted = list(topics)
-    admin = AIOKafkaAdminClient(**settings.client_arguments())
-    try:
-        with _translated():
-            await admin.start()
-            existing = set(await admin.list_topics())
-            for each in wanted:
-                if each.name not in existing:
-                    await _create(admin, each)
-    finally:
-        await admin.close()
-
-
 async def _create(admin: Any, topic: TopicSpec) -> None:  # Any: an untyped admin client
     configuration = {"retention.ms": str(topic.retention_ms)}
     if topic.log_append_time:
@@ -235,6 +216,42 @@ class KafkaConsumer:
     async def close(self) -> None:
         """As ``LogConsumer.close``."""
         await _stop(self._raw)
+
+
+class KafkaLog:
+    """``Log`` on Kafka.
+
+    Args:
+        settings: How to reach the brokers.
+    """
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self.settings = settings
+
+    async def open_producer(self) -> KafkaProducer:
+        """As ``Log.open_producer``."""
+        return await KafkaProducer.open(self.settings)
+
+    async def open_consumer(self, topics: Collection[str], *, group: str) -> KafkaConsumer:
+        """As ``Log.open_consumer``."""
+        return await KafkaConsumer.open(self.settings, topics, group=group)
+
+    async def ensure_topics(self, topics: Iterable[TopicSpec]) -> None:
+        """Creates the topics that do not exist; leaves the others as they are.
+
+        Raises:
+            LogUnavailable: the broker cannot be reached or refuses.
+        """
+        admin = AIOKafkaAdminClient(**self.settings.client_arguments())
+        try:
+            with _translated():
+                await asyncio.wait_for(admin.start(), REQUEST_TIMEOUT_S)
+                existing = set(await admin.list_topics())
+                for each in topics:
+                    if each.name not in existing:
+                        await _create(admin, each)
+        finally:
+            await admin.close()
 
 
 class _Watcher(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # an untyped base

@@ -31,12 +31,14 @@ class MemoryLog:
         for number in range(partitions):
             self._partitions.setdefault(TopicPartition(topic, number), [])
 
-    def producer(self) -> MemoryProducer:
+    async def open_producer(self) -> MemoryProducer:
         """A new producer."""
+        self.require_available()
         return MemoryProducer(self)
 
-    def consumer(self, topics: Collection[str], *, group: str) -> MemoryConsumer:
+    async def open_consumer(self, topics: Collection[str], *, group: str) -> MemoryConsumer:
         """A new member of a group; partitions are dealt anew."""
+        self.require_available()
         member = MemoryConsumer(self, topics, group=group)
         self._groups.setdefault(group, []).append(member)
         self.rebalance(group)

@@ -117,3 +117,23 @@ class LogConsumer(Protocol):
     async def close(self) -> None:
         """Leaves the group."""
         ...
+
+
+class Log(Protocol):
+    """One cluster: ``KafkaLog``, or ``MemoryLog`` in tests."""
+
+    async def open_producer(self) -> LogProducer:
+        """A new producer.
+
+        Raises:
+            LogUnavailable: the broker cannot be reached.
+        """
+        ...
+
+    async def open_consumer(self, topics: Collection[str], *, group: str) -> LogConsumer:
+        """A new member of a consumer group.
+
+        Raises:
+            LogUnavailable: the broker cannot be reached.
+        """
+        ...

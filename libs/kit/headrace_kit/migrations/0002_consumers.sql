@@ -26,6 +26,7 @@ CREATE TABLE consumer_streams (
     source    text NOT NULL,
     stream_id text NOT NULL,
     version   bigint NOT NULL,
+    position  bigint NOT NULL,
     PRIMARY KEY (consumer, source, stream_id)
 ) WITH (fillfactor = 70);
 COMMENT ON TABLE consumer_streams IS 'Last version seen of each stream: the next one is this plus one, or something is missing.';

@@ -1,8 +1,8 @@
 """Connections to PostgreSQL: asyncpg, wrapped once.
 
 What it raises becomes the kit's errors: a lost connection is ``ConnectionLost`` (the outcome of what ran is unknown),
-a statement over its time ``DeadlineExceeded``, a full disk or connection limit ``ResourceExhausted``, a unique key that is
-taken ``UniqueViolation``. Everything else is a fault in the program and stays as it is.
+a statement over its time ``DeadlineExceeded``, a full disk or connection limit ``ResourceExhausted``, a unique key
+that is taken ``UniqueViolation``. Everything else is a fault in the program and stays as it is.
 """
 # asyncpg ships no types: inside this module Any is what it gives.
 # ruff: noqa: ANN401

@@ -1,0 +1,30 @@
+"""Consumers of other services' events.
+
+Offsets only say where to resume. Exactly-once effects come from identity: a handler's command id derives from the id of
+the event, a projection commits with its offset, and what was seen of a stream is dropped when it comes again. Offsets move by
+compare-and-set, so a member that slept through a rebalance rolls back and gives its partition up.
+"""
+
+from headrace_kit.cloudevents import ReceivedEvent
+from headrace_kit.consumer.delivery import Handler, ProjectionHandler
+from headrace_kit.consumer.lane import Counters
+from headrace_kit.consumer.offsets import PartitionLost
+from headrace_kit.consumer.parking import ParkedEvent, list_parked
+from headrace_kit.consumer.reading import LogReader, StoreLogReader
+from headrace_kit.consumer.redriving import Redriven
+from headrace_kit.consumer.running import Consumer, ProjectionConsumer
+
+__all__ = [
+    "Consumer",
+    "Counters",
+    "Handler",
+    "LogReader",
+    "ParkedEvent",
+    "PartitionLost",
+    "ProjectionConsumer",
+    "ProjectionHandler",
+    "ReceivedEvent",
+    "Redriven",
+    "StoreLogReader",
+    "list_parked",
+]
