@@ -17,7 +17,6 @@ from headrace.kafka.ledger import Kind
 from headrace.kafka.producer import Prediction, ProducerConfig, TelemetryProducer
 from headrace_local.testing import Infrastructure, Topics
 
-
 Batches = list[telemetry_pb2.PredictionBatch]
 
 
@@ -48,7 +47,7 @@ async def read_all(bootstrap: str, topic: str, until: Callable[[Batches], bool])
             while not until(batches):
                 for partition, records in (await consumer.getmany(timeout_ms=200)).items():
                     for record in records:
-                        batch = telemetry_pb2.PredictionBatch.FromString(record.value)
+                        batch = telemetry_pb2.PredictionBatch.FromString(record.value or b"")
                         assert batch.shard % 4 == partition.partition
                         batches.append(batch)
     finally:
@@ -101,7 +100,7 @@ async def test_labels_go_to_the_shard_of_their_prediction(topics: Topics) -> Non
         while seen < 120:
             for records in (await consumer.getmany(timeout_ms=200)).values():
                 for record in records:
-                    labels = decode_labels(telemetry_pb2.LabelBatch.FromString(record.value))
+                    labels = decode_labels(telemetry_pb2.LabelBatch.FromString(record.value or b""))
                     assert {shard_of(each) for each in labels.ids} == {labels.shard}
                     seen += len(labels.rows)
     await consumer.stop()
