@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(or $(shell command -v uv 2>/dev/null),.tools/uv/bin/uv)
 UV_BOOTSTRAP := $(filter .tools/%,$(UV))
-INSTALL := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(UV) pip install --quiet
+INSTALL := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(UV) pip install
 
 MEMBERS := $(patsubst %/pyproject.toml,%,$(wildcard libs/*/pyproject.toml services/*/pyproject.toml))
 MEMBER_FILES := pyproject.toml $(MEMBERS:=/pyproject.toml)
@@ -48,7 +48,7 @@ jars: $(VENV)/.jars.stamp ## Fetch Kafka's jars into the user's cache
 	@if $(PYTHON) -m pip --version >/dev/null 2>&1; then pip="$(PYTHON) -m pip"; \
 	elif $(PYTHON) -m venv .tools/python >/dev/null 2>&1; then pip=.tools/python/bin/pip; \
 	else echo "'$(PYTHON)' has neither pip nor venv; on Debian: apt-get install python3-venv" >&2; exit 1; fi; \
-	$$pip install --quiet --disable-pip-version-check --no-warn-script-location --no-deps --require-hashes --target .tools/uv -r requirements-uv.lock
+	$$pip install --quiet --disable-pip-version-check --no-warn-script-location --root-user-action=ignore --no-deps --require-hashes --target .tools/uv -r requirements-uv.lock
 	@touch $@
 
 $(BIN)/python: | $(UV_BOOTSTRAP)
@@ -57,13 +57,13 @@ $(BIN)/python: | $(UV_BOOTSTRAP)
 $(VENV)/.run.stamp: requirements.lock $(MEMBER_FILES) | $(BIN)/python
 	@echo "installing what headrace needs to run"
 	@$(INSTALL) --require-hashes -r requirements.lock
-	@$(INSTALL) $(EDITABLES)
+	@$(INSTALL) --quiet $(EDITABLES)
 	@touch $@
 
 $(VENV)/.dev.stamp: requirements-dev.lock $(MEMBER_FILES) | $(BIN)/python
 	@echo "installing what developing headrace needs"
 	@$(INSTALL) --require-hashes -r requirements-dev.lock
-	@$(INSTALL) $(EDITABLES)
+	@$(INSTALL) --quiet $(EDITABLES)
 	@touch $@ $(VENV)/.run.stamp
 
 $(VENV)/.assets.stamp: package.json package-lock.json .npmrc tools/assets.py | $(VENV)/.run.stamp
