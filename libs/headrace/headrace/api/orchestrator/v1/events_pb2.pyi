@@ -115,6 +115,42 @@ class ScheduleRemoved(_message.Message):
 Global___ScheduleRemoved: _TypeAlias = ScheduleRemoved  # noqa: Y015
 
 @_typing.final
+class ScheduleFired(_message.Message):
+    """A schedule started a run for a nominal time."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PIPELINE_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    NOMINAL_TIME_FIELD_NUMBER: _builtins.int
+    RUN_FIELD_NUMBER: _builtins.int
+    pipeline: _builtins.str
+    """Resource name of the pipeline."""
+    id: _builtins.str
+    """Id of the schedule."""
+    run: _builtins.str
+    """Resource name of the run."""
+    @_builtins.property
+    def nominal_time(self) -> _timestamp_pb2.Timestamp:
+        """The nominal time."""
+
+    def __init__(
+        self,
+        *,
+        pipeline: _builtins.str = ...,
+        id: _builtins.str = ...,
+        nominal_time: _timestamp_pb2.Timestamp | None = ...,
+        run: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["nominal_time", b"nominal_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "nominal_time", b"nominal_time", "pipeline", b"pipeline", "run", b"run"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScheduleFired: _TypeAlias = ScheduleFired  # noqa: Y015
+
+@_typing.final
 class TriggerSet(_message.Message):
     """A trigger was set or changed."""
 
@@ -305,7 +341,7 @@ class StepFailed(_message.Message):
     token: _builtins.int
     """Token of its lease."""
     error_class: _builtins.str
-    """Class of the error: the Python type, or `WORKER_LOST`, `TIMEOUT`, `CANCELLED`."""
+    """Class of the error: the Python type, or `WORKER_LOST`, `TIMEOUT`, `PROCESS_DIED`."""
     error: _builtins.str
     """Message. At most 8000 characters."""
     @_builtins.property

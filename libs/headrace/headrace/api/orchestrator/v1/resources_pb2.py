@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from headrace.api.common.v1 import resources_pb2 as headrace_dot_api_dot_common_dot_v1_dot_resources__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,headrace/api/orchestrator/v1/resources.proto\x12\x1cheadrace.api.orchestrator.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a&headrace/api/common/v1/resources.proto\"\xb7\x02\n\x08Pipeline\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x44\n\ndefinition\x18\x02 \x01(\x0b\x32\x30.headrace.api.orchestrator.v1.PipelineDefinition\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x63reator\x18\x05 \x01(\t\x12\x39\n\tschedules\x18\x06 \x03(\x0b\x32&.headrace.api.orchestrator.v1.Schedule\x12\x37\n\x08triggers\x18\x07 \x03(\x0b\x32%.headrace.api.orchestrator.v1.Trigger\x12\x10\n\x08revision\x18\x08 \x01(\x03\"\x86\x02\n\x12PipelineDefinition\x12\x12\n\nentrypoint\x18\x01 \x01(\t\x12\x13\n\x0bsource_path\x18\x02 \x01(\t\x12\x15\n\rsource_digest\x18\x03 \x01(\t\x12;\n\x05steps\x18\x04 \x03(\x0b\x32,.headrace.api.orchestrator.v1.StepDefinition\x12\x45\n\nparameters\x18\x05 \x03(\x0b\x32\x31.headrace.api.orchestrator.v1.ParameterDefinition\x12\x13\n\x0b\x64\x65scription\x18\x06 \x01(\t\x12\x17\n\x0fmax_active_runs\x18\x07 \x01(\x05\"\xb4\x01\n\x0eStepDefinition\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08\x66unction\x18\x02 \x01(\t\x12\x37\n\x06inputs\x18\x03 \x03(\x0b\x32\'.headrace.api.orchestrator.v1.StepInput\x12\x38\n\x05retry\x18\x04 \x01(\x0b\x32).headrace.api.orchestrator.v1.RetryPolicy\x12\x11\n\ttimeout_s\x18\x05 \x01(\x01\"e\n\tStepInput\x12\x10\n\x08\x61rgument\x18\x01 \x01(\t\x12\x0e\n\x04step\x18\x02 \x01(\tH\x00\x12\x13\n\tparameter\x18\x03 \x01(\tH\x00\x12\x17\n\rconstant_json\x18\x04 \x01(\tH\x00\x42\x08\n\x06source\"M\n\x0bRetryPolicy\x12\x14\n\x0cmax_attempts\x18\x01 \x01(\x05\x12\x11\n\tbackoff_s\x18\x02 \x01(\x01\x12\x15\n\rmax_backoff_s\x18\x03 \x01(\x01\"G\n\x13ParameterDefinition\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x14\n\x0c\x64\x65\x66\x61ult_json\x18\x03 \x01(\t\"\xbc\x04\n\x0bPipelineRun\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08pipeline\x18\x02 \x01(\t\x12\x18\n\x10pipeline_version\x18\x03 \x01(\x03\x12\x44\n\ndefinition\x18\x04 \x01(\x0b\x32\x30.headrace.api.orchestrator.v1.PipelineDefinition\x12M\n\nparameters\x18\x05 \x03(\x0b\x32\x39.headrace.api.orchestrator.v1.PipelineRun.ParametersEntry\x12?\n\x06status\x18\x06 \x01(\x0e\x32/.headrace.api.orchestrator.v1.PipelineRunStatus\x12\x36\n\x05steps\x18\x07 \x03(\x0b\x32\'.headrace.api.orchestrator.v1.StepState\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x63\x61use\x18\n \x01(\t\x12\x14\n\x0c\x63\x61usation_id\x18\x0b \x01(\t\x12\r\n\x05\x61\x63tor\x18\x0c \x01(\t\x12\r\n\x05\x65rror\x18\r \x01(\t\x12\x10\n\x08revision\x18\x0e \x01(\x03\x1a\x31\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xd8\x02\n\tStepState\x12\n\n\x02id\x18\x01 \x01(\t\x12\x38\n\x06status\x18\x02 \x01(\x0e\x32(.headrace.api.orchestrator.v1.StepStatus\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\x12\r\n\x05token\x18\x04 \x01(\x03\x12\x0e\n\x06worker\x18\x05 \x01(\t\x12.\n\nstart_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x38\n\x06output\x18\x08 \x01(\x0b\x32(.headrace.api.orchestrator.v1.StepOutput\x12\r\n\x05\x65rror\x18\t \x01(\t\x12.\n\nretry_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"M\n\nStepOutput\x12\x0c\n\x04json\x18\x01 \x01(\t\x12\x31\n\x06object\x18\x02 \x01(\x0b\x32!.headrace.api.common.v1.ObjectRef\"\xf5\x01\n\x08Schedule\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04\x63ron\x18\x02 \x01(\t\x12\x11\n\ttime_zone\x18\x03 \x01(\t\x12J\n\nparameters\x18\x04 \x03(\x0b\x32\x36.headrace.api.orchestrator.v1.Schedule.ParametersEntry\x12\x0e\n\x06paused\x18\x05 \x01(\x08\x12-\n\tlast_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a\x31\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xa6\x02\n\x07Trigger\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\nevent_type\x18\x02 \x01(\t\x12?\n\x05match\x18\x03 \x03(\x0b\x32\x30.headrace.api.orchestrator.v1.Trigger.MatchEntry\x12I\n\nparameters\x18\x04 \x03(\x0b\x32\x35.headrace.api.orchestrator.v1.Trigger.ParametersEntry\x12\x0e\n\x06paused\x18\x05 \x01(\x08\x1a,\n\nMatchEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x31\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*\xdf\x01\n\x11PipelineRunStatus\x12#\n\x1fPIPELINE_RUN_STATUS_UNSPECIFIED\x10\x00\x12\x1e\n\x1aPIPELINE_RUN_STATUS_QUEUED\x10\x01\x12\x1f\n\x1bPIPELINE_RUN_STATUS_RUNNING\x10\x02\x12!\n\x1dPIPELINE_RUN_STATUS_SUCCEEDED\x10\x03\x12\x1e\n\x1aPIPELINE_RUN_STATUS_FAILED\x10\x04\x12!\n\x1dPIPELINE_RUN_STATUS_CANCELLED\x10\x05*\xdc\x01\n\nStepStatus\x12\x1b\n\x17STEP_STATUS_UNSPECIFIED\x10\x00\x12\x17\n\x13STEP_STATUS_PENDING\x10\x01\x12\x15\n\x11STEP_STATUS_READY\x10\x02\x12\x16\n\x12STEP_STATUS_LEASED\x10\x03\x12\x1d\n\x19STEP_STATUS_WAITING_RETRY\x10\x04\x12\x19\n\x15STEP_STATUS_COMPLETED\x10\x05\x12\x16\n\x12STEP_STATUS_FAILED\x10\x06\x12\x17\n\x13STEP_STATUS_SKIPPED\x10\x07\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,headrace/api/orchestrator/v1/resources.proto\x12\x1cheadrace.api.orchestrator.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a&headrace/api/common/v1/resources.proto\"\xb7\x02\n\x08Pipeline\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x44\n\ndefinition\x18\x02 \x01(\x0b\x32\x30.headrace.api.orchestrator.v1.PipelineDefinition\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x63reator\x18\x05 \x01(\t\x12\x39\n\tschedules\x18\x06 \x03(\x0b\x32&.headrace.api.orchestrator.v1.Schedule\x12\x37\n\x08triggers\x18\x07 \x03(\x0b\x32%.headrace.api.orchestrator.v1.Trigger\x12\x10\n\x08revision\x18\x08 \x01(\x03\"\x86\x02\n\x12PipelineDefinition\x12\x12\n\nentrypoint\x18\x01 \x01(\t\x12\x13\n\x0bsource_path\x18\x02 \x01(\t\x12\x15\n\rsource_digest\x18\x03 \x01(\t\x12;\n\x05steps\x18\x04 \x03(\x0b\x32,.headrace.api.orchestrator.v1.StepDefinition\x12\x45\n\nparameters\x18\x05 \x03(\x0b\x32\x31.headrace.api.orchestrator.v1.ParameterDefinition\x12\x13\n\x0b\x64\x65scription\x18\x06 \x01(\t\x12\x17\n\x0fmax_active_runs\x18\x07 \x01(\x05\"\xc3\x01\n\x0eStepDefinition\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08\x66unction\x18\x02 \x01(\t\x12\x37\n\x06inputs\x18\x03 \x03(\x0b\x32\'.headrace.api.orchestrator.v1.StepInput\x12\x38\n\x05retry\x18\x04 \x01(\x0b\x32).headrace.api.orchestrator.v1.RetryPolicy\x12\x11\n\ttimeout_s\x18\x05 \x01(\x01\x12\r\n\x05\x61\x66ter\x18\x06 \x03(\t\"\xa2\x01\n\tStepInput\x12\x10\n\x08\x61rgument\x18\x01 \x01(\t\x12\x0e\n\x04step\x18\x02 \x01(\tH\x00\x12\x13\n\tparameter\x18\x03 \x01(\tH\x00\x12\x17\n\rconstant_json\x18\x04 \x01(\tH\x00\x12;\n\x04list\x18\x05 \x01(\x0b\x32+.headrace.api.orchestrator.v1.StepInputListH\x00\x42\x08\n\x06source\"G\n\rStepInputList\x12\x36\n\x05items\x18\x01 \x03(\x0b\x32\'.headrace.api.orchestrator.v1.StepInput\"M\n\x0bRetryPolicy\x12\x14\n\x0cmax_attempts\x18\x01 \x01(\x05\x12\x11\n\tbackoff_s\x18\x02 \x01(\x01\x12\x15\n\rmax_backoff_s\x18\x03 \x01(\x01\"G\n\x13ParameterDefinition\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x14\n\x0c\x64\x65\x66\x61ult_json\x18\x03 \x01(\t\"\xe6\x04\n\x0bPipelineRun\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08pipeline\x18\x02 \x01(\t\x12\x18\n\x10pipeline_version\x18\x03 \x01(\x03\x12\x44\n\ndefinition\x18\x04 \x01(\x0b\x32\x30.headrace.api.orchestrator.v1.PipelineDefinition\x12M\n\nparameters\x18\x05 \x03(\x0b\x32\x39.headrace.api.orchestrator.v1.PipelineRun.ParametersEntry\x12?\n\x06status\x18\x06 \x01(\x0e\x32/.headrace.api.orchestrator.v1.PipelineRunStatus\x12\x36\n\x05steps\x18\x07 \x03(\x0b\x32\'.headrace.api.orchestrator.v1.StepState\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x63\x61use\x18\n \x01(\t\x12\x14\n\x0c\x63\x61usation_id\x18\x0b \x01(\t\x12\r\n\x05\x61\x63tor\x18\x0c \x01(\t\x12\r\n\x05\x65rror\x18\r \x01(\t\x12\x10\n\x08revision\x18\x0e \x01(\x03\x12\x10\n\x08\x65vent_id\x18\x0f \x01(\t\x12\x16\n\x0e\x63orrelation_id\x18\x10 \x01(\t\x1a\x31\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xa0\x03\n\tStepState\x12\n\n\x02id\x18\x01 \x01(\t\x12\x38\n\x06status\x18\x02 \x01(\x0e\x32(.headrace.api.orchestrator.v1.StepStatus\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\x12\r\n\x05token\x18\x04 \x01(\x03\x12\x0e\n\x06worker\x18\x05 \x01(\t\x12.\n\nstart_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x38\n\x06output\x18\x08 \x01(\x0b\x32(.headrace.api.orchestrator.v1.StepOutput\x12\r\n\x05\x65rror\x18\t \x01(\t\x12.\n\nretry_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x65rror_class\x18\x0b \x01(\t\x12\x15\n\rlost_attempts\x18\x0c \x01(\x05\x12\x1a\n\x12uncounted_attempts\x18\r \x01(\x05\"M\n\nStepOutput\x12\x0c\n\x04json\x18\x01 \x01(\t\x12\x31\n\x06object\x18\x02 \x01(\x0b\x32!.headrace.api.common.v1.ObjectRef\"\xa3\x02\n\x08Schedule\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04\x63ron\x18\x02 \x01(\t\x12\x11\n\ttime_zone\x18\x03 \x01(\t\x12J\n\nparameters\x18\x04 \x03(\x0b\x32\x36.headrace.api.orchestrator.v1.Schedule.ParametersEntry\x12\x0e\n\x06paused\x18\x05 \x01(\x08\x12-\n\tlast_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08set_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a\x31\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xa6\x02\n\x07Trigger\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\nevent_type\x18\x02 \x01(\t\x12?\n\x05match\x18\x03 \x03(\x0b\x32\x30.headrace.api.orchestrator.v1.Trigger.MatchEntry\x12I\n\nparameters\x18\x04 \x03(\x0b\x32\x35.headrace.api.orchestrator.v1.Trigger.ParametersEntry\x12\x0e\n\x06paused\x18\x05 \x01(\x08\x1a,\n\nMatchEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x31\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*\xdf\x01\n\x11PipelineRunStatus\x12#\n\x1fPIPELINE_RUN_STATUS_UNSPECIFIED\x10\x00\x12\x1e\n\x1aPIPELINE_RUN_STATUS_QUEUED\x10\x01\x12\x1f\n\x1bPIPELINE_RUN_STATUS_RUNNING\x10\x02\x12!\n\x1dPIPELINE_RUN_STATUS_SUCCEEDED\x10\x03\x12\x1e\n\x1aPIPELINE_RUN_STATUS_FAILED\x10\x04\x12!\n\x1dPIPELINE_RUN_STATUS_CANCELLED\x10\x05*\xdc\x01\n\nStepStatus\x12\x1b\n\x17STEP_STATUS_UNSPECIFIED\x10\x00\x12\x17\n\x13STEP_STATUS_PENDING\x10\x01\x12\x15\n\x11STEP_STATUS_READY\x10\x02\x12\x16\n\x12STEP_STATUS_LEASED\x10\x03\x12\x1d\n\x19STEP_STATUS_WAITING_RETRY\x10\x04\x12\x19\n\x15STEP_STATUS_COMPLETED\x10\x05\x12\x16\n\x12STEP_STATUS_FAILED\x10\x06\x12\x17\n\x13STEP_STATUS_SKIPPED\x10\x07\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,38 +41,40 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TRIGGER_MATCHENTRY']._serialized_options = b'8\001'
   _globals['_TRIGGER_PARAMETERSENTRY']._loaded_options = None
   _globals['_TRIGGER_PARAMETERSENTRY']._serialized_options = b'8\001'
-  _globals['_PIPELINERUNSTATUS']._serialized_start=2715
-  _globals['_PIPELINERUNSTATUS']._serialized_end=2938
-  _globals['_STEPSTATUS']._serialized_start=2941
-  _globals['_STEPSTATUS']._serialized_end=3161
+  _globals['_PIPELINERUNSTATUS']._serialized_start=3025
+  _globals['_PIPELINERUNSTATUS']._serialized_end=3248
+  _globals['_STEPSTATUS']._serialized_start=3251
+  _globals['_STEPSTATUS']._serialized_end=3471
   _globals['_PIPELINE']._serialized_start=152
   _globals['_PIPELINE']._serialized_end=463
   _globals['_PIPELINEDEFINITION']._serialized_start=466
   _globals['_PIPELINEDEFINITION']._serialized_end=728
   _globals['_STEPDEFINITION']._serialized_start=731
-  _globals['_STEPDEFINITION']._serialized_end=911
-  _globals['_STEPINPUT']._serialized_start=913
-  _globals['_STEPINPUT']._serialized_end=1014
-  _globals['_RETRYPOLICY']._serialized_start=1016
-  _globals['_RETRYPOLICY']._serialized_end=1093
-  _globals['_PARAMETERDEFINITION']._serialized_start=1095
-  _globals['_PARAMETERDEFINITION']._serialized_end=1166
-  _globals['_PIPELINERUN']._serialized_start=1169
-  _globals['_PIPELINERUN']._serialized_end=1741
-  _globals['_PIPELINERUN_PARAMETERSENTRY']._serialized_start=1692
-  _globals['_PIPELINERUN_PARAMETERSENTRY']._serialized_end=1741
-  _globals['_STEPSTATE']._serialized_start=1744
-  _globals['_STEPSTATE']._serialized_end=2088
-  _globals['_STEPOUTPUT']._serialized_start=2090
-  _globals['_STEPOUTPUT']._serialized_end=2167
-  _globals['_SCHEDULE']._serialized_start=2170
-  _globals['_SCHEDULE']._serialized_end=2415
-  _globals['_SCHEDULE_PARAMETERSENTRY']._serialized_start=1692
-  _globals['_SCHEDULE_PARAMETERSENTRY']._serialized_end=1741
-  _globals['_TRIGGER']._serialized_start=2418
-  _globals['_TRIGGER']._serialized_end=2712
-  _globals['_TRIGGER_MATCHENTRY']._serialized_start=2617
-  _globals['_TRIGGER_MATCHENTRY']._serialized_end=2661
-  _globals['_TRIGGER_PARAMETERSENTRY']._serialized_start=1692
-  _globals['_TRIGGER_PARAMETERSENTRY']._serialized_end=1741
+  _globals['_STEPDEFINITION']._serialized_end=926
+  _globals['_STEPINPUT']._serialized_start=929
+  _globals['_STEPINPUT']._serialized_end=1091
+  _globals['_STEPINPUTLIST']._serialized_start=1093
+  _globals['_STEPINPUTLIST']._serialized_end=1164
+  _globals['_RETRYPOLICY']._serialized_start=1166
+  _globals['_RETRYPOLICY']._serialized_end=1243
+  _globals['_PARAMETERDEFINITION']._serialized_start=1245
+  _globals['_PARAMETERDEFINITION']._serialized_end=1316
+  _globals['_PIPELINERUN']._serialized_start=1319
+  _globals['_PIPELINERUN']._serialized_end=1933
+  _globals['_PIPELINERUN_PARAMETERSENTRY']._serialized_start=1884
+  _globals['_PIPELINERUN_PARAMETERSENTRY']._serialized_end=1933
+  _globals['_STEPSTATE']._serialized_start=1936
+  _globals['_STEPSTATE']._serialized_end=2352
+  _globals['_STEPOUTPUT']._serialized_start=2354
+  _globals['_STEPOUTPUT']._serialized_end=2431
+  _globals['_SCHEDULE']._serialized_start=2434
+  _globals['_SCHEDULE']._serialized_end=2725
+  _globals['_SCHEDULE_PARAMETERSENTRY']._serialized_start=1884
+  _globals['_SCHEDULE_PARAMETERSENTRY']._serialized_end=1933
+  _globals['_TRIGGER']._serialized_start=2728
+  _globals['_TRIGGER']._serialized_end=3022
+  _globals['_TRIGGER_MATCHENTRY']._serialized_start=2927
+  _globals['_TRIGGER_MATCHENTRY']._serialized_end=2971
+  _globals['_TRIGGER_PARAMETERSENTRY']._serialized_start=1884
+  _globals['_TRIGGER_PARAMETERSENTRY']._serialized_end=1933
 # @@protoc_insertion_point(module_scope)

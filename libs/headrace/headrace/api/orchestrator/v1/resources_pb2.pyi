@@ -30,7 +30,7 @@ class _PipelineRunStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Pip
     PIPELINE_RUN_STATUS_UNSPECIFIED: _PipelineRunStatus.ValueType  # 0
     """Not given."""
     PIPELINE_RUN_STATUS_QUEUED: _PipelineRunStatus.ValueType  # 1
-    """Waits for a place."""
+    """No step was given to a worker yet."""
     PIPELINE_RUN_STATUS_RUNNING: _PipelineRunStatus.ValueType  # 2
     """Under way."""
     PIPELINE_RUN_STATUS_SUCCEEDED: _PipelineRunStatus.ValueType  # 3
@@ -46,7 +46,7 @@ class PipelineRunStatus(_PipelineRunStatus, metaclass=_PipelineRunStatusEnumType
 PIPELINE_RUN_STATUS_UNSPECIFIED: PipelineRunStatus.ValueType  # 0
 """Not given."""
 PIPELINE_RUN_STATUS_QUEUED: PipelineRunStatus.ValueType  # 1
-"""Waits for a place."""
+"""No step was given to a worker yet."""
 PIPELINE_RUN_STATUS_RUNNING: PipelineRunStatus.ValueType  # 2
 """Under way."""
 PIPELINE_RUN_STATUS_SUCCEEDED: PipelineRunStatus.ValueType  # 3
@@ -220,12 +220,13 @@ class StepDefinition(_message.Message):
     INPUTS_FIELD_NUMBER: _builtins.int
     RETRY_FIELD_NUMBER: _builtins.int
     TIMEOUT_S_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id within the pipeline, 1 to 100 characters."""
     function: _builtins.str
     """`package.module:function`."""
     timeout_s: _builtins.float
-    """Seconds after which an attempt is ended; 0 means 3600."""
+    """Seconds after which an attempt is ended, at most 604800; 0 means 3600."""
     @_builtins.property
     def inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___StepInput]:
         """Inputs by argument."""
@@ -233,6 +234,10 @@ class StepDefinition(_message.Message):
     @_builtins.property
     def retry(self) -> Global___RetryPolicy:
         """When it is tried again."""
+
+    @_builtins.property
+    def after(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of steps that must be completed first though nothing is taken from them. At most 100."""
 
     def __init__(
         self,
@@ -242,10 +247,11 @@ class StepDefinition(_message.Message):
         inputs: _abc.Iterable[Global___StepInput] | None = ...,
         retry: Global___RetryPolicy | None = ...,
         timeout_s: _builtins.float = ...,
+        after: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["retry", b"retry"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["function", b"function", "id", b"id", "inputs", b"inputs", "retry", b"retry", "timeout_s", b"timeout_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "function", b"function", "id", b"id", "inputs", b"inputs", "retry", b"retry", "timeout_s", b"timeout_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -261,14 +267,19 @@ class StepInput(_message.Message):
     STEP_FIELD_NUMBER: _builtins.int
     PARAMETER_FIELD_NUMBER: _builtins.int
     CONSTANT_JSON_FIELD_NUMBER: _builtins.int
+    LIST_FIELD_NUMBER: _builtins.int
     argument: _builtins.str
-    """Name of the argument."""
+    """Name of the argument; empty for the items of a list."""
     step: _builtins.str
     """Output of the step of this id."""
     parameter: _builtins.str
     """Parameter of this name."""
     constant_json: _builtins.str
-    """Constant, as JSON."""
+    """Constant, as JSON. At most 64 KiB."""
+    @_builtins.property
+    def list(self) -> Global___StepInputList:
+        """A list of these."""
+
     def __init__(
         self,
         *,
@@ -276,16 +287,41 @@ class StepInput(_message.Message):
         step: _builtins.str = ...,
         parameter: _builtins.str = ...,
         constant_json: _builtins.str = ...,
+        list: Global___StepInputList | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["constant_json", b"constant_json", "parameter", b"parameter", "source", b"source", "step", b"step"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["constant_json", b"constant_json", "list", b"list", "parameter", b"parameter", "source", b"source", "step", b"step"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["argument", b"argument", "constant_json", b"constant_json", "parameter", b"parameter", "source", b"source", "step", b"step"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["argument", b"argument", "constant_json", b"constant_json", "list", b"list", "parameter", b"parameter", "source", b"source", "step", b"step"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["step", "parameter", "constant_json"]  # noqa: Y015
+    _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["step", "parameter", "constant_json", "list"]  # noqa: Y015
     _WhichOneofArgType_source: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_source) -> _WhichOneofReturnType_source | None: ...
 
 Global___StepInput: _TypeAlias = StepInput  # noqa: Y015
+
+@_typing.final
+class StepInputList(_message.Message):
+    """A list argument whose items come from several places. Lists do not nest."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___StepInput]:
+        """Items in order. At most 1000."""
+
+    def __init__(
+        self,
+        *,
+        items: _abc.Iterable[Global___StepInput] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StepInputList: _TypeAlias = StepInputList  # noqa: Y015
 
 @_typing.final
 class RetryPolicy(_message.Message):
@@ -299,9 +335,9 @@ class RetryPolicy(_message.Message):
     max_attempts: _builtins.int
     """Attempts in all: 1 to 100; 0 means 1."""
     backoff_s: _builtins.float
-    """Seconds before the second attempt; doubles each time."""
+    """Seconds before the second attempt, at most 86400; doubles each time."""
     max_backoff_s: _builtins.float
-    """Most seconds between attempts; 0 means 300."""
+    """Most seconds between attempts, at most 86400; 0 means 300."""
     def __init__(
         self,
         *,
@@ -329,7 +365,7 @@ class ParameterDefinition(_message.Message):
     name: _builtins.str
     """Name."""
     type: _builtins.str
-    """Type as written in Python: `int`, `float`, `str`, `bool` or JSON."""
+    """Type of its JSON value: `int`, `float`, `str`, `bool`; empty for any."""
     default_json: _builtins.str
     """Default, as JSON; empty when the parameter must be given."""
     def __init__(
@@ -387,6 +423,8 @@ class PipelineRun(_message.Message):
     ACTOR_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    EVENT_ID_FIELD_NUMBER: _builtins.int
+    CORRELATION_ID_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name: `projects/{project}/pipelineRuns/{run}`; the id is a UUID."""
     pipeline: _builtins.str
@@ -402,9 +440,13 @@ class PipelineRun(_message.Message):
     actor: _builtins.str
     """Who started it."""
     error: _builtins.str
-    """Why it failed."""
+    """Why it failed, or was cancelled."""
     revision: _builtins.int
     """Version of the stream."""
+    event_id: _builtins.str
+    """Id of its `PipelineRunStarted`: the cause of what its steps do."""
+    correlation_id: _builtins.str
+    """First event or command of the causal chain that led to it."""
     @_builtins.property
     def definition(self) -> Global___PipelineDefinition:
         """The definition it runs."""
@@ -442,10 +484,12 @@ class PipelineRun(_message.Message):
         actor: _builtins.str = ...,
         error: _builtins.str = ...,
         revision: _builtins.int = ...,
+        event_id: _builtins.str = ...,
+        correlation_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "definition", b"definition", "end_time", b"end_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "causation_id", b"causation_id", "cause", b"cause", "create_time", b"create_time", "definition", b"definition", "end_time", b"end_time", "error", b"error", "name", b"name", "parameters", b"parameters", "pipeline", b"pipeline", "pipeline_version", b"pipeline_version", "revision", b"revision", "status", b"status", "steps", b"steps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "causation_id", b"causation_id", "cause", b"cause", "correlation_id", b"correlation_id", "create_time", b"create_time", "definition", b"definition", "end_time", b"end_time", "error", b"error", "event_id", b"event_id", "name", b"name", "parameters", b"parameters", "pipeline", b"pipeline", "pipeline_version", b"pipeline_version", "revision", b"revision", "status", b"status", "steps", b"steps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -467,6 +511,9 @@ class StepState(_message.Message):
     OUTPUT_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
     RETRY_TIME_FIELD_NUMBER: _builtins.int
+    ERROR_CLASS_FIELD_NUMBER: _builtins.int
+    LOST_ATTEMPTS_FIELD_NUMBER: _builtins.int
+    UNCOUNTED_ATTEMPTS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id within the pipeline."""
     status: Global___StepStatus.ValueType
@@ -479,6 +526,12 @@ class StepState(_message.Message):
     """Worker that has it."""
     error: _builtins.str
     """Why the newest attempt failed. At most 8000 characters."""
+    error_class: _builtins.str
+    """Class of the newest attempt's error: the Python type, or `WORKER_LOST`, `TIMEOUT`, `CANCELLED`, `PROCESS_DIED`."""
+    lost_attempts: _builtins.int
+    """Attempts whose worker was lost since the start or the last resumption. Too many, and the step fails."""
+    uncounted_attempts: _builtins.int
+    """Attempts that do not count against the retry policy: of lost workers, and before a resumption."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """When the newest attempt began."""
@@ -508,10 +561,13 @@ class StepState(_message.Message):
         output: Global___StepOutput | None = ...,
         error: _builtins.str = ...,
         retry_time: _timestamp_pb2.Timestamp | None = ...,
+        error_class: _builtins.str = ...,
+        lost_attempts: _builtins.int = ...,
+        uncounted_attempts: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "output", b"output", "retry_time", b"retry_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "end_time", b"end_time", "error", b"error", "id", b"id", "output", b"output", "retry_time", b"retry_time", "start_time", b"start_time", "status", b"status", "token", b"token", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "end_time", b"end_time", "error", b"error", "error_class", b"error_class", "id", b"id", "lost_attempts", b"lost_attempts", "output", b"output", "retry_time", b"retry_time", "start_time", b"start_time", "status", b"status", "token", b"token", "uncounted_attempts", b"uncounted_attempts", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -529,7 +585,7 @@ class StepOutput(_message.Message):
     """Value as JSON, up to 64 KiB."""
     @_builtins.property
     def object(self) -> _resources_pb2.ObjectRef:
-        """Value in the object store, when larger."""
+        """Value as JSON in the object store, when larger; up to 8 MiB."""
 
     def __init__(
         self,
@@ -577,6 +633,7 @@ class Schedule(_message.Message):
     PARAMETERS_FIELD_NUMBER: _builtins.int
     PAUSED_FIELD_NUMBER: _builtins.int
     LAST_TIME_FIELD_NUMBER: _builtins.int
+    SET_TIME_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id within the pipeline, 1 to 100 characters of a-z 0-9 . _ -"""
     cron: _builtins.str
@@ -591,7 +648,11 @@ class Schedule(_message.Message):
 
     @_builtins.property
     def last_time(self) -> _timestamp_pb2.Timestamp:
-        """Last nominal time it started a run for."""
+        """Last nominal time it started a run for. Set by the server."""
+
+    @_builtins.property
+    def set_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was set: earlier times are not made up for. Set by the server."""
 
     def __init__(
         self,
@@ -602,10 +663,11 @@ class Schedule(_message.Message):
         parameters: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         paused: _builtins.bool = ...,
         last_time: _timestamp_pb2.Timestamp | None = ...,
+        set_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["last_time", b"last_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["last_time", b"last_time", "set_time", b"set_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cron", b"cron", "id", b"id", "last_time", b"last_time", "parameters", b"parameters", "paused", b"paused", "time_zone", b"time_zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cron", b"cron", "id", b"id", "last_time", b"last_time", "parameters", b"parameters", "paused", b"paused", "set_time", b"set_time", "time_zone", b"time_zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -670,7 +732,9 @@ class Trigger(_message.Message):
     """True when it rests."""
     @_builtins.property
     def match(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Fields of the event that must have these values, by path, such as `endpoint`. At most 20."""
+        """Fields of the event that must have these values, by path, such as `endpoint` or `alert.kind`. Values are compared as
+        text; an enum's is its name. At most 20.
+        """
 
     @_builtins.property
     def parameters(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:

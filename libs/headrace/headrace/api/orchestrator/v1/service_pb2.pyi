@@ -434,7 +434,7 @@ class StartPipelineRunRequest(_message.Message):
     """Resource name of the pipeline."""
     @_builtins.property
     def parameters(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Parameters, as JSON by name. At most 200; values at most 64 KiB."""
+        """Parameters, as JSON by name. At most 200; together at most 64 KiB."""
 
     def __init__(
         self,
@@ -808,8 +808,11 @@ class WorkRequest(_message.Message):
     RESULTS_FIELD_NUMBER: _builtins.int
     LOGS_FIELD_NUMBER: _builtins.int
     DRAINING_FIELD_NUMBER: _builtins.int
+    BEAT_FIELD_NUMBER: _builtins.int
     draining: _builtins.bool
     """True when the worker takes no more leases."""
+    beat: _builtins.int
+    """Number of this heartbeat, rising within a stream; 0 for none. It is echoed."""
     @_builtins.property
     def hello(self) -> Global___WorkerHello:
         """First message of a stream: who it is."""
@@ -834,10 +837,11 @@ class WorkRequest(_message.Message):
         results: _abc.Iterable[Global___StepResult] | None = ...,
         logs: _abc.Iterable[Global___LogChunk] | None = ...,
         draining: _builtins.bool = ...,
+        beat: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["hello", b"hello"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["draining", b"draining", "held_tokens", b"held_tokens", "hello", b"hello", "logs", b"logs", "results", b"results"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["beat", b"beat", "draining", b"draining", "held_tokens", b"held_tokens", "hello", b"hello", "logs", b"logs", "results", b"results"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -858,7 +862,7 @@ class WorkerHello(_message.Message):
     """Steps it runs at a time: 1 to 1000."""
     @_builtins.property
     def held_tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Leases it still holds, after a lost connection."""
+        """Leases it still holds, after a lost connection. Results that were not acknowledged are of leases it holds."""
 
     def __init__(
         self,
@@ -899,7 +903,7 @@ class StepResult(_message.Message):
     """Message of the error. At most 8000 characters."""
     @_builtins.property
     def output(self) -> _resources_pb2.StepOutput:
-        """Output, when it was completed."""
+        """Output, when it was completed: always as JSON, at most 8 MiB; the orchestrator moves large ones."""
 
     def __init__(
         self,
@@ -928,26 +932,64 @@ class LogChunk(_message.Message):
     TOKEN_FIELD_NUMBER: _builtins.int
     OFFSET_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
+    RUN_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
     token: _builtins.int
     """Token of its lease."""
     offset: _builtins.int
     """Offset of the first byte within the attempt."""
     data: _builtins.bytes
     """The bytes, at most 256 KiB."""
+    run: _builtins.str
+    """Resource name of the pipeline run."""
+    step: _builtins.str
+    """Id of the step."""
+    attempt: _builtins.int
+    """Attempt."""
     def __init__(
         self,
         *,
         token: _builtins.int = ...,
         offset: _builtins.int = ...,
         data: _builtins.bytes = ...,
+        run: _builtins.str = ...,
+        step: _builtins.str = ...,
+        attempt: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "offset", b"offset", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "data", b"data", "offset", b"offset", "run", b"run", "step", b"step", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LogChunk: _TypeAlias = LogChunk  # noqa: Y015
+
+@_typing.final
+class LogAck(_message.Message):
+    """How much of a step's log is stored."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    token: _builtins.int
+    """Token of its lease."""
+    offset: _builtins.int
+    """Bytes that are stored: send from here."""
+    def __init__(
+        self,
+        *,
+        token: _builtins.int = ...,
+        offset: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["offset", b"offset", "token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LogAck: _TypeAlias = LogAck  # noqa: Y015
 
 @_typing.final
 class WorkResponse(_message.Message):
@@ -958,6 +1000,13 @@ class WorkResponse(_message.Message):
     LEASES_FIELD_NUMBER: _builtins.int
     ACKNOWLEDGED_TOKENS_FIELD_NUMBER: _builtins.int
     CANCELLED_TOKENS_FIELD_NUMBER: _builtins.int
+    BEAT_FIELD_NUMBER: _builtins.int
+    LOG_ACKS_FIELD_NUMBER: _builtins.int
+    LEASE_S_FIELD_NUMBER: _builtins.int
+    beat: _builtins.int
+    """Number of the newest heartbeat received; 0 for none."""
+    lease_s: _builtins.float
+    """Seconds without an answered heartbeat after which the worker ends its steps. In the first message of a stream."""
     @_builtins.property
     def leases(self) -> _containers.RepeatedCompositeFieldContainer[Global___Lease]:
         """New leases."""
@@ -970,16 +1019,23 @@ class WorkResponse(_message.Message):
     def cancelled_tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Tokens whose steps must be ended at once."""
 
+    @_builtins.property
+    def log_acks(self) -> _containers.RepeatedCompositeFieldContainer[Global___LogAck]:
+        """Logs that were stored."""
+
     def __init__(
         self,
         *,
         leases: _abc.Iterable[Global___Lease] | None = ...,
         acknowledged_tokens: _abc.Iterable[_builtins.int] | None = ...,
         cancelled_tokens: _abc.Iterable[_builtins.int] | None = ...,
+        beat: _builtins.int = ...,
+        log_acks: _abc.Iterable[Global___LogAck] | None = ...,
+        lease_s: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged_tokens", b"acknowledged_tokens", "cancelled_tokens", b"cancelled_tokens", "leases", b"leases"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged_tokens", b"acknowledged_tokens", "beat", b"beat", "cancelled_tokens", b"cancelled_tokens", "lease_s", b"lease_s", "leases", b"leases", "log_acks", b"log_acks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1019,9 +1075,9 @@ class Lease(_message.Message):
     SOURCE_PATH_FIELD_NUMBER: _builtins.int
     ARGUMENTS_FIELD_NUMBER: _builtins.int
     TIMEOUT_S_FIELD_NUMBER: _builtins.int
-    LEASE_S_FIELD_NUMBER: _builtins.int
     CAUSATION_ID_FIELD_NUMBER: _builtins.int
     CORRELATION_ID_FIELD_NUMBER: _builtins.int
+    ON_BEHALF_OF_FIELD_NUMBER: _builtins.int
     token: _builtins.int
     """Fencing token."""
     run: _builtins.str
@@ -1036,12 +1092,12 @@ class Lease(_message.Message):
     """Folder to put on the import path; may be empty."""
     timeout_s: _builtins.float
     """Seconds after which the attempt is ended."""
-    lease_s: _builtins.float
-    """Seconds without contact after which the worker must end it."""
     causation_id: _builtins.str
-    """Causation id for the calls that the step makes."""
+    """Causation id for the calls that the step makes: the event of its lease."""
     correlation_id: _builtins.str
     """Correlation id for the calls that the step makes."""
+    on_behalf_of: _builtins.str
+    """Who the calls are made for: the actor that started the run."""
     @_builtins.property
     def arguments(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Arguments, as JSON by name; outputs of other steps are resolved."""
@@ -1057,13 +1113,13 @@ class Lease(_message.Message):
         source_path: _builtins.str = ...,
         arguments: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         timeout_s: _builtins.float = ...,
-        lease_s: _builtins.float = ...,
         causation_id: _builtins.str = ...,
         correlation_id: _builtins.str = ...,
+        on_behalf_of: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "attempt", b"attempt", "causation_id", b"causation_id", "correlation_id", b"correlation_id", "function", b"function", "lease_s", b"lease_s", "run", b"run", "source_path", b"source_path", "step", b"step", "timeout_s", b"timeout_s", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "attempt", b"attempt", "causation_id", b"causation_id", "correlation_id", b"correlation_id", "function", b"function", "on_behalf_of", b"on_behalf_of", "run", b"run", "source_path", b"source_path", "step", b"step", "timeout_s", b"timeout_s", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

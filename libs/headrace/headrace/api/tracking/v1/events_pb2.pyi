@@ -242,7 +242,7 @@ class MetricsRecorded(_message.Message):
     run: _builtins.str
     """Resource name of the run."""
     group: _builtins.int
-    """Number of the group within the run, from 1."""
+    """Number of the group: the version of the run's stream at this event."""
     count: _builtins.int
     """Points recorded."""
     sha256: _builtins.bytes
