@@ -197,6 +197,10 @@ class MemoryEventStore:
         stream = self._streams.get(stream_id)
         return [] if stream is None else stream.events[max(from_version, 1) - 1 :]
 
+    async def find_event(self, event_id: UUID) -> StoredEvent | None:
+        """As ``EventStore.find_event``."""
+        return next((entry.event for entry in self._log if entry.event.event_id == event_id), None)
+
     async def read_log(self, from_position: int, limit: int) -> list[LogEntry]:
         """As ``EventStore.read_log``."""
         start = max(from_position, 1) - 1

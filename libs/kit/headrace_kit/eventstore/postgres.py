@@ -64,6 +64,7 @@ LEFT JOIN streams s ON s.stream_id = q.stream_id
 """
 _LOAD = "SELECT aggregate, version, hlc, revision, state FROM streams WHERE stream_id = $1"
 _READ_STREAM = f"SELECT {_EVENT_COLUMNS} FROM events e WHERE stream_id = $1 AND version >= $2 ORDER BY version"
+_FIND_EVENT = f"SELECT {_EVENT_COLUMNS} FROM events e WHERE event_id = $1"
 _READ_LOG = f"""
 SELECT l.position, l.sequenced_at, l.leaf, {_EVENT_COLUMNS}
 FROM log_entries l JOIN events e USING (local_id)
@@ -243,6 +244,11 @@ class PostgresEventStore:
         """As ``EventStore.read_stream``."""
         rows = await self.database.fetch(_READ_STREAM, stream_id, from_version)
         return [stored_event(row, self.types) for row in rows]
+
+    async def find_event(self, event_id: UUID) -> StoredEvent | None:
+        """As ``EventStore.find_event``."""
+        row = await self.database.fetchrow(_FIND_EVENT, event_id)
+        return None if row is None else stored_event(row, self.types)
 
     async def read_log(self, from_position: int, limit: int) -> list[LogEntry]:
         """As ``EventStore.read_log``."""

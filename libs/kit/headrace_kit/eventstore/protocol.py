@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Protocol
+from uuid import UUID
 
 from google.protobuf.message import Message
 
@@ -52,6 +53,10 @@ class EventStore(Protocol):
 
     async def read_stream(self, stream_id: str, from_version: int = 1) -> list[StoredEvent]:
         """The events of a stream from a version on, in order."""
+        ...
+
+    async def find_event(self, event_id: UUID) -> StoredEvent | None:
+        """The event of an id, or None."""
         ...
 
     async def read_log(self, from_position: int, limit: int) -> list[LogEntry]:

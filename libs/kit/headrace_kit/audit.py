@@ -1,0 +1,264 @@
+"""Every service's log, served by ``headrace.api.audit.v1`` and read by that from elsewhere."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from datetime import UTC
+from typing import Any, Final
+from uuid import UUID
+
+import grpc
+
+from headrace_kit.cloudevents import ReceivedEvent
+from headrace_kit.consumer import Consumer, ProjectionConsumer, list_parked
+from headrace_kit.errors import InvalidArgument, NotFound, Unavailable
+from headrace_kit.eventstore import EventMeta, LogEntry, PostgresEventStore, StoredEvent, project_of
+from headrace_kit.logkeeper import LogKeeper
+from headrace_kit.names import require_text
+from headrace_kit.rpc import command_context, parse_uuid
+from headrace_kit.validate import require_range, require_size
+
+from headrace.api.audit.v1 import resources_pb2 as resources
+from headrace.api.audit.v1 import service_pb2 as service
+from headrace.api.audit.v1.service_pb2_grpc import AuditServiceServicer, AuditServiceStub
+
+MAX_PAGE: Final = 1000
+DEFAULT_PAGE: Final = 100
+FOLLOW_POLL_S: Final = 0.05
+_SCAN: Final = 1000
+
+Context = grpc.aio.ServicerContext[Any, Any]  # Any: the messages of whichever method
+
+
+class AuditServicer(AuditServiceServicer):
+    """Serves the log of one service.
+
+    Args:
+        store: Whose log.
+        keeper: Its sequencer and relay.
+        consumers: The service's consumers by name.
+    """
+
+    def __init__(
+        self,
+        store: PostgresEventStore,
+        keeper: LogKeeper,
+        consumers: Mapping[str, Consumer | ProjectionConsumer],
+    ) -> None:
+        self._store, self._keeper, self._consumers = store, keeper, consumers
+
+    async def ReadLog(self, request: service.ReadLogRequest, context: Context) -> service.ReadLogResponse:
+        """A page of the log; what the filter leaves out is passed over."""
+        limit = _page_size(request.page_size)
+        accept = _filter(request.stream_prefix, request.types)
+        position = max(_position(request.from_position, least=0), 1)
+        found: list[resources.LogEntry] = []
+        while len(found) < limit:
+            entries = await self._store.read_log(position, _SCAN)
+            for entry in entries:
+                position = entry.position + 1
+                if accept(entry):
+                    found.append(entry_message(entry))
+                    if len(found) == limit:
+                        break
+            if len(entries) < _SCAN:
+                break
+        end = position > await self._store.head()
+        return service.ReadLogResponse(entries=found, next_position=position, end_of_log=end)
+
+    async def FollowLog(
+        self, request: service.FollowLogRequest, context: Context
+    ) -> AsyncIterator[service.FollowLogResponse]:
+        """The log from a position on, for ever."""
+        accept = _filter(request.stream_prefix, request.types)
+        position = _position(request.from_position, least=-1)
+        position = await self._store.head() + 1 if position < 0 else max(position, 1)
+        while True:
+            entries = await self._store.read_log(position, DEFAULT_PAGE)
+            if not entries:
+                await asyncio.sleep(FOLLOW_POLL_S)
+                continue
+            position = entries[-1].position + 1
+            accepted = [entry_message(entry) for entry in entries if accept(entry)]
+            if accepted:
+                yield service.FollowLogResponse(entries=accepted)
+
+    async def ReadStream(self, request: service.ReadStreamRequest, context: Context) -> service.ReadStreamResponse:
+        """Events of one stream."""
+        require_text(request.stream_id, field="stream_id", most=500)
+        limit = _page_size(request.page_size)
+        require_range(request.from_version, field="from_version", least=0, most=1 << 60)
+        events = (await self._store.read_stream(request.stream_id, max(request.from_version, 1)))[: limit + 1]
+        if not events and request.from_version <= 1:
+            raise NotFound("stream", request.stream_id, field="stream_id")
+        entries = [await self._entry(event) for event in events[:limit]]
+        following = events[limit].version if len(events) > limit else 0
+        return service.ReadStreamResponse(entries=entries, next_version=following)
+
+    async def GetEvent(self, request: service.GetEventRequest, context: Context) -> service.GetEventResponse:
+        """One event."""
+        event = await self._store.find_event(parse_uuid(request.event_id, field="event_id"))
+        if event is None:
+            raise NotFound("event", request.event_id, field="event_id")
+        return service.GetEventResponse(entry=await self._entry(event))
+
+    async def GetLogStatus(
+        self, request: service.GetLogStatusRequest, context: Context
+    ) -> service.GetLogStatusResponse:
+        """How far the log has come."""
+        relayed = await self._store.database.fetchval("SELECT position FROM relay_state WHERE name = 'kafka'")
+        return service.GetLogStatusResponse(
+            last_position=await self._store.head(),
+            relayed_position=relayed,
+            unsequenced_age_s=self._keeper.sequencer.tail_age_s,
+            source=self._store.source,
+        )
+
+    async def ListParked(self, request: service.ListParkedRequest, context: Context) -> service.ListParkedResponse:
+        """Parked events of this service's consumers."""
+        parked = await list_parked(self._store.database, _page_size(request.page_size))
+        messages = [
+            service.ParkedEvent(
+                consumer=each.consumer,
+                stream_id=each.event.subject,
+                entry=received_message(each.event),
+                cause=each.cause,
+                attempts=each.attempts,
+            )
+            for each in parked
+        ]
+        return service.ListParkedResponse(parked=messages)
+
+    async def RedriveParked(
+        self, request: service.RedriveParkedRequest, context: Context
+    ) -> service.RedriveParkedResponse:
+        """Hands a parked stream over again."""
+        command_context(request.command_id)
+        require_text(request.stream_id, field="stream_id", most=500)
+        consumer = self._consumers.get(request.consumer)
+        if consumer is None:
+            raise NotFound("consumer", request.consumer, field="consumer")
+        done = await consumer.redrive(request.stream_id)
+        return service.RedriveParkedResponse(handled=done.handled, still_parked=done.still_parked)
+
+    async def _entry(self, event: StoredEvent) -> resources.LogEntry:
+        position = await self._store.position_of(event.stream_id, event.version)
+        if position is None:
+            return _event_message(event, self._store.source)
+        [entry] = await self._store.read_log(position, 1)
+        return entry_message(entry)
+
+
+class RemoteLogReader:
+    """The log of another service, read over gRPC: where a new or late consumer begins."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub: Any = AuditServiceStub(channel)  # Any: one stub class is typed for blocking and awaited calls
+
+    async def read(self, from_position: int, limit: int) -> Sequence[ReceivedEvent]:
+        """At most ``limit`` events from a position on. Raises Unavailable."""
+        request = service.ReadLogRequest(from_position=from_position, page_size=min(limit, MAX_PAGE))
+        try:
+            page: service.ReadLogResponse = await self._stub.ReadLog(request)
+        except grpc.aio.AioRpcError as error:
+            raise Unavailable(f"the owner's log can not be read: {error.code().name}") from error
+        return [_received(entry) for entry in page.entries]
+
+
+def entry_message(entry: LogEntry) -> resources.LogEntry:
+    """A log entry as it is served."""
+    message = _event_message(entry.event, entry.source)
+    message.position = entry.position
+    message.sequenced_at.FromDatetime(entry.sequenced_at)
+    message.leaf = entry.leaf
+    return message
+
+
+def received_message(event: ReceivedEvent) -> resources.LogEntry:
+    """An event from Kafka as it is served."""
+    message = resources.LogEntry(
+        source=event.source,
+        position=event.position,
+        event_id=str(event.id),
+        stream_id=event.subject,
+        version=event.sequence,
+        type=event.type,
+        hlc=event.hlc,
+        data=event.data,
+        meta=resources.EventMeta(
+            actor=event.actor,
+            on_behalf_of=event.on_behalf_of,
+            causation_id=str(event.causation_id or ""),
+            correlation_id=str(event.correlation_id or ""),
+            traceparent=event.traceparent,
+            project=event.project,
+        ),
+    )
+    message.occurred_at.FromDatetime(event.time)
+    return message
+
+
+def _event_message(event: StoredEvent, source: str) -> resources.LogEntry:
+    message = resources.LogEntry(
+        source=source,
+        event_id=str(event.event_id),
+        stream_id=event.stream_id,
+        version=event.version,
+        type=event.type,
+        hlc=event.hlc,
+        data=event.data,
+        meta=_meta_message(event.origin, event.stream_id),
+    )
+    message.occurred_at.FromDatetime(event.occurred_at)
+    message.recorded_at.FromDatetime(event.recorded_at)
+    return message
+
+
+def _meta_message(meta: EventMeta, stream_id: str) -> resources.EventMeta:
+    return resources.EventMeta(
+        actor=meta.actor,
+        on_behalf_of=meta.on_behalf_of,
+        causation_id=str(meta.causation_id or ""),
+        correlation_id=str(meta.correlation_id or ""),
+        command_id=str(meta.command_id),
+        traceparent=meta.traceparent,
+        project=project_of(stream_id),
+    )
+
+
+def _received(entry: resources.LogEntry) -> ReceivedEvent:
+    meta = entry.meta
+    return ReceivedEvent(
+        id=UUID(entry.event_id),
+        type=entry.type,
+        source=entry.source,
+        subject=entry.stream_id,
+        time=entry.occurred_at.ToDatetime(tzinfo=UTC),
+        sequence=entry.version,
+        position=entry.position,
+        hlc=entry.hlc,
+        project=meta.project,
+        actor=meta.actor,
+        on_behalf_of=meta.on_behalf_of,
+        causation_id=UUID(meta.causation_id) if meta.causation_id else None,
+        correlation_id=UUID(meta.correlation_id) if meta.correlation_id else None,
+        traceparent=meta.traceparent,
+        data=entry.data,
+        message=None,
+    )
+
+
+def _filter(prefix: str, types: Sequence[str]) -> Callable[[LogEntry], bool]:
+    require_text(prefix, field="stream_prefix", least=0, most=500)
+    require_size(types, field="types", most=100)
+    wanted = frozenset(types)
+    return lambda entry: entry.event.stream_id.startswith(prefix) and (not wanted or entry.event.type in wanted)
+
+
+def _page_size(asked: int) -> int:
+    require_range(asked, field="page_size", least=0, most=MAX_PAGE)
+    return asked or DEFAULT_PAGE
+
+
+def _position(asked: int, *, least: int) -> int:
+    require_range(asked, field="from_position", least=least, most=1 << 60)
+    return asked

@@ -1,0 +1,195 @@
+"""What every service that owns a log is made of. A service's ``app.py`` adds what is its own:
+
+async def build(settings: RegistrySettings) -> Application:
+    owner = await LogOwner.open("registry", settings, EVENT_TYPES)
+    servicer = RegistryServicer(owner.store, ModelStore(owner.database), owner.objects)
+    handlers = Handlers(owner.store)
+    owner.consume("registry.rollback", ["monitor"], {RollbackRequested: handlers.roll_back})
+    return owner.application([(add_RegistryServiceServicer_to_server, servicer)])
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import grpc
+from google.protobuf.message import Message
+
+from headrace_kit import metrics
+from headrace_kit.app import Application
+from headrace_kit.audit import AuditServicer, RemoteLogReader
+from headrace_kit.auth import Tokens
+from headrace_kit.consumer import Consumer, Handler, LogReader, ProjectionConsumer, ProjectionHandler, StoreLogReader
+from headrace_kit.dataref import DataRefs
+from headrace_kit.errors import KitError
+from headrace_kit.eventstore import PostgresEventStore
+from headrace_kit.eventtypes import EventTypes
+from headrace_kit.log import KafkaLog, KafkaSettings, Log, events_topic
+from headrace_kit.logkeeper import LogKeeper
+from headrace_kit.objects import ObjectStore, S3ObjectStore, object_key, verified
+from headrace_kit.postgres import Database, create_pool, migrate
+from headrace_kit.rpc import Server, Servicer, channel
+from headrace_kit.settings import ServiceSettings, StoreSettings
+
+from headrace.api.audit.v1.service_pb2_grpc import add_AuditServiceServicer_to_server
+from headrace.api.common.v1.resources_pb2 import ObjectRef
+
+
+@dataclass(slots=True)
+class LogOwner:
+    """The parts of a service that owns a log: database, store, sequencer and relay, consumers, objects."""
+
+    name: str
+    settings: StoreSettings
+    database: Database
+    store: PostgresEventStore
+    log: Log
+    keeper: LogKeeper
+    objects: ObjectStore
+    tokens: Tokens
+    consumers: dict[str, Consumer | ProjectionConsumer] = field(
+        default_factory=dict[str, Consumer | ProjectionConsumer]
+    )
+    channels: dict[str, grpc.aio.Channel] = field(default_factory=dict[str, grpc.aio.Channel])
+
+    @staticmethod
+    async def open(name: str, settings: StoreSettings, event_types: Sequence[type[Message]]) -> "LogOwner":
+        """Migrates the database (where the settings name its owner) and connects.
+
+        Raises:
+            KitError: The database can not be reached or migrated.
+        """
+        dsn = settings.postgres_dsn.get_secret_value()
+        if settings.migration_dsn is not None:
+            await migrate(settings.migration_dsn.get_secret_value(), [f"headrace_{name}"], service_dsn=dsn)
+        database = await create_pool(dsn, max_size=settings.postgres_pool, application=f"headrace-{name}")
+        store = PostgresEventStore(database, f"headrace/{name}", EventTypes(*event_types))
+        log = KafkaLog(KafkaSettings(settings.kafka_bootstrap))
+        objects = open_objects(settings)
+        return LogOwner(
+            name=name,
+            settings=settings,
+            database=database,
+            store=store,
+            log=log,
+            keeper=LogKeeper(store, log, data_refs=ObjectDataRefs(objects)),
+            objects=objects,
+            tokens=Tokens(settings.tokens_file),
+        )
+
+    def peer(self, name: str) -> grpc.aio.Channel:
+        """The channel to another service, or to this one's own log readers.
+
+        Raises:
+            LookupError: The settings do not say where it is.
+        """
+        if name not in self.channels:
+            address = getattr(self.settings, f"{name}_address")
+            if address is None:
+                raise LookupError(f"HEADRACE_{name.upper()}_ADDRESS is not set")
+            self.channels[name] = channel(address, self.settings.token)
+        return self.channels[name]
+
+    def consume(self, name: str, sources: Sequence[str], handlers: Mapping[type[Message], Handler]) -> Consumer:
+        """Adds a consumer of other services' events (``sources`` are their names); see ``Consumer``."""
+        topics = [events_topic(f"headrace/{source}") for source in sources]
+        consumer = Consumer(
+            name,
+            topics,
+            handlers,
+            self.database,
+            self.log,
+            readers=self._readers(sources),
+            data_refs=ObjectDataRefs(self.objects),
+        )
+        self.consumers[name] = consumer
+        return consumer
+
+    def project(
+        self, name: str, sources: Sequence[str], handlers: Mapping[type[Message], ProjectionHandler]
+    ) -> ProjectionConsumer:
+        """Adds a projection of other services' events; see ``ProjectionConsumer``."""
+        topics = [events_topic(f"headrace/{source}") for source in sources]
+        consumer = ProjectionConsumer(
+            name,
+            topics,
+            handlers,
+            self.database,
+            self.log,
+            readers=self._readers(sources),
+            data_refs=ObjectDataRefs(self.objects),
+        )
+        self.consumers[name] = consumer
+        return consumer
+
+    def application(self, servicers: Sequence[Servicer]) -> Application:
+        """The process: these servicers and the log's own, sequencer, relay and consumers."""
+        audit = AuditServicer(self.store, self.keeper, self.consumers)
+        server = Server(
+            self.name,
+            listen=self.settings.grpc_listen,
+            tokens=self.tokens,
+            servicers=[*servicers, (add_AuditServiceServicer_to_server, audit)],
+        )
+        application = Application(self.name, self.settings, server)
+        application.tasks["log"] = self.keeper.run
+        for name, consumer in self.consumers.items():
+            application.tasks[name] = consumer.run
+        application.checks.append(self._database_answers)
+        application.refresh.append(self._refresh)
+        application.close.extend([*(each.close for each in self.channels.values()), self.database.close])
+        return application
+
+    def _readers(self, sources: Sequence[str]) -> dict[str, LogReader]:
+        readers: dict[str, LogReader] = {}
+        for source in sources:
+            if source == self.name:
+                readers[f"headrace/{source}"] = StoreLogReader(self.store)
+            elif getattr(self.settings, f"{source}_address") is not None:
+                readers[f"headrace/{source}"] = RemoteLogReader(self.peer(source))
+        return readers
+
+    async def _database_answers(self) -> str:
+        try:
+            await self.database.fetchval("SELECT 1")
+        except KitError as error:
+            return error.message
+        return ""
+
+    def _refresh(self) -> None:
+        source = self.store.source
+        metrics.LOG_POSITION.labels(source).set(self.keeper.sequencer.position)
+        metrics.LOG_TAIL_AGE.labels(source).set(self.keeper.sequencer.tail_age_s)
+        metrics.RELAY_BACKLOG.labels(source).set(self.keeper.relay.backlog)
+
+
+class ObjectDataRefs:
+    """Large events in the object store; the reference is ``key#size``."""
+
+    def __init__(self, objects: ObjectStore) -> None:
+        self._objects = objects
+
+    async def put(self, project: str, data: bytes) -> str:
+        """As ``DataRefs.put``."""
+        reference = await self._objects.put(project, data, "application/protobuf")
+        return f"{reference.uri}#{reference.size_bytes}"
+
+    async def get(self, reference: str) -> bytes:
+        """As ``DataRefs.get``."""
+        key, _, size = reference.partition("#")
+        project, _, _, sha256 = key.split("/")
+        wanted = ObjectRef(uri=object_key(project, sha256), sha256=sha256, size_bytes=int(size))
+        return verified(await self._objects.get(wanted), wanted)
+
+
+def open_objects(settings: ServiceSettings) -> S3ObjectStore:
+    """The object store of the settings."""
+    return S3ObjectStore(
+        settings.s3_endpoint,
+        access_key=settings.s3_access_key,
+        secret_key=settings.s3_secret_key.get_secret_value(),
+        bucket=settings.s3_bucket,
+        region=settings.s3_region,
+    )
+
+
+__all__ = ["DataRefs", "LogOwner", "ObjectDataRefs", "open_objects"]
