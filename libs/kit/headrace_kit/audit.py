@@ -8,18 +8,17 @@ from uuid import UUID
 
 import grpc
 
+from headrace.api.audit.v1 import resources_pb2 as resources
+from headrace.api.audit.v1 import service_pb2 as service
+from headrace.api.audit.v1.service_pb2_grpc import AuditServiceServicer, AuditServiceStub
 from headrace_kit.cloudevents import ReceivedEvent
 from headrace_kit.consumer import Consumer, ProjectionConsumer, list_parked
-from headrace_kit.errors import InvalidArgument, NotFound, Unavailable
+from headrace_kit.errors import NotFound, Unavailable
 from headrace_kit.eventstore import EventMeta, LogEntry, PostgresEventStore, StoredEvent, project_of
 from headrace_kit.logkeeper import LogKeeper
 from headrace_kit.names import require_text
 from headrace_kit.rpc import command_context, parse_uuid
 from headrace_kit.validate import require_range, require_size
-
-from headrace.api.audit.v1 import resources_pb2 as resources
-from headrace.api.audit.v1 import service_pb2 as service
-from headrace.api.audit.v1.service_pb2_grpc import AuditServiceServicer, AuditServiceStub
 
 MAX_PAGE: Final = 1000
 DEFAULT_PAGE: Final = 100

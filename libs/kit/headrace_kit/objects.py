@@ -17,9 +17,8 @@ import urllib3
 from minio import Minio
 from minio.error import InvalidResponseError, MinioException, S3Error
 
-from headrace_kit.errors import KitError, NotFound, Unavailable
-
 from headrace.api.common.v1.resources_pb2 import ObjectRef
+from headrace_kit.errors import KitError, NotFound, Unavailable
 
 T = TypeVar("T")
 PRESIGN_TTL: Final = timedelta(minutes=10)

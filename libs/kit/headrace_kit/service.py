@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 import grpc
 from google.protobuf.message import Message
 
+from headrace.api.audit.v1.service_pb2_grpc import add_AuditServiceServicer_to_server
+from headrace.api.common.v1.resources_pb2 import ObjectRef
 from headrace_kit import metrics
 from headrace_kit.app import Application
 from headrace_kit.audit import AuditServicer, RemoteLogReader
@@ -29,9 +31,6 @@ from headrace_kit.objects import ObjectStore, S3ObjectStore, object_key, verifie
 from headrace_kit.postgres import Database, create_pool, migrate
 from headrace_kit.rpc import Server, Servicer, channel
 from headrace_kit.settings import ServiceSettings, StoreSettings
-
-from headrace.api.audit.v1.service_pb2_grpc import add_AuditServiceServicer_to_server
-from headrace.api.common.v1.resources_pb2 import ObjectRef
 
 
 @dataclass(slots=True)

@@ -8,10 +8,9 @@ from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from headrace.api.common.v1 import resources_pb2 as common
 from headrace_kit.errors import InvalidArgument
 from headrace_kit.names import require_text
-
-from headrace.api.common.v1 import resources_pb2 as common
 
 SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _EARLIEST, _LATEST = datetime(1900, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
@@ -46,7 +45,7 @@ def require_time(stamp: Timestamp, *, field: str) -> datetime:
         moment = stamp.ToDatetime(tzinfo=UTC)
     except (ValueError, OverflowError):
         moment = None
-    if moment is None or not _EARLIEST <= moment <= _LATEST or not 0 <= stamp.nanos < 1_000_000_000:  # noqa: PLR2004
+    if moment is None or not _EARLIEST <= moment <= _LATEST or not 0 <= stamp.nanos < 1_000_000_000:
         raise InvalidArgument("give a time between 1900 and 2200", field=field)
     return moment
 

@@ -8,6 +8,11 @@ from datetime import UTC, datetime
 
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
+
+from headrace.api.monitor.v1.events_pb2 import RollbackRequested
+from headrace.api.registry.v1 import events_pb2 as events
+from headrace.api.registry.v1 import resources_pb2 as resources
+from headrace.api.registry.v1 import service_pb2 as service
 from headrace_kit.context import CommandContext
 from headrace_kit.errors import (
     Aborted,
@@ -18,11 +23,6 @@ from headrace_kit.errors import (
     PermissionDenied,
     Violation,
 )
-
-from headrace.api.monitor.v1.events_pb2 import RollbackRequested
-from headrace.api.registry.v1 import events_pb2 as events
-from headrace.api.registry.v1 import resources_pb2 as resources
-from headrace.api.registry.v1 import service_pb2 as service
 from headrace_registry import gates
 
 PRODUCTION = "production"

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from datetime import UTC
 
 from google.protobuf.message import Message
-from headrace_kit.eventstore import Aggregate, Row
-from headrace_kit.postgres import Database
 
 from headrace.api.registry.v1.resources_pb2 import Model
+from headrace_kit.eventstore import Aggregate, Row
+from headrace_kit.postgres import Database
 from headrace_registry.domain import evolve
 
 

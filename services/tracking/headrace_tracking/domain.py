@@ -4,12 +4,12 @@ from datetime import datetime
 
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
-from headrace_kit.context import CommandContext
-from headrace_kit.errors import AlreadyExists, FailedPrecondition, NotFound, Violation
 
 from headrace.api.tracking.v1 import events_pb2 as events
 from headrace.api.tracking.v1 import resources_pb2 as resources
 from headrace.api.tracking.v1 import service_pb2 as service
+from headrace_kit.context import CommandContext
+from headrace_kit.errors import AlreadyExists, FailedPrecondition, NotFound, Violation
 from headrace_tracking import summaries
 
 MAX_PARAMS = 2000

@@ -216,8 +216,8 @@ class _Parser:
             self._fail("expected one of = != < <= > >= like in")
         self._at += 1
         operator = operator.lower()
-        numeric = (
-            subject.kind == "metric" or type_of_attribute.get(subject.key) == "number" and subject.kind == "attribute"
+        numeric = subject.kind == "metric" or (
+            type_of_attribute.get(subject.key) == "number" and subject.kind == "attribute"
         )
         if operator == "like" and numeric:
             self._fail("'like' compares texts; this is a number")

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from uuid import UUID, uuid5
 
 from google.protobuf.message import Message
+
+from headrace.api.tracking.v1.events_pb2 import MetricsRecorded
+from headrace.api.tracking.v1.resources_pb2 import Run
 from headrace_kit.context import CommandContext
 from headrace_kit.errors import AlreadyExists, KitError, ResourceExhausted
 from headrace_kit.eventstore import PostgresEventStore
 from headrace_kit.postgres import Connection, Database, UniqueViolation
-
-from headrace.api.tracking.v1.events_pb2 import MetricsRecorded
-from headrace.api.tracking.v1.resources_pb2 import Run
 from headrace_tracking import domain
 from headrace_tracking.store import RUN
 from headrace_tracking.summaries import Point, digest, summarise

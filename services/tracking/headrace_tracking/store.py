@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from datetime import UTC
 
 from google.protobuf.message import Message
-from headrace_kit.eventstore import Aggregate, Row
-from headrace_kit.postgres import Database
 
 from headrace.api.tracking.v1 import events_pb2 as events
 from headrace.api.tracking.v1.resources_pb2 import Experiment, Run, RunStatus
+from headrace_kit.eventstore import Aggregate, Row
+from headrace_kit.postgres import Database
 from headrace_tracking.domain import evolve_experiment, evolve_run
 from headrace_tracking.filters import Condition, Order, SqlBuilder
 

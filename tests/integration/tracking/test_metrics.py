@@ -7,6 +7,9 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
+
+from headrace.api.tracking.v1 import events_pb2 as events
+from headrace.api.tracking.v1 import service_pb2 as service
 from headrace_kit.context import CommandContext
 from headrace_kit.errors import AlreadyExists, NotFound
 from headrace_kit.eventstore import PostgresEventStore
@@ -19,9 +22,6 @@ from headrace_tracking.filters import parse_filter, parse_order
 from headrace_tracking.metrics import MetricCommand, MetricWriter
 from headrace_tracking.store import RUN, RunStore
 from headrace_tracking.summaries import Point, digest
-
-from headrace.api.tracking.v1 import events_pb2 as events
-from headrace.api.tracking.v1 import service_pb2 as service
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 

@@ -3,14 +3,14 @@
 import math
 
 from google.protobuf.message import Message
-from headrace_tracking.filters import parse_filter, parse_order
-from headrace_tracking.store import Series, thin
-from headrace_tracking.summaries import Point, merge, summarise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace_kit.errors import InvalidArgument
 from headrace.api.tracking.v1.resources_pb2 import MetricSummary
+from headrace_kit.errors import InvalidArgument
+from headrace_tracking.filters import parse_filter, parse_order
+from headrace_tracking.store import Series, thin
+from headrace_tracking.summaries import Point, merge, summarise
 
 points = st.builds(
     Point,

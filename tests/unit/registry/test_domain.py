@@ -6,15 +6,15 @@ from uuid import uuid4
 
 import pytest
 from google.protobuf.message import Message
-from headrace_kit.context import CommandContext
-from headrace_kit.errors import Aborted, FailedPrecondition, KitError, NotFound, PermissionDenied
-from headrace_registry import domain
 
 from headrace.api.common.v1 import resources_pb2 as common
 from headrace.api.monitor.v1.events_pb2 import RollbackRequested
 from headrace.api.registry.v1 import events_pb2 as events
 from headrace.api.registry.v1 import resources_pb2 as resources
 from headrace.api.registry.v1 import service_pb2 as service
+from headrace_kit.context import CommandContext
+from headrace_kit.errors import Aborted, FailedPrecondition, KitError, NotFound, PermissionDenied
+from headrace_registry import domain
 
 MODEL = "projects/default/models/delay"
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -1,6 +1,7 @@
 """The language of SearchRuns."""
 
 import pytest
+
 from headrace_kit.errors import InvalidArgument
 from headrace_tracking.filters import (
     Both,

@@ -52,7 +52,7 @@ def describe_dataset(
                 {f"column_{index}": data[:, index] for index in range(data.shape[1])}
                 if data.ndim == 2
                 else {"values": data}
-            )  # noqa: PLR2004
+            )
             _add_columns(version, hashed, columns.items())
         case Mapping():
             _add_columns(version, hashed, ((str(key), np.asarray(value)) for key, value in data.items()))

@@ -37,7 +37,7 @@ class ConfusionMatrix:
                     f'<rect x="{left}" y="{top}" width="{cell}" height="{cell}" fill="#2563eb" fill-opacity="{share:.3f}"'
                     ' stroke="#94a3b8"/>'
                 )
-                shade = "#ffffff" if share > 0.5 else "#1f2937"  # noqa: PLR2004 - readable on half the shade
+                shade = "#ffffff" if share > 0.5 else "#1f2937"
                 parts.append(_text(left + cell // 2, top + cell // 2 + 5, str(self.counts[row, column]), fill=shade))
         width = margin + size * cell + 20
         return _svg(width, width, parts)

@@ -27,7 +27,6 @@ from headrace.tracking.evaluation import confusion_matrix, importances_json, imp
 from headrace.tracking.sender import Kind, Sender, digest_file
 from headrace.tracking.spool import Spool, keep_blob
 
-
 MAX_KEY_LENGTH = 250
 
 
@@ -35,7 +34,7 @@ MAX_KEY_LENGTH = 250
 class Figure(Protocol):
     """A picture that can save itself, as those of matplotlib do."""
 
-    def savefig(self, file: io.BytesIO, /, *, format: str) -> None:  # noqa: A002 - the name matplotlib gives it
+    def savefig(self, file: io.BytesIO, /, *, format: str) -> None:
         """Writes the picture."""
 
 

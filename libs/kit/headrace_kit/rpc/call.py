@@ -44,7 +44,7 @@ def command_context(command_id: str) -> CommandContext:
         causation_id=_optional(metadata, CAUSATION),
         correlation_id=_optional(metadata, CORRELATION),
         traceparent=carrier.get("traceparent", ""),
-        hlc=int(clock) if clock.isascii() and clock.isdecimal() and len(clock) < 20 else 0,  # noqa: PLR2004 - 64 bits
+        hlc=int(clock) if clock.isascii() and clock.isdecimal() and len(clock) < 20 else 0,
     )
 
 

@@ -1,0 +1,20 @@
+"""Wires the registry."""
+
+from headrace.api.monitor.v1.events_pb2 import RollbackRequested
+from headrace.api.registry.v1.service_pb2_grpc import add_RegistryServiceServicer_to_server
+from headrace_kit.app import Application
+from headrace_kit.service import LogOwner
+from headrace_registry.config import RegistrySettings
+from headrace_registry.events import EVENT_TYPES
+from headrace_registry.handlers import RollbackHandler
+from headrace_registry.rpc import RegistryServicer
+from headrace_registry.store import ModelStore
+
+
+async def build(settings: RegistrySettings) -> Application:
+    """The registry's process."""
+    owner = await LogOwner.open("registry", settings, EVENT_TYPES)
+    rollbacks = RollbackHandler(owner.store)
+    owner.consume("registry.rollback", ["monitor"], {RollbackRequested: rollbacks.handle})
+    servicer = RegistryServicer(owner.store, ModelStore(owner.database), owner.objects)
+    return owner.application([(add_RegistryServiceServicer_to_server, servicer)])

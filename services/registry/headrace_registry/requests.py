@@ -1,0 +1,93 @@
+"""Checks of requests before anything is decided; each raises InvalidArgument with the path of the field."""
+
+from collections.abc import Sequence
+
+from headrace.api.registry.v1 import service_pb2 as service
+from headrace.api.registry.v1.resources_pb2 import Gates, ModelFormat, StandingApproval
+from headrace_kit.errors import InvalidArgument
+from headrace_kit.names import MODEL, RUN, VERSION, parse_id, require_text
+from headrace_kit.validate import (
+    require_dataset,
+    require_enum,
+    require_numbers,
+    require_object,
+    require_range,
+    require_signature,
+    require_size,
+    require_time,
+)
+
+FORMATS = {int(number): name for name, number in ModelFormat.items() if number}
+MAX_CHECKS = 100
+
+
+def check_create_version(request: service.CreateVersionRequest) -> None:
+    """A version with its package, signature and data."""
+    project = MODEL.parse(request.model, field="model")["project"]
+    if request.run and RUN.parse(request.run, field="run")["project"] != project:
+        raise InvalidArgument("the run is of another project", field="run")
+    require_object(request.artifact, project=project, field="artifact")
+    require_enum(request.format, field="format", names=FORMATS)
+    require_signature(request.signature, field="signature")
+    require_size(request.datasets, field="datasets", most=100)
+    for index, dataset in enumerate(request.datasets):
+        require_dataset(dataset, field=f"datasets[{index}]")
+    if request.HasField("reference_profile"):
+        require_object(request.reference_profile, project=project, field="reference_profile")
+    require_text(request.description, field="description", least=0, most=10000, lines=True)
+    require_numbers(request.metrics, field="metrics", most=1000)
+
+
+def check_validation(request: service.RecordValidationRequest) -> str:
+    """A result of a check; returns the model."""
+    require_text(request.check, field="check", most=250)
+    require_text(request.detail, field="detail", least=0, most=2000, lines=True)
+    require_numbers(request.metrics, field="metrics", most=1000)
+    if request.HasField("dataset"):
+        require_dataset(request.dataset, field="dataset")
+    return model_of(request.version, field="version")
+
+
+def check_gates(gates: Gates) -> None:
+    """Gates of an alias."""
+    parse_id(gates.alias, field="gates.alias")
+    require_checks(gates.required_checks, field="gates.required_checks")
+
+
+def check_standing_approval(approval: StandingApproval) -> None:
+    """A standing approval as a person grants it."""
+    parse_id(approval.id, field="standing_approval.id")
+    parse_id(approval.alias, field="standing_approval.alias")
+    require_checks(approval.required_checks, field="standing_approval.required_checks")
+    require_size(approval.grantees, field="standing_approval.grantees", least=1, most=100)
+    for index, grantee in enumerate(approval.grantees):
+        require_text(grantee, field=f"standing_approval.grantees[{index}]", most=250)
+    require_reason(approval.reason, field="standing_approval.reason")
+    require_time(approval.expire_time, field="standing_approval.expire_time")
+
+
+def check_move(alias: str, expected_revision: int, reason: str, *, reason_needed: bool) -> None:
+    """What a promotion and a rollback have in common."""
+    parse_id(alias, field="alias")
+    require_range(expected_revision, field="expected_revision", least=-1, most=1 << 60)
+    require_text(reason, field="reason", least=int(reason_needed), most=2000, lines=True)
+
+
+def require_reason(reason: str, *, field: str = "reason") -> None:
+    """A reason, which must be given."""
+    require_text(reason, field=field, most=2000, lines=True)
+
+
+def require_checks(checks: Sequence[str], *, field: str) -> None:
+    """Names of checks, each once."""
+    require_size(checks, field=field, most=MAX_CHECKS)
+    for index, check in enumerate(checks):
+        require_text(check, field=f"{field}[{index}]", most=250)
+        if check in list(checks)[:index]:
+            raise InvalidArgument(f"{check!r} is there twice", field=f"{field}[{index}]")
+
+
+def model_of(version: str, *, field: str) -> str:
+    """The model of a version's resource name."""
+    VERSION.parse(version, field=field)
+    return version.rpartition("/versions/")[0]

@@ -1,0 +1,254 @@
+"""The registry over gRPC: request -> checks -> command or query -> response."""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import grpc
+from google.protobuf.message import Message
+
+from headrace.api.common.v1.resources_pb2 import ObjectRef
+from headrace.api.registry.v1 import service_pb2 as service
+from headrace.api.registry.v1.resources_pb2 import Model, Promotion
+from headrace.api.registry.v1.service_pb2_grpc import RegistryServiceServicer
+from headrace_kit.context import CommandContext
+from headrace_kit.errors import InvalidArgument, NotFound
+from headrace_kit.eventstore import EventStore
+from headrace_kit.names import MODEL as MODEL_NAME
+from headrace_kit.names import PROJECT, parse_id, require_text
+from headrace_kit.objects import PRESIGN_TTL, ObjectStore
+from headrace_kit.paging import page_of
+from headrace_kit.rpc import command_context, current_principal
+from headrace_kit.validate import require_range
+from headrace_registry import domain, gates, requests
+from headrace_registry.store import MODEL, ModelStore
+
+R = TypeVar("R", bound=Message)
+Context = grpc.aio.ServicerContext[Any, Any]  # Any: the messages of whichever method
+Decide = Callable[[Model | None, CommandContext], Sequence[Message]]
+
+
+class RegistryServicer(RegistryServiceServicer):
+    """Answers the registry's calls.
+
+    Args:
+        store: The models' streams.
+        models: The read model.
+        objects: Where packages lie.
+    """
+
+    def __init__(self, store: EventStore, models: ModelStore, objects: ObjectStore) -> None:
+        self._store, self._models, self._objects = store, models, objects
+
+    async def CreateModel(self, request: service.CreateModelRequest, context: Context) -> service.CreateModelResponse:
+        MODEL_NAME.parse(request.name, field="name")
+        require_text(request.description, field="description", least=0, most=10000, lines=True)
+        return await self._command(
+            request.name,
+            request,
+            lambda state, command: domain.decide_create(state, request, command),
+            lambda model: service.CreateModelResponse(model=model),
+        )
+
+    async def GetModel(self, request: service.GetModelRequest, context: Context) -> service.GetModelResponse:
+        MODEL_NAME.parse(request.name, field="name")
+        return service.GetModelResponse(model=await self._model(request.name, field="name"))
+
+    async def ListModels(self, request: service.ListModelsRequest, context: Context) -> service.ListModelsResponse:
+        project = PROJECT.parse(request.parent, field="parent")["project"]
+        page = page_of(request)
+        models = await self._models.list_models(project, after=page.after, limit=page.limit)
+        token = page.token(models[-1].name, count=len(models)) if models else ""
+        return service.ListModelsResponse(models=models, next_page_token=token)
+
+    async def CreateVersion(
+        self, request: service.CreateVersionRequest, context: Context
+    ) -> service.CreateVersionResponse:
+        requests.check_create_version(request)
+        await self._require_stored(request.artifact, field="artifact")
+        if request.HasField("reference_profile"):
+            await self._require_stored(request.reference_profile, field="reference_profile")
+        return await self._command(
+            request.model,
+            request,
+            lambda state, command: domain.decide_version(state, request, command),
+            lambda model: service.CreateVersionResponse(version=model.versions[-1]),
+        )
+
+    async def GetVersion(self, request: service.GetVersionRequest, context: Context) -> service.GetVersionResponse:
+        name, at, alias = request.name.partition("@")
+        if not at:
+            model = await self._model(requests.model_of(name, field="name"), field="name")
+            return service.GetVersionResponse(version=domain.version_of(model, name))
+        MODEL_NAME.parse(name, field="name")
+        parse_id(alias, field="name")
+        model = await self._model(name, field="name")
+        pointer = gates.find_alias(model, alias)
+        if pointer is None:
+            raise NotFound("alias", request.name, field="name")
+        return service.GetVersionResponse(version=model.versions[pointer.version - 1])
+
+    async def ListVersions(
+        self, request: service.ListVersionsRequest, context: Context
+    ) -> service.ListVersionsResponse:
+        MODEL_NAME.parse(request.parent, field="parent")
+        page = page_of(request)
+        model = await self._model(request.parent, field="parent")
+        below = int(page.after) if page.after else len(model.versions) + 1
+        found = [each for each in reversed(model.versions) if each.number < below][: page.limit]
+        token = page.token(str(found[-1].number), count=len(found)) if found else ""
+        return service.ListVersionsResponse(versions=found, next_page_token=token)
+
+    async def RecordValidation(
+        self, request: service.RecordValidationRequest, context: Context
+    ) -> service.RecordValidationResponse:
+        name = requests.check_validation(request)
+        return await self._command(
+            name,
+            request,
+            lambda state, command: domain.decide_validation(state, request, command),
+            lambda model: service.RecordValidationResponse(version=domain.version_of(model, request.version)),
+        )
+
+    async def ReviewVersion(
+        self, request: service.ReviewVersionRequest, context: Context
+    ) -> service.ReviewVersionResponse:
+        requests.require_reason(request.reason)
+        return await self._command(
+            requests.model_of(request.version, field="version"),
+            request,
+            lambda state, command: domain.decide_review(state, request, command),
+            lambda model: service.ReviewVersionResponse(version=domain.version_of(model, request.version)),
+        )
+
+    async def SetGates(self, request: service.SetGatesRequest, context: Context) -> service.SetGatesResponse:
+        MODEL_NAME.parse(request.model, field="model")
+        requests.check_gates(request.gates)
+        return await self._command(
+            request.model,
+            request,
+            lambda state, _: domain.decide_gates(state, request),
+            lambda model: service.SetGatesResponse(model=model),
+        )
+
+    async def GrantStandingApproval(
+        self, request: service.GrantStandingApprovalRequest, context: Context
+    ) -> service.GrantStandingApprovalResponse:
+        MODEL_NAME.parse(request.model, field="model")
+        requests.check_standing_approval(request.standing_approval)
+        identity = request.standing_approval.id
+        return await self._command(
+            request.model,
+            request,
+            lambda state, command: domain.decide_grant(state, request, command),
+            lambda model: service.GrantStandingApprovalResponse(
+                standing_approval=domain.standing_approval_of(model, identity)
+            ),
+        )
+
+    async def RevokeStandingApproval(
+        self, request: service.RevokeStandingApprovalRequest, context: Context
+    ) -> service.RevokeStandingApprovalResponse:
+        MODEL_NAME.parse(request.model, field="model")
+        parse_id(request.id, field="id")
+        requests.require_reason(request.reason)
+        return await self._command(
+            request.model,
+            request,
+            lambda state, command: domain.decide_revoke(state, request, command),
+            lambda model: service.RevokeStandingApprovalResponse(
+                standing_approval=domain.standing_approval_of(model, request.id)
+            ),
+        )
+
+    async def CheckPromotion(
+        self, request: service.CheckPromotionRequest, context: Context
+    ) -> service.CheckPromotionResponse:
+        parse_id(request.alias, field="alias")
+        require_text(request.actor, field="actor", least=0, most=250)
+        model = await self._model(requests.model_of(request.version, field="version"), field="version")
+        version = domain.version_of(model, request.version)
+        actor = request.actor or current_principal().id
+        verdict = gates.judge(model, version, alias=request.alias, actor=actor, now=datetime.now(UTC))
+        pointer = gates.find_alias(model, request.alias)
+        return service.CheckPromotionResponse(
+            unmet=verdict.unmet,
+            standing_approval=verdict.standing_approval,
+            revision=pointer.revision if pointer else 0,
+            current_version=pointer.version if pointer else 0,
+        )
+
+    async def PromoteVersion(
+        self, request: service.PromoteVersionRequest, context: Context
+    ) -> service.PromoteVersionResponse:
+        requests.check_move(request.alias, request.expected_revision, request.reason, reason_needed=False)
+        return await self._command(
+            requests.model_of(request.version, field="version"),
+            request,
+            lambda state, command: domain.decide_promotion(state, request, command),
+            lambda model: service.PromoteVersionResponse(promotion=_last_move(model, request.alias)),
+        )
+
+    async def RollBackAlias(
+        self, request: service.RollBackAliasRequest, context: Context
+    ) -> service.RollBackAliasResponse:
+        MODEL_NAME.parse(request.model, field="model")
+        requests.check_move(request.alias, request.expected_revision, request.reason, reason_needed=True)
+        require_range(request.version, field="version", least=0, most=domain.MAX_VERSIONS)
+        return await self._command(
+            request.model,
+            request,
+            lambda state, command: domain.decide_rollback(state, request, command),
+            lambda model: service.RollBackAliasResponse(promotion=_last_move(model, request.alias)),
+        )
+
+    async def ArchiveVersion(
+        self, request: service.ArchiveVersionRequest, context: Context
+    ) -> service.ArchiveVersionResponse:
+        require_text(request.reason, field="reason", least=0, most=2000, lines=True)
+        return await self._command(
+            requests.model_of(request.version, field="version"),
+            request,
+            lambda state, _: domain.decide_archive(state, request),
+            lambda model: service.ArchiveVersionResponse(version=domain.version_of(model, request.version)),
+        )
+
+    async def PresignArtifact(
+        self, request: service.PresignArtifactRequest, context: Context
+    ) -> service.PresignArtifactResponse:
+        model = await self._model(requests.model_of(request.version, field="version"), field="version")
+        artifact = domain.version_of(model, request.version).artifact
+        response = service.PresignArtifactResponse(url=self._objects.presign_get(artifact), artifact=artifact)
+        response.expire_time.FromDatetime(datetime.now(UTC) + PRESIGN_TTL)
+        return response
+
+    async def _command(self, model: str, request: Message, decide: Decide, respond: Callable[[Model], R]) -> R:
+        # Every command has the field; protobuf has no name for that.
+        command = command_context(request.command_id)  # type: ignore[attr-defined]
+        return await self._store.execute(
+            MODEL,
+            model,
+            context=command,
+            request=request,
+            decide=lambda state: decide(state, command),
+            respond=respond,
+        )
+
+    async def _model(self, name: str, *, field: str) -> Model:
+        loaded = await self._store.load(MODEL, name)
+        if loaded is None:
+            raise NotFound("model", name, field=field)
+        return loaded[0]
+
+    async def _require_stored(self, reference: ObjectRef, *, field: str) -> None:
+        size = await self._objects.size(reference)
+        if size != reference.size_bytes:
+            found = "nothing lies there" if size is None else f"{size} bytes lie there"
+            raise InvalidArgument(f"upload {reference.size_bytes} bytes to {reference.uri} first: {found}", field=field)
+
+
+def _last_move(model: Model, alias: str) -> Promotion:
+    pointer = gates.find_alias(model, alias)
+    if pointer is None:
+        raise NotFound("alias", alias, field="alias")
+    return pointer.history[-1]
