@@ -81,12 +81,13 @@ gen: $(VENV)/.dev.stamp ## Generate the Python API from protos/
 	@$(BIN)/python tools/generate.py
 
 .PHONY: lint
-lint: $(VENV)/.dev.stamp ## Check style, formatting, import contracts, protos, and that generated code is current
+lint: $(VENV)/.dev.stamp ## Check style, formatting, import contracts, protos, and that what is generated is current
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/lint-imports
 	$(BIN)/buf lint
 	$(BIN)/python tools/generate.py --check
+	$(BIN)/python tools/docs.py --check
 
 .PHONY: types
 types: $(VENV)/.dev.stamp ## Check types with mypy and pyright, both strict
