@@ -1,9 +1,11 @@
 """Every service's log, served by ``headrace.api.audit.v1`` and read by that from elsewhere."""
 
+from __future__ import annotations
+
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 import grpc
@@ -25,7 +27,7 @@ DEFAULT_PAGE: Final = 100
 FOLLOW_POLL_S: Final = 0.05
 _SCAN: Final = 1000
 
-Context = grpc.aio.ServicerContext[Any, Any]  # Any: the messages of whichever method
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"  # Any: the messages of whichever method
 
 
 class AuditServicer(AuditServiceServicer):

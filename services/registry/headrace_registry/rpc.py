@@ -1,8 +1,10 @@
 """The registry over gRPC: request -> checks -> command or query -> response."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import grpc
 from google.protobuf.message import Message
@@ -24,7 +26,7 @@ from headrace_registry import domain, gates, requests
 from headrace_registry.store import MODEL, ModelStore
 
 R = TypeVar("R", bound=Message)
-Context = grpc.aio.ServicerContext[Any, Any]  # Any: the messages of whichever method
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"  # Any: the messages of whichever method
 Decide = Callable[[Model | None, CommandContext], Sequence[Message]]
 
 

@@ -1,5 +1,7 @@
 """Calls from one service to another: token, cause, trace, deadline, retries."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any, Final
 

@@ -1,4 +1,6 @@
 """What happens around every call: authentication, deadline, trace, metrics, log line, errors."""
+# grpc's handlers come in four shapes that only grpc knows: inside this module Any is a request, a response or a behaviour.
+# ruff: noqa: ANN401
 
 import asyncio
 import time
@@ -7,27 +9,30 @@ from typing import Any, Final
 
 import grpc
 import structlog
-from google.protobuf.message import DecodeError
 from grpc.aio import ServerInterceptor
 from opentelemetry import context as otel_context
 from opentelemetry import trace
-from opentelemetry.propagate import extract
 
 from headrace_kit import metrics
 from headrace_kit.auth import Tokens, bearer, set_principal
-from headrace_kit.errors import DeadlineExceeded, InvalidArgument, KitError
-from headrace_kit.rpc.call import set_metadata
-from headrace_kit.rpc.status import rich_status, status_code
+from headrace_kit.errors import KitError, Unavailable
+from headrace_kit.rpc.call import Clock, set_metadata, utc_now
+from headrace_kit.rpc.guard import lenient, require_sound
+from headrace_kit.rpc.status import as_kit_error, bounded, rich_status, status_code
+from headrace_kit.tracing import parent_of, start_server_span
 
 _log = structlog.get_logger(__name__)
-_tracer = trace.get_tracer("headrace.rpc")
 
 OPEN_SERVICES: Final = ("grpc.health.v1.Health",)
 """Services that answer without a token: they say nothing but whether they serve."""
-MAX_DEADLINE_S: Final = 60.0
-"""Most a unary call may take, and what it gets when it names no deadline."""
+DEFAULT_DEADLINE_S: Final = 60.0
+"""What a unary call gets when it names no deadline."""
+MAX_DEADLINE_S: Final = 600.0
+"""Most a unary call may take."""
+DETAILS_KEY: Final = "grpc-status-details-bin"
 
-Context = grpc.aio.ServicerContext[Any, Any]  # Any: the messages of whichever method
+Context = grpc.aio.ServicerContext[Any, Any]
+Handler = grpc.RpcMethodHandler[Any, Any]
 
 
 class CallInterceptor(ServerInterceptor):
@@ -36,128 +41,175 @@ class CallInterceptor(ServerInterceptor):
     Args:
         service: Name of the process, for metrics.
         tokens: Who may call.
+        clock: The clock of ``command_context``.
     """
 
-    def __init__(self, service: str, tokens: Tokens) -> None:
-        self._service, self._tokens = service, tokens
+    def __init__(self, service: str, tokens: Tokens, clock: Clock = utc_now) -> None:
+        self._service, self._tokens, self._clock = service, tokens, clock
+        self._handlers: dict[str, Handler] = {}
+        self._streams: set[asyncio.Task[Any]] = set()
+        self._draining = False
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+    ) -> Handler | None:
         """Called by grpc once a call."""
+        method = str(handler_call_details.method)
+        known = self._handlers.get(method)
+        if known is not None:
+            return known
         handler = await continuation(handler_call_details)
         if handler is None:  # an unknown method: grpc answers UNIMPLEMENTED
             return handler
-        name = str(handler_call_details.method)
-        if name.strip("/").partition("/")[0] in OPEN_SERVICES:
-            return handler
-        given = handler_call_details.invocation_metadata or ()
-        metadata = {key: value if isinstance(value, str) else "" for key, value in given}
-        return self._wrapped(handler, name, metadata)
+        open_to_all = method.strip("/").partition("/")[0] in OPEN_SERVICES
+        self._handlers[method] = handler if open_to_all else self._wrapped(handler, _Method(self._service, method))
+        return self._handlers[method]
 
-    def _wrapped(
-        self, handler: grpc.RpcMethodHandler[Any, Any], method: str, metadata: Mapping[str, str]
-    ) -> grpc.RpcMethodHandler[Any, Any]:
-        # Any: the four shapes of a handler are known to grpc only.
+    def end_streams(self) -> None:
+        """Ends streamed answers with UNAVAILABLE, since they may have no end of their own. Clients come again."""
+        self._draining = True
+        for task in self._streams:
+            task.cancel()
+
+    def _wrapped(self, handler: Handler, method: "_Method") -> Handler:
         raw: Any = handler
-        codec = {"request_deserializer": raw.request_deserializer, "response_serializer": raw.response_serializer}
+        codec = {
+            "request_deserializer": lenient(raw.request_deserializer),
+            "response_serializer": raw.response_serializer,
+        }
         if raw.unary_unary:
-            return grpc.unary_unary_rpc_method_handler(self._unary(raw.unary_unary, method, metadata), **codec)
+            return grpc.unary_unary_rpc_method_handler(self._unary(raw.unary_unary, method), **codec)
         if raw.stream_unary:
-            return grpc.stream_unary_rpc_method_handler(self._unary(raw.stream_unary, method, metadata), **codec)
+            return grpc.stream_unary_rpc_method_handler(self._unary(_sound(raw.stream_unary), method), **codec)
         if raw.unary_stream:
-            return grpc.unary_stream_rpc_method_handler(self._stream(raw.unary_stream, method, metadata), **codec)
-        return grpc.stream_stream_rpc_method_handler(self._stream(raw.stream_stream, method, metadata), **codec)
+            return grpc.unary_stream_rpc_method_handler(self._stream(raw.unary_stream, method), **codec)
+        return grpc.stream_stream_rpc_method_handler(self._stream(_sound(raw.stream_stream), method), **codec)
 
-    def _unary(self, behaviour: Any, method: str, metadata: Mapping[str, str]) -> Any:  # Any: see _wrapped
+    def _unary(self, behaviour: Any, method: "_Method") -> Any:
         async def answer(request: Any, context: Context) -> Any:
-            call = _Call(self._service, method, metadata)
+            call = _Call(method, context)
             try:
                 with call:
-                    call.authenticate(self._tokens)
-                    async with asyncio.timeout(min(context.time_remaining() or MAX_DEADLINE_S, MAX_DEADLINE_S)):
+                    self._admit(call)
+                    require_sound(request)
+                    async with asyncio.timeout(_deadline_s(context)):
                         return await behaviour(request, context)
             except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a status and no stack trace
                 await call.abort(context, error)
 
         return answer
 
-    def _stream(self, behaviour: Any, method: str, metadata: Mapping[str, str]) -> Any:  # Any: see _wrapped
+    def _stream(self, behaviour: Any, method: "_Method") -> Any:
         async def answer(request: Any, context: Context) -> AsyncIterator[Any]:
-            call = _Call(self._service, method, metadata)
+            call, task = _Call(method, context), asyncio.current_task()
             try:
                 with call:
-                    call.authenticate(self._tokens)
-                    async for response in behaviour(request, context):
+                    self._admit(call)
+                    require_sound(request)
+                    async for response in self._until_drained(behaviour(request, context), task):
                         yield response
             except Exception as error:  # noqa: BLE001 - as above
                 await call.abort(context, error)
 
         return answer
 
+    async def _until_drained(self, responses: AsyncIterator[Any], task: "asyncio.Task[Any] | None") -> Any:
+        if task is not None:
+            self._streams.add(task)
+        try:
+            async for response in responses:
+                yield response
+        except asyncio.CancelledError:
+            if not self._draining or task is None:
+                raise
+            task.uncancel()
+            raise Unavailable("the service is stopping; call again", reason="DRAINING") from None
+        finally:
+            if task is not None:
+                self._streams.discard(task)
+
+    def _admit(self, call: "_Call") -> None:
+        set_metadata(call.metadata, self._clock)
+        call.authenticate(self._tokens)
+
+
+class _Method:
+    """A method and its metrics."""
+
+    def __init__(self, service: str, name: str) -> None:
+        self.service, self.name = service, name
+        self.seconds = metrics.RPC_SECONDS.labels(service, name)
+        self.in_flight = metrics.RPC_IN_FLIGHT.labels(service)
+
+    def handled(self, code: grpc.StatusCode) -> None:
+        metrics.RPC_HANDLED.labels(self.service, self.name, code.name).inc()
+
 
 class _Call:
-    """One call being answered: its span, its metrics, its log line."""
+    """One call being answered, in a task of its own: its span, its metrics, its log line."""
 
-    def __init__(self, service: str, method: str, metadata: Mapping[str, str]) -> None:
-        self._service, self._method, self._metadata = service, method, metadata
-        self._code = grpc.StatusCode.OK
+    def __init__(self, method: _Method, context: Context) -> None:
+        given = context.invocation_metadata() or ()
+        self.metadata: Mapping[str, str] = {key: value for key, value in given if isinstance(value, str)}
+        self._method = method
         self._principal = ""
 
     def __enter__(self) -> None:
         self._began = time.perf_counter()
-        self._token = otel_context.attach(extract(self._metadata))
-        self._span = _tracer.start_span(self._method, kind=trace.SpanKind.SERVER)
-        self._span_token = otel_context.attach(trace.set_span_in_context(self._span))
-        set_metadata(self._metadata)
-        metrics.RPC_IN_FLIGHT.labels(self._service).inc()
+        self._span = start_server_span(self._method.name, parent_of(self.metadata))
+        # Nothing is detached at the end: the task ends with the call, and its context with it.
+        otel_context.attach(trace.set_span_in_context(self._span))
+        structlog.contextvars.bind_contextvars(method=self._method.name)
+        self._method.in_flight.inc()
 
     def __exit__(self, kind: object, error: BaseException | None, trace_back: object) -> None:
-        if isinstance(error, asyncio.CancelledError | GeneratorExit):
-            self._code = grpc.StatusCode.CANCELLED
-        elif isinstance(error, Exception):
-            self._code = status_code(as_kit_error(error))
+        code, reason = grpc.StatusCode.OK, ""
+        if isinstance(error, Exception):
+            known = as_kit_error(error)
+            code, reason = status_code(known), known.reason
+        elif error is not None:
+            code = grpc.StatusCode.CANCELLED
         taken = time.perf_counter() - self._began
-        metrics.RPC_IN_FLIGHT.labels(self._service).dec()
-        metrics.RPC_SECONDS.labels(self._service, self._method).observe(taken)
-        metrics.RPC_HANDLED.labels(self._service, self._method, self._code.name).inc()
-        self._span.set_attribute("rpc.grpc.status_code", self._code.value[0])
+        self._method.in_flight.dec()
+        self._method.seconds.observe(taken)
+        self._method.handled(code)
+        self._span.set_attribute("rpc.grpc.status_code", code.value[0])
         self._span.end()
-        for token in (self._span_token, self._token):
-            try:
-                otel_context.detach(token)
-            except ValueError:  # a stream that was closed from another task
-                break
-        _log.debug(
-            "rpc", method=self._method, code=self._code.name, principal=self._principal, ms=round(taken * 1e3, 2)
-        )
+        write = _log.info if reason else _log.debug
+        write("rpc", code=code.name, reason=reason, ms=round(taken * 1e3, 2))
 
     def authenticate(self, tokens: Tokens) -> None:
-        principal = tokens.principal(bearer(self._metadata.get("authorization", "")))
-        self._principal = principal.id
+        principal = tokens.principal(bearer(self.metadata.get("authorization", "")))
+        structlog.contextvars.bind_contextvars(principal=principal.id)
         set_principal(principal)
 
     async def abort(self, context: Context, error: Exception) -> None:
+        """Answers with the error's status. Raises, as grpc's abort does."""
         if isinstance(error, grpc.aio.AbortError):
             raise error
-        known = as_kit_error(error)
+        known: KitError = as_kit_error(error)
         if status_code(known) is grpc.StatusCode.INTERNAL:
-            _log.error("rpc_failed", method=self._method, exc_info=error)
-        status = rich_status(known)
-        details = ("grpc-status-details-bin", status.SerializeToString())
-        await context.abort(status_code(known), known.message[:2000], trailing_metadata=(details,))
+            _log.error("rpc_failed", exc_info=error)
+        details = ((DETAILS_KEY, rich_status(known).SerializeToString()),)
+        await context.abort(status_code(known), bounded(known.message), trailing_metadata=details)
 
 
-def as_kit_error(error: Exception) -> KitError:
-    """The error as one of the kit's; a fault of the program itself says nothing of its inside."""
-    match error:
-        case KitError():
-            return error
-        case TimeoutError():
-            return DeadlineExceeded("the deadline passed; repeat with the same command id")
-        case DecodeError() | UnicodeError():
-            return InvalidArgument("a message can not be read")
-        case _:
-            return KitError("internal error; the service's log says more", reason="INTERNAL")
+def _deadline_s(context: Context) -> float:
+    remaining = context.time_remaining()
+    return DEFAULT_DEADLINE_S if remaining is None else min(remaining, MAX_DEADLINE_S)
+
+
+def _sound(behaviour: Any) -> Any:
+    """The behaviour of a method with streamed requests, each of which is checked as it comes."""
+
+    async def requests(given: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        async for request in given:
+            require_sound(request)
+            yield request
+
+    def answer(given: AsyncIterator[Any], context: Context) -> Any:
+        return behaviour(requests(given), context)
+
+    return answer

@@ -1,5 +1,7 @@
 """The gRPC server of a service: health, reflection, limits, drain."""
 
+from __future__ import annotations
+
 import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, Final

@@ -1,14 +1,16 @@
 """The one table from errors to what goes over the wire: gRPC status with google.rpc details."""
 
+import asyncio
 from typing import Final
 
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from headrace_kit import errors
+from headrace_kit.rpc.peers import from_peer
 
 DOMAIN: Final = "headrace"
 _CODES: Final[tuple[tuple[type[errors.KitError], grpc.StatusCode, int], ...]] = (
@@ -22,9 +24,14 @@ _CODES: Final[tuple[tuple[type[errors.KitError], grpc.StatusCode, int], ...]] = 
     (errors.ResourceExhausted, grpc.StatusCode.RESOURCE_EXHAUSTED, code_pb2.RESOURCE_EXHAUSTED),
     (errors.Unavailable, grpc.StatusCode.UNAVAILABLE, code_pb2.UNAVAILABLE),
     (errors.DeadlineExceeded, grpc.StatusCode.DEADLINE_EXCEEDED, code_pb2.DEADLINE_EXCEEDED),
+    (errors.KitError, grpc.StatusCode.INTERNAL, code_pb2.INTERNAL),
 )
-MAX_MESSAGE: Final = 4000
-"""Most characters of an error message: what is longer does not fit the headers of a response."""
+MAX_TEXT_BYTES: Final = 1000
+"""Most bytes of an error message."""
+MAX_STATUS_BYTES: Final = 4500
+"""Most bytes of a status: with its message and base64 it stays below the 8 KiB of headers that clients accept."""
+_MAX_FACT_BYTES: Final = 300
+_MAX_FACTS: Final = 12
 
 
 def status_code(error: errors.KitError) -> grpc.StatusCode:
@@ -32,38 +39,89 @@ def status_code(error: errors.KitError) -> grpc.StatusCode:
     return _codes(error)[0]
 
 
+def bounded(text: str, most: int = MAX_TEXT_BYTES) -> str:
+    """A text cut to a number of UTF-8 bytes, with an ellipsis where something was cut."""
+    data = text.encode(errors="replace")
+    return data.decode() if len(data) <= most else data[: most - 3].decode(errors="ignore") + "…"
+
+
 def rich_status(error: errors.KitError) -> status_pb2.Status:
-    """The google.rpc.Status of an error: ErrorInfo always, and what else it has to say."""
-    metadata = {key: value[:500] for key, value in error.metadata.items()}
-    if error.field:
-        metadata["field"] = error.field[:500]
-    details: list[Message] = [error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata)]
-    message = error.message[:MAX_MESSAGE]
-    if isinstance(error, errors.InvalidArgument) and error.field:
-        violation = error_details_pb2.BadRequest.FieldViolation(field=error.field[:500], description=message)
-        details.append(error_details_pb2.BadRequest(field_violations=[violation]))
-    if isinstance(error, errors.FailedPrecondition) and error.violations:
-        violations = [
-            error_details_pb2.PreconditionFailure.Violation(
-                type=each.type, subject=each.subject, description=each.description[:500]
-            )
-            for each in error.violations[:20]
-        ]
-        details.append(error_details_pb2.PreconditionFailure(violations=violations))
-    if isinstance(error, errors.ResourceExhausted):
-        delay = Duration()
-        delay.FromNanoseconds(int(error.retry_after_s * 1e9))
-        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
-    status = status_pb2.Status(code=_codes(error)[1], message=message)
-    for detail in details:
-        packed = AnyMessage()
-        packed.Pack(detail)
-        status.details.append(packed)
+    """The google.rpc.Status of an error: ErrorInfo always, and what else it has to say.
+
+    BadRequest names the field of an InvalidArgument, PreconditionFailure the violations of a FailedPrecondition (as many
+    as fit), RetryInfo when to come back.
+    """
+    facts = {**dict(list(error.metadata.items())[:_MAX_FACTS]), **({"field": error.field} if error.field else {})}
+    metadata = {bounded(key, 64): bounded(value, _MAX_FACT_BYTES) for key, value in facts.items()}
+    metadata["retryable"] = str(error.retryable).lower()
+    status = status_pb2.Status(code=_codes(error)[1], message=bounded(error.message))
+    _add(status, error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata))
+    match error:
+        case errors.InvalidArgument(field=field) if field:
+            _add(status, _bad_request(error))
+        case errors.FailedPrecondition(violations=violations) if violations:
+            _add(status, _precondition_failure(error, MAX_STATUS_BYTES - status.ByteSize()))
+        case errors.ResourceExhausted(retry_after_s=seconds):
+            delay = Duration()
+            delay.FromNanoseconds(int(max(seconds, 0.0) * 1e9))
+            _add(status, error_details_pb2.RetryInfo(retry_delay=delay))
+        case _:
+            pass
     return status
 
 
+def as_kit_error(error: BaseException) -> errors.KitError:
+    """The error as one of the kit's; a fault of the program itself says nothing of its inside."""
+    match error:
+        case errors.KitError():
+            return error
+        case grpc.aio.AioRpcError():
+            return from_peer(error)
+        case BaseExceptionGroup():
+            return _worst([as_kit_error(each) for each in error.exceptions])
+        case TimeoutError():
+            return errors.DeadlineExceeded("the deadline passed; repeat with the same command id")
+        case DecodeError():
+            return errors.InvalidArgument("a message can not be read", reason="MALFORMED_REQUEST")
+        case asyncio.CancelledError():
+            return errors.Unavailable("the call was cancelled", reason="CANCELLED")
+        case _:
+            return errors.KitError("internal error; the service's log says more", reason="INTERNAL")
+
+
+def _worst(known: list[errors.KitError]) -> errors.KitError:
+    """Of several errors at once: a fault of the program before everything else, then the first."""
+    return next((each for each in known if status_code(each) is grpc.StatusCode.INTERNAL), known[0])
+
+
+def _bad_request(error: errors.KitError) -> Message:
+    violation = error_details_pb2.BadRequest.FieldViolation(
+        field=bounded(error.field, _MAX_FACT_BYTES), description=bounded(error.message, 500), reason=error.reason
+    )
+    message: Message = error_details_pb2.BadRequest(field_violations=[violation])
+    return message
+
+
+def _precondition_failure(error: errors.FailedPrecondition, room: int) -> Message:
+    failure = error_details_pb2.PreconditionFailure()
+    for each in error.violations:
+        failure.violations.add(
+            type=bounded(each.type, 64),
+            subject=bounded(each.subject, _MAX_FACT_BYTES),
+            description=bounded(each.description, _MAX_FACT_BYTES),
+        )
+        if failure.ByteSize() > room:
+            del failure.violations[-1]
+            break
+    message: Message = failure
+    return message
+
+
+def _add(status: status_pb2.Status, detail: Message) -> None:
+    packed = AnyMessage()
+    packed.Pack(detail)
+    status.details.append(packed)
+
+
 def _codes(error: errors.KitError) -> tuple[grpc.StatusCode, int]:
-    for kind, code, number in _CODES:
-        if isinstance(error, kind):
-            return code, number
-    return grpc.StatusCode.INTERNAL, code_pb2.INTERNAL
+    return next((code, number) for kind, code, number in _CODES if isinstance(error, kind))
