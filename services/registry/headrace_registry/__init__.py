@@ -3,6 +3,8 @@
 Owns: models, versions, aliases, gates, validations, approvals, standing approvals. It alone moves aliases.
 Consumes: monitor's RollbackRequested.
 Emits: ModelCreated, VersionCreated, VersionValidated, VersionApproved, VersionRejected, GatesSet,
-    StandingApprovalGranted, StandingApprovalRevoked, VersionPromoted, VersionRolledBack, RollbackRefused, VersionArchived.
-Guarantees: no promotion without its gates; each move of an alias is a compare-and-set on its revision, once per command.
+    StandingApprovalGranted, StandingApprovalRevoked, VersionPromoted, VersionRolledBack, RollbackRefused,
+    VersionArchived.
+Guarantees: no promotion without its gates; each move of an alias is a compare-and-set on its revision, once per
+    command.
 """

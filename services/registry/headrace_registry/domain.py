@@ -177,7 +177,7 @@ def decide_promotion(
         )
     if pointer is not None and pointer.version == version.number:
         return []
-    promotion = _promotion(model, version, pointer, alias=command.alias, reason=command.reason, context=context)
+    promotion = _promotion(version, pointer, alias=command.alias, reason=command.reason, context=context)
     promotion.approvals.extend(verdict.approvals)
     promotion.validations.extend(verdict.validations)
     if verdict.standing_approval is not None:
@@ -246,7 +246,7 @@ def decide_archive(state: resources.Model | None, command: service.ArchiveVersio
     return [events.VersionArchived(version=version.name, reason=command.reason)]
 
 
-def evolve(state: resources.Model | None, event: Message) -> resources.Model:
+def evolve(state: resources.Model | None, event: Message) -> resources.Model:  # noqa: C901 - one branch an event
     """The state after ``event``; the given state is left as it was."""
     model = resources.Model()
     if state is not None:
@@ -297,7 +297,7 @@ def standing_approval_of(model: resources.Model, identity: str) -> resources.Sta
 
 
 def previous_good_version(model: resources.Model, pointer: resources.Alias) -> int:
-    """The newest version the alias left by a promotion, that was not itself rolled back from or archived; 0 for none."""
+    """The newest version the alias pointed to before, never rolled back from and not archived; 0 for none."""
     bad = {each.previous_version for each in pointer.history if each.rollback} | {pointer.version}
     for each in reversed(pointer.history):
         number = each.previous_version
@@ -337,7 +337,6 @@ def _require_revision(pointer: resources.Alias | None, alias: str, expected: int
 
 
 def _promotion(
-    model: resources.Model,
     version: resources.Version,
     pointer: resources.Alias | None,
     *,
@@ -363,7 +362,7 @@ def _promotion(
 def _rolled_back(
     model: resources.Model, pointer: resources.Alias, target: resources.Version, *, reason: str, context: CommandContext
 ) -> events.VersionRolledBack:
-    promotion = _promotion(model, target, pointer, alias=pointer.alias, reason=reason, context=context, rollback=True)
+    promotion = _promotion(target, pointer, alias=pointer.alias, reason=reason, context=context, rollback=True)
     promotion.validations.extend(gates.newest_validations(target).values())
     promotion.approvals.extend(each for each in gates.standing_reviews(target).values() if each.approved)
     bad = model.versions[pointer.version - 1].name

@@ -2,6 +2,8 @@
 
 Owns: experiments, runs, metric points, artifacts' descriptions.
 Consumes: nothing.
-Emits: ExperimentCreated, RunStarted, RunResumed, ParamsLogged, TagsChanged, MetricsRecorded, DatasetLogged, ArtifactLogged, RunFinished.
-Guarantees: what was acknowledged is committed, once per command id; a metric point is committed with its MetricsRecorded.
+Emits: ExperimentCreated, RunStarted, RunResumed, ParamsLogged, TagsChanged, MetricsRecorded, DatasetLogged,
+    ArtifactLogged, RunFinished.
+Guarantees: what was acknowledged is committed, once per command id; metric points are
+    committed with their MetricsRecorded.
 """

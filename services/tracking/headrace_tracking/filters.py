@@ -303,7 +303,8 @@ class SqlBuilder:
         """A scalar expression; NULL where the run has no such value."""
         if subject.kind == "metric":
             key = self.parameter(subject.key)
-            return f"(SELECT nullif(m.{subject.part}, 'NaN') FROM run_metrics m WHERE m.run = r.name AND m.key = {key})"
+            value = f"SELECT nullif(m.{subject.part}, 'NaN') FROM run_metrics m"  # noqa: S608 - last, min or max
+            return f"({value} WHERE m.run = r.name AND m.key = {key})"
         if subject.kind == "attribute":
             return _COLUMNS[subject.key]
         column = "params" if subject.kind == "param" else "tags"
@@ -314,7 +315,8 @@ class SqlBuilder:
         if subject.kind == "metric":
             key = self.parameter(subject.key)
             test = self._test(f"m.{subject.part}", operator, comparison.value, kind="double precision")
-            return f"EXISTS (SELECT FROM run_metrics m WHERE m.run = r.name AND m.key = {key} AND m.{subject.part} <> 'NaN' AND {test})"
+            found = f"m.run = r.name AND m.key = {key} AND m.{subject.part} <> 'NaN' AND {test}"
+            return f"EXISTS (SELECT FROM run_metrics m WHERE {found})"
         numeric = subject.kind == "attribute" and type_of_attribute[subject.key] == "number"
         kind = "double precision" if numeric else "text"
         return f"coalesce({self._test(self.value_of(subject), operator, comparison.value, kind=kind)}, false)"

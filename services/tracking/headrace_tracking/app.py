@@ -1,0 +1,20 @@
+"""Wires tracking."""
+
+from headrace.api.tracking.v1.service_pb2_grpc import add_TrackingServiceServicer_to_server
+from headrace_kit.app import Application
+from headrace_kit.service import LogOwner
+from headrace_tracking.config import TrackingSettings
+from headrace_tracking.events import EVENT_TYPES
+from headrace_tracking.metrics import MetricWriter
+from headrace_tracking.rpc import TrackingServicer
+from headrace_tracking.store import RunStore
+
+
+async def build(settings: TrackingSettings) -> Application:
+    """Tracking's process."""
+    owner = await LogOwner.open("tracking", settings, EVENT_TYPES)
+    writer = MetricWriter(owner.store, owner.database)
+    servicer = TrackingServicer(owner.store, RunStore(owner.database), writer, owner.objects)
+    application = owner.application([(add_TrackingServiceServicer_to_server, servicer)])
+    application.close.insert(0, writer.close)
+    return application

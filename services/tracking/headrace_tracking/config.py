@@ -1,0 +1,7 @@
+"""Settings of tracking."""
+
+from headrace_kit.settings import StoreSettings
+
+
+class TrackingSettings(StoreSettings):
+    """Tracking needs what every service with a database needs."""

@@ -1,0 +1,138 @@
+"""Checks of requests before anything is decided; each raises InvalidArgument with the path of the field."""
+
+import re
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from headrace.api.tracking.v1 import resources_pb2 as resources
+from headrace.api.tracking.v1 import service_pb2 as service
+from headrace_kit.errors import InvalidArgument
+from headrace_kit.names import EXPERIMENT, PIPELINE_RUN, PROJECT, RUN, require_text
+from headrace_kit.rpc import parse_uuid
+from headrace_kit.validate import (
+    MAX_OBJECT_BYTES,
+    require_enum,
+    require_object,
+    require_range,
+    require_sha256,
+    require_size,
+    require_texts,
+    require_time,
+)
+from headrace_tracking.summaries import Point
+
+MAX_POINTS: Final = 100_000
+MAX_PACKAGES: Final = 5000
+ENDS: Final = {
+    int(each): resources.RunStatus.Name(each)
+    for each in (resources.RUN_STATUS_FINISHED, resources.RUN_STATUS_FAILED, resources.RUN_STATUS_KILLED)
+}
+KINDS: Final = {int(number): name for name, number in resources.ArtifactKind.items()}
+_METRIC_KEY: Final = re.compile(r"[\w \-./:@=]{1,250}")
+
+
+def check_run(name: str, *, field: str = "run") -> str:
+    """A run's name; returns its project."""
+    found = RUN.parse(name, field=field)
+    parse_uuid(found["run"], field=field)
+    return found["project"]
+
+
+def check_start(request: service.StartRunRequest) -> None:
+    """A run with its experiment, tags, code and environment."""
+    project = check_run(request.name, field="name")
+    if EXPERIMENT.parse(request.experiment, field="experiment")["project"] != project:
+        raise InvalidArgument("the experiment is of another project", field="experiment")
+    require_text(request.display_name, field="display_name", least=0, most=250)
+    require_texts(request.tags, field="tags", most=1000)
+    if request.HasField("start_time"):
+        require_time(request.start_time, field="start_time")
+    if request.parent_run:
+        check_run(request.parent_run, field="parent_run")
+    if request.pipeline_run:
+        PIPELINE_RUN.parse(request.pipeline_run, field="pipeline_run")
+    _check_code(request.code)
+    _check_environment(request.environment)
+
+
+def check_finish(request: service.FinishRunRequest) -> None:
+    """The end of a run."""
+    check_run(request.run)
+    require_enum(request.status, field="status", names=ENDS)
+    if request.HasField("end_time"):
+        require_time(request.end_time, field="end_time")
+    require_text(request.error, field="error", least=0, most=8000, lines=True)
+
+
+def check_params(request: service.LogParamsRequest) -> None:
+    """Parameters."""
+    check_run(request.run)
+    require_size(request.params, field="params", least=1, most=2000)
+    require_texts(request.params, field="params", most=2000)
+
+
+def check_tags(request: service.ChangeTagsRequest) -> None:
+    """Tags to set and to remove."""
+    check_run(request.run)
+    require_texts(request.set, field="set", most=1000)
+    require_size(request.removed, field="removed", most=1000)
+    for index, key in enumerate(request.removed):
+        require_text(key, field=f"removed[{index}]", most=250)
+
+
+def check_artifact(request: service.LogArtifactRequest) -> None:
+    """A file of a run: a path inside of it and bytes of its project."""
+    project = check_run(request.run)
+    artifact = request.artifact
+    require_text(artifact.path, field="artifact.path", most=500)
+    parts = artifact.path.split("/")
+    if any(part in ("", ".", "..") for part in parts) or "\\" in artifact.path:
+        raise InvalidArgument("give a relative path without . or .. or empty parts", field="artifact.path")
+    require_enum(artifact.kind, field="artifact.kind", names=KINDS)
+    require_object(artifact.object, project=project, field="artifact.object")
+
+
+def check_presign(request: service.PresignUploadRequest) -> str:
+    """Bytes to be uploaded; returns the project."""
+    require_sha256(request.sha256, field="sha256")
+    require_range(request.size_bytes, field="size_bytes", least=0, most=MAX_OBJECT_BYTES)
+    require_text(request.media_type, field="media_type", least=0, most=200)
+    return PROJECT.parse(request.parent, field="parent")["project"]
+
+
+def metric_points(points: Sequence[resources.MetricPoint]) -> list[Point]:
+    """Points as they are stored; those without a time get the time it is."""
+    require_size(points, field="points", least=1, most=MAX_POINTS)
+    now_us = time.time_ns() // 1000
+    found: list[Point] = []
+    for index, point in enumerate(points):
+        if not _METRIC_KEY.fullmatch(point.key):
+            allowed = "1 to 250 characters of letters, digits, space and _ - . / : @ ="
+            raise InvalidArgument(f"a metric's key is {allowed}", field=f"points[{index}].key")
+        time_us = now_us
+        if point.HasField("time"):
+            require_time(point.time, field=f"points[{index}].time")
+            time_us = point.time.ToMicroseconds()
+        found.append(Point(point.key, point.step, time_us, point.value))
+    return found
+
+
+def _check_code(code: resources.CodeVersion) -> None:
+    require_text(code.commit, field="code.commit", least=0, most=100)
+    require_text(code.branch, field="code.branch", least=0, most=500)
+    require_text(code.remote, field="code.remote", least=0, most=2000)
+    require_text(code.command_line, field="code.command_line", least=0, most=8000, lines=True)
+    require_text(code.entrypoint, field="code.entrypoint", least=0, most=2000)
+
+
+def _check_environment(environment: resources.Environment) -> None:
+    for name in ("python", "platform", "host", "cpu", "packages_digest"):
+        require_text(getattr(environment, name), field=f"environment.{name}", least=0, most=500)
+    require_size(environment.gpus, field="environment.gpus", most=64)
+    for index, gpu in enumerate(environment.gpus):
+        require_text(gpu, field=f"environment.gpus[{index}]", most=500)
+    require_size(environment.packages, field="environment.packages", most=MAX_PACKAGES)
+    for index, package in enumerate(environment.packages):
+        require_text(package.name, field=f"environment.packages[{index}].name", most=250)
+        require_text(package.version, field=f"environment.packages[{index}].version", least=0, most=250)

@@ -1,0 +1,263 @@
+"""Tracking over gRPC: request -> checks -> command or query -> response."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, TypeAlias, TypeVar
+from uuid import uuid5
+
+import grpc
+from google.protobuf.message import Message
+
+from headrace.api.common.v1.resources_pb2 import ObjectRef
+from headrace.api.tracking.v1 import service_pb2 as service
+from headrace.api.tracking.v1.resources_pb2 import Run
+from headrace.api.tracking.v1.service_pb2_grpc import TrackingServiceServicer
+from headrace_kit.context import CommandContext
+from headrace_kit.errors import InvalidArgument, NotFound
+from headrace_kit.eventstore import PostgresEventStore
+from headrace_kit.eventstore.commands import request_hash
+from headrace_kit.names import EXPERIMENT, PROJECT, require_text
+from headrace_kit.objects import PRESIGN_TTL, ObjectStore, object_key
+from headrace_kit.paging import page_of
+from headrace_kit.rpc import command_context
+from headrace_kit.validate import require_dataset, require_range
+from headrace_tracking import domain, requests
+from headrace_tracking.filters import parse_filter, parse_order
+from headrace_tracking.metrics import MetricCommand, MetricWriter
+from headrace_tracking.store import EXPERIMENT as EXPERIMENT_STREAM
+from headrace_tracking.store import RUN, RunStore, thin
+
+R = TypeVar("R", bound=Message)
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"  # Any: the messages of whichever method
+Decide = Callable[[Run | None, CommandContext], Sequence[Message]]
+WATCH_POLL_S: Final = 0.25
+
+
+class TrackingServicer(TrackingServiceServicer):
+    """Answers tracking's calls.
+
+    Args:
+        store: The streams of experiments and runs.
+        runs: The read models.
+        writer: The way of metric points.
+        objects: Where artifacts lie.
+    """
+
+    def __init__(self, store: PostgresEventStore, runs: RunStore, writer: MetricWriter, objects: ObjectStore) -> None:
+        self._store, self._runs, self._writer, self._objects = store, runs, writer, objects
+
+    async def StartRun(self, request: service.StartRunRequest, context: Context) -> service.StartRunResponse:
+        requests.check_start(request)
+        command = command_context(request.command_id)
+        await self._create_experiment(request.experiment, command)
+        return await self._command(
+            request.name,
+            request,
+            lambda state, given: domain.decide_start(state, request, given),
+            lambda run: service.StartRunResponse(run=run),
+        )
+
+    async def ResumeRun(self, request: service.ResumeRunRequest, context: Context) -> service.ResumeRunResponse:
+        requests.check_run(request.run)
+        return await self._command(
+            request.run,
+            request,
+            lambda state, command: domain.decide_resume(state, request.run, command),
+            lambda run: service.ResumeRunResponse(run=run),
+        )
+
+    async def FinishRun(self, request: service.FinishRunRequest, context: Context) -> service.FinishRunResponse:
+        requests.check_finish(request)
+        return await self._command(
+            request.run,
+            request,
+            lambda state, command: domain.decide_finish(state, request, command),
+            lambda run: service.FinishRunResponse(run=run),
+        )
+
+    async def LogParams(self, request: service.LogParamsRequest, context: Context) -> service.LogParamsResponse:
+        requests.check_params(request)
+        return await self._command(
+            request.run,
+            request,
+            lambda state, _: domain.decide_params(state, request),
+            lambda run: service.LogParamsResponse(run=run),
+        )
+
+    async def LogMetrics(self, request: service.LogMetricsRequest, context: Context) -> service.LogMetricsResponse:
+        return service.LogMetricsResponse(count=await self._write(request))
+
+    async def StreamMetrics(
+        self, request_iterator: AsyncIterator[service.StreamMetricsRequest], context: Context
+    ) -> AsyncIterator[service.StreamMetricsResponse]:
+        async for request in request_iterator:
+            same = service.LogMetricsRequest(command_id=request.command_id, run=request.run, points=request.points)
+            yield service.StreamMetricsResponse(command_id=request.command_id, count=await self._write(same))
+
+    async def ChangeTags(self, request: service.ChangeTagsRequest, context: Context) -> service.ChangeTagsResponse:
+        requests.check_tags(request)
+        return await self._command(
+            request.run,
+            request,
+            lambda state, _: domain.decide_tags(state, request),
+            lambda run: service.ChangeTagsResponse(run=run),
+        )
+
+    async def LogDataset(self, request: service.LogDatasetRequest, context: Context) -> service.LogDatasetResponse:
+        requests.check_run(request.run)
+        require_dataset(request.dataset, field="dataset")
+        return await self._command(
+            request.run,
+            request,
+            lambda state, _: domain.decide_dataset(state, request),
+            lambda run: service.LogDatasetResponse(run=run),
+        )
+
+    async def LogArtifact(self, request: service.LogArtifactRequest, context: Context) -> service.LogArtifactResponse:
+        requests.check_artifact(request)
+        wanted = request.artifact.object
+        if await self._objects.size(wanted) != wanted.size_bytes:
+            raise InvalidArgument(f"upload {wanted.size_bytes} bytes to {wanted.uri} first", field="artifact.object")
+        return await self._command(
+            request.run,
+            request,
+            lambda state, command: domain.decide_artifact(state, request, command),
+            lambda run: service.LogArtifactResponse(run=run),
+        )
+
+    async def PresignUpload(
+        self, request: service.PresignUploadRequest, context: Context
+    ) -> service.PresignUploadResponse:
+        project = requests.check_presign(request)
+        reference = ObjectRef(
+            uri=object_key(project, request.sha256),
+            sha256=request.sha256,
+            size_bytes=request.size_bytes,
+            media_type=request.media_type,
+        )
+        stored = await self._objects.size(reference) == request.size_bytes
+        url = "" if stored else self._objects.presign_put(reference)
+        response = service.PresignUploadResponse(url=url, object=reference)
+        response.expire_time.FromDatetime(datetime.now(UTC) + PRESIGN_TTL)
+        return response
+
+    async def PresignDownload(
+        self, request: service.PresignDownloadRequest, context: Context
+    ) -> service.PresignDownloadResponse:
+        requests.check_run(request.run)
+        run = await self._run(request.run, field="run")
+        artifact = next((each for each in run.artifacts if each.path == request.path), None)
+        if artifact is None:
+            raise NotFound("artifact", request.path[:500], field="path")
+        url = self._objects.presign_get(artifact.object)
+        response = service.PresignDownloadResponse(url=url, object=artifact.object)
+        response.expire_time.FromDatetime(datetime.now(UTC) + PRESIGN_TTL)
+        return response
+
+    async def GetRun(self, request: service.GetRunRequest, context: Context) -> service.GetRunResponse:
+        requests.check_run(request.name, field="name")
+        return service.GetRunResponse(run=await self._run(request.name, field="name"))
+
+    async def SearchRuns(self, request: service.SearchRunsRequest, context: Context) -> service.SearchRunsResponse:
+        project = PROJECT.parse(request.parent, field="parent")["project"]
+        require_text(request.filter, field="filter", least=0, most=4000, lines=True)
+        require_text(request.order_by, field="order_by", least=0, most=1000, lines=True)
+        if request.experiment:
+            EXPERIMENT.parse(request.experiment, field="experiment")
+        page = page_of(request)
+        offset = int(page.after) if page.after else 0
+        runs = await self._runs.search(
+            project,
+            experiment=request.experiment,
+            condition=parse_filter(request.filter),
+            orders=parse_order(request.order_by),
+            offset=offset,
+            limit=page.limit,
+        )
+        token = page.token(str(offset + len(runs)), count=len(runs))
+        return service.SearchRunsResponse(runs=runs, next_page_token=token)
+
+    async def GetMetricHistory(
+        self, request: service.GetMetricHistoryRequest, context: Context
+    ) -> service.GetMetricHistoryResponse:
+        requests.check_run(request.run)
+        require_text(request.key, field="key", most=250)
+        require_range(request.max_points, field="max_points", least=0, most=1_000_000)
+        run = await self._run(request.run, field="run")
+        if request.key not in run.metrics:
+            raise NotFound("metric", request.key, field="key")
+        series = thin(await self._runs.series(request.run, request.key), request.max_points)
+        return service.GetMetricHistoryResponse(steps=series.steps, times_us=series.times_us, values=series.values)
+
+    async def ListExperiments(
+        self, request: service.ListExperimentsRequest, context: Context
+    ) -> service.ListExperimentsResponse:
+        project = PROJECT.parse(request.parent, field="parent")["project"]
+        page = page_of(request)
+        found = await self._runs.list_experiments(project, after=page.after, limit=page.limit)
+        token = page.token(found[-1].name, count=len(found)) if found else ""
+        return service.ListExperimentsResponse(experiments=found, next_page_token=token)
+
+    async def WatchRun(
+        self, request: service.WatchRunRequest, context: Context
+    ) -> AsyncIterator[service.WatchRunResponse]:
+        requests.check_run(request.run)
+        seen = 0
+        while True:
+            run = await self._run(request.run, field="run")
+            if run.revision != seen:
+                seen = run.revision
+                yield service.WatchRunResponse(run=run)
+            if run.status in domain.ENDED:
+                return
+            await asyncio.sleep(WATCH_POLL_S)
+
+    async def _write(self, request: service.LogMetricsRequest) -> int:
+        requests.check_run(request.run)
+        command = command_context(request.command_id)
+        points = requests.metric_points(request.points)
+        return await self._writer.write(MetricCommand(request.run, command, request_hash(request), points))
+
+    async def _create_experiment(self, name: str, command: CommandContext) -> None:
+        """Creates the experiment of a run when there is none; its command follows from the run's."""
+        if await self._store.load(EXPERIMENT_STREAM, name) is not None:
+            return
+        own = CommandContext(
+            command_id=uuid5(command.command_id, name),
+            actor=command.actor,
+            now=command.now,
+            on_behalf_of=command.on_behalf_of,
+            causation_id=command.causation_id,
+            correlation_id=command.correlation_id,
+            traceparent=command.traceparent,
+            hlc=command.hlc,
+        )
+        await self._store.execute(
+            EXPERIMENT_STREAM,
+            name,
+            context=own,
+            request=service.ListExperimentsRequest(parent=name),
+            decide=lambda state: domain.decide_experiment(state, name, own),
+            respond=lambda experiment: experiment,
+        )
+
+    async def _command(self, run: str, request: Message, decide: Decide, respond: Callable[[Run], R]) -> R:
+        # Every command has the field; protobuf has no name for that.
+        command = command_context(request.command_id)  # type: ignore[attr-defined]
+        return await self._store.execute(
+            RUN,
+            run,
+            context=command,
+            request=request,
+            decide=lambda state: decide(state, command),
+            respond=respond,
+        )
+
+    async def _run(self, name: str, *, field: str) -> Run:
+        loaded = await self._store.load(RUN, name)
+        if loaded is None:
+            raise NotFound("run", name, field=field)
+        return loaded[0]
