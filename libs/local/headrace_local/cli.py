@@ -14,7 +14,6 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from headrace_local import detached, foreground, logfiles, status
 from headrace_local.errors import LocalError
 from headrace_local.folder import DataFolder, default_path
 from headrace_local.names import select
@@ -43,6 +42,8 @@ def up(
     ] = None,
 ) -> None:
     """Start PostgreSQL, Kafka, S3 and the services on one data folder, and keep them running."""
+    from headrace_local import detached, foreground
+
     console = Console()
     with _errors():
         plan = foreground.Plan(_folder(data).path, only=_split(only), port_base=port_base)
@@ -55,6 +56,8 @@ def up(
 
 def down(*, data: Data = None) -> None:
     """Stop the stack of a data folder, services first, everything drained."""
+    from headrace_local import detached
+
     console = Console()
     folder = _folder(data)
     with _errors():
@@ -66,6 +69,8 @@ def down(*, data: Data = None) -> None:
 
 def show_status(*, data: Data = None, as_json: AsJson = False) -> None:
     """Show what runs, where it listens, and how often it was restarted; exit status 1 when nothing runs."""
+    from headrace_local import status
+
     console = Console()
     folder = _folder(data)
     with _errors():
@@ -89,6 +94,8 @@ def logs(
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="Last lines to print of each log.")] = 40,
 ) -> None:
     """Print the last lines of a part's log, or of all logs."""
+    from headrace_local import logfiles
+
     with _errors(), contextlib.suppress(KeyboardInterrupt):
         for line in logfiles.read(_folder(data), name, lines=lines, follow=follow):
             typer.echo(line)

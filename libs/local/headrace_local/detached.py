@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -18,7 +20,7 @@ from headrace_local.external import from_environment
 from headrace_local.files import read_json
 from headrace_local.folder import DataFolder, in_use, owner_of
 from headrace_local.foreground import Plan, jar_progress
-from headrace_local.names import select
+from headrace_local.names import select as select_parts
 from headrace_local.process import tail
 
 _READY_WITHIN_S = 300.0
@@ -37,12 +39,17 @@ def start(plan: Plan, console: Console) -> None:
     if owner_of(folder) is not None:
         raise DataFolderInUse(in_use(folder))
     folder.check_version()
-    if "kafka" in select(plan.only) - from_environment(os.environ).names:
+    if "kafka" in select_parts(plan.only) - from_environment(os.environ).names:
         with jar_progress(console) as progress:  # here, where somebody watches
             jars.ensure(jars.read_lock(jars.lock_file()), cache=jars.cache_home(), progress=progress)
-    supervisor = _spawn(plan, folder)
+    supervisor, reader = _spawn(plan, folder)
     with console.status("starting ..."):
-        _wait_ready(folder, supervisor)
+        try:
+            _wait_ready(folder, supervisor, reader)
+        except KeyboardInterrupt:
+            supervisor.terminate()
+            supervisor.wait()
+            raise
     found = status.read(folder)
     if found is not None:
         console.print(status.table(found))
@@ -71,39 +78,45 @@ def stop(folder: DataFolder, console: Console) -> bool:
     return True
 
 
-def _spawn(plan: Plan, folder: DataFolder) -> subprocess.Popen[bytes]:
-    arguments = [sys.executable, "-m", "headrace_local", "--data", str(plan.data)]
+def _spawn(plan: Plan, folder: DataFolder) -> tuple[subprocess.Popen[bytes], int]:
+    """Start the supervisor; return it with the end of the pipe on which it says how its start went."""
+    reader, writer = os.pipe()
+    arguments = [sys.executable, "-m", "headrace_local", "--data", str(plan.data), "--report-to", str(writer)]
     if plan.only is not None:
         arguments += ["--only", ",".join(plan.only)]
     if plan.port_base is not None:
         arguments += ["--port-base", str(plan.port_base)]
     folder.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-    descriptor = os.open(folder.background_log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        return subprocess.Popen(
+    with folder.background_log.open("wb") as log:
+        folder.background_log.chmod(0o600)
+        supervisor = subprocess.Popen(
             arguments,
             stdin=subprocess.DEVNULL,
-            stdout=descriptor,
-            stderr=descriptor,
+            stdout=log,
+            stderr=log,
             start_new_session=True,
             cwd="/",
+            pass_fds=[writer],
         )
-    finally:
-        os.close(descriptor)
+    os.close(writer)
+    return supervisor, reader
 
 
-def _wait_ready(folder: DataFolder, supervisor: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + _READY_WITHIN_S
-    while True:
-        state = read_json(folder.state)
-        if state is not None and state.get("pid") == supervisor.pid and state.get("phase") == "ready":
-            return
-        if supervisor.poll() is not None:
-            raise PartFailed(f"the supervisor could not start the stack:\n{tail(folder.background_log, lines=30)}")
-        if time.monotonic() > deadline:
+def _wait_ready(folder: DataFolder, supervisor: subprocess.Popen[bytes], reader: int) -> None:
+    with os.fdopen(reader) as pipe:
+        readable, _, _ = select.select([pipe], [], [], _READY_WITHIN_S)
+        if not readable:
             supervisor.terminate()
             raise PartFailed(f"not ready within {_READY_WITHIN_S:.0f} s; see {folder.logs}")
-        time.sleep(_POLL_S)
+        said = pipe.read()
+    if not said:
+        supervisor.wait()
+        last = tail(folder.background_log, lines=30)
+        raise PartFailed(f"the supervisor ended with status {supervisor.returncode} before all was ready:\n{last}")
+    outcome = json.loads(said)
+    if "reason" in outcome:
+        supervisor.wait()
+        raise LocalError.of(outcome["reason"], outcome["message"])
 
 
 def _print_console_link(folder: DataFolder, console: Console) -> None:

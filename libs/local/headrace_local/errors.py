@@ -27,6 +27,12 @@ class LocalError(Exception):
     reason: ClassVar[str] = "LOCAL"
     retryable: ClassVar[bool] = False
 
+    @classmethod
+    def of(cls, reason: str, message: str) -> LocalError:
+        """Return the error of the class with ``reason``, as it was raised in another process."""
+        kinds = {kind.reason: kind for kind in cls.__subclasses__()}
+        return kinds.get(reason, cls)(message)
+
 
 class DataFolderVersion(LocalError):
     """The data folder was written by a version with another layout."""

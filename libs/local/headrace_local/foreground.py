@@ -31,8 +31,10 @@ class Plan:
     port_base: int | None = None
 
 
-async def run(plan: Plan, console: Console, *, console_link: bool = True) -> None:
+async def run(plan: Plan, console: Console, *, on_ready: Callable[[], None] | None = None) -> None:
     """Run the stack until SIGINT or SIGTERM, then stop it in order.
+
+    When all is ready ``on_ready`` is called, which then speaks of the console's link; without it the link is printed.
 
     Raises:
         LocalError: it could not be started; nothing runs any more.
@@ -51,11 +53,14 @@ async def run(plan: Plan, console: Console, *, console_link: bool = True) -> Non
             jar_progress=progress,
         )
         started_at = time.monotonic()
+        console.print(f"starting {', '.join(stack.names_here)} ...", highlight=False)
         if not await _start_unless_stopped(stack, stop):
             console.print("stopped before it was ready")
             return
     try:
-        _print_ready(console, stack, time.monotonic() - started_at, console_link=console_link)
+        _print_ready(console, stack, time.monotonic() - started_at, console_link=on_ready is None)
+        if on_ready is not None:
+            on_ready()
         await stop.wait()
     finally:
         console.print("stopping in order ...")

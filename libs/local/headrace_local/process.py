@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import sys
 import time
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 _LAUNCHER = Path(__file__).with_name("launch.py")
+_NOT_INHERITED = frozenset({"HEADRACE_POSTGRES_DSN", "HEADRACE_MIGRATION_DSN", "HEADRACE_TOKEN"})
 _LOG_LIMIT_BYTES = 32 * 1024 * 1024
 
 
@@ -84,8 +86,8 @@ class Child:
 
 
 async def spawn(command: Command, *, log: Path) -> Child:
-    """Start ``command`` with both outputs appended to ``log`` (0600, kept under 64 MiB over restarts)."""
-    _rotate(log)
+    """Start ``command`` with both outputs appended to ``log`` (0600, see :func:`rotate`)."""
+    rotate(log)
     user = "-" if command.user is None else f"{command.user.uid}:{command.user.gid}"
     descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -96,13 +98,18 @@ async def spawn(command: Command, *, log: Path) -> Child:
             stdout=descriptor,
             stderr=descriptor,
             cwd=command.cwd,
-            env={**os.environ, **command.env},
+            env={**_inherited(), **command.env},
             start_new_session=True,
             umask=command.umask,
         )
     finally:
         os.close(descriptor)
     return Child(process)
+
+
+def _inherited() -> dict[str, str]:
+    # An administrator's keys, meant for this process, are not for what it starts.
+    return {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
 
 
 async def run(command: Command, *, log: Path, within_s: float) -> int:
@@ -130,9 +137,11 @@ def tail(log: Path, *, lines: int = 12) -> str:
     return "\n".join(text.splitlines()[-lines:] if lines > 0 else [])
 
 
-def _rotate(log: Path) -> None:
+def rotate(log: Path, *, limit_bytes: int = _LOG_LIMIT_BYTES) -> None:
+    """Keep what a log over the limit holds as ``<log>.1`` and empty it; its writer, who appends, is not disturbed."""
     try:
-        if log.stat().st_size > _LOG_LIMIT_BYTES:
-            log.replace(log.with_suffix(".log.1"))
+        if log.stat().st_size > limit_bytes:
+            shutil.copyfile(log, log.with_name(f"{log.name}.1"))
+            os.truncate(log, 0)
     except FileNotFoundError:
         pass

@@ -47,6 +47,7 @@ class Supervised:
         self._child: Child | None = None
         self._task: asyncio.Task[None] | None = None
         self._was_ready = asyncio.Event()
+        self._last_question = ""
         self._stopping = asyncio.Event()
 
     @property
@@ -72,7 +73,7 @@ class Supervised:
         if self._task.done():
             self._task.result()
         if not self._was_ready.is_set():
-            raise self._failure(f"was not ready within {within_s:.0f} s")
+            raise self._failure(f"was not ready within {within_s:.0f} s{self._last_question}")
 
     async def stop(self) -> None:
         """Ask the part to end, kill it when it does not in time, and stop keeping it. Idempotent."""
@@ -111,12 +112,13 @@ class Supervised:
         """Run the process to its end; return how long it lived."""
         try:
             command = await self.part.prepare()
-        except LocalError as error:
+            self._child = child = await spawn(command, log=self.log)
+        except Exception as error:
             if not self._was_ready.is_set():
                 raise
+            # Whatever it is (no space, no memory, a jar that changed), it may pass, and the part must be kept.
             self._report(Notice(self.part.name, f"cannot start: {error}", loud=True))
             return 0.0
-        self._child = child = await spawn(command, log=self.log)
         self._guard.watch(child.pid)
         if self._stopping.is_set():  # stop() came while the process was being made
             child.kill_group()
@@ -132,12 +134,19 @@ class Supervised:
         return time.monotonic() - child.started
 
     async def _watch_readiness(self) -> None:
-        while not await self.part.is_ready():  # noqa: ASYNC110 - another process cannot set our event
+        while not await self._is_ready():  # noqa: ASYNC110 - another process cannot set our event
             await asyncio.sleep(_POLL_S)
         self._was_ready.set()
         self._become("ready")
         if self.restarts:
             self._report(Notice(self.part.name, "is ready again"))
+
+    async def _is_ready(self) -> bool:
+        try:
+            return await self.part.is_ready()
+        except Exception as error:  # noqa: BLE001 - half-started servers answer anything; the deadline tells the last of it
+            self._last_question = f"; asked, it failed with {type(error).__name__}: {error}"
+            return False
 
     def _become(self, state: State) -> None:
         self.state = state

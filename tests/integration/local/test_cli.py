@@ -132,4 +132,16 @@ def test_a_failing_start_in_the_background_says_why(data: Path) -> None:
     up = headrace("up", "--detach", "--data", str(data), "--only", "s3")
 
     assert up.returncode == 1
+    assert "error DATA_FOLDER_VERSION:" in up.stderr
     assert "is not a headrace data folder: it holds letters" in up.stderr
+
+
+@pytest.mark.parametrize("detach", [[], ["--detach"]])
+def test_a_taken_pinned_port_is_told(data: Path, detach: list[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+
+        up = headrace("up", *detach, "--data", str(data), "--only", "s3", "--port-base", str(port))
+
+    assert up.returncode == 1
+    assert f"error PORT_TAKEN: port {port} for s3 is in use by another program" in up.stderr

@@ -143,6 +143,29 @@ async def test_a_part_that_is_never_ready_fails_at_its_deadline(tmp_path: Path) 
             await supervised.start()
 
 
+async def test_what_the_part_answered_last_is_told_at_the_deadline(tmp_path: Path) -> None:
+    part = Script(SLEEPER, tmp_path / "log", Timing(ready_within_s=0.5))
+    part.is_ready = _raises  # type: ignore[method-assign]
+    async with supervise(part) as (supervised, _):
+        with pytest.raises(PartFailed, match="failed with RuntimeError: half awake"):
+            await supervised.start()
+
+
+async def test_a_part_that_cannot_be_prepared_for_a_while_is_kept(tmp_path: Path) -> None:
+    part = Script(SLEEPER, tmp_path / "log")
+    async with supervise(part) as (supervised, notices):
+        await supervised.start()
+        assert supervised.pid is not None
+        prepare, part.prepare = part.prepare, _no_space  # type: ignore[method-assign]
+
+        os.kill(supervised.pid, signal.SIGKILL)
+        await eventually(lambda: any("cannot start" in notice.text for notice in notices))
+        part.prepare = prepare  # type: ignore[method-assign]
+
+        await eventually(lambda: supervised.state == "ready", within_s=15)
+        assert any("No space left" in notice.text and notice.loud for notice in notices)
+
+
 async def test_an_orderly_stop_is_told_to_the_part_and_leaves_no_process(tmp_path: Path) -> None:
     part = Script(SLEEPER, tmp_path / "log")
     async with supervise(part) as (supervised, notices):
@@ -201,3 +224,11 @@ async def test_descendants_end_with_a_killed_supervisor_too(tmp_path: Path) -> N
 
 async def _never() -> bool:
     return False
+
+
+async def _raises() -> bool:
+    raise RuntimeError("half awake")
+
+
+async def _no_space() -> Command:
+    raise OSError(28, "No space left on device")

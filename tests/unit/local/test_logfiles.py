@@ -8,7 +8,7 @@ import pytest
 from headrace_local.errors import UnknownPart
 from headrace_local.folder import DataFolder
 from headrace_local.logfiles import read
-from headrace_local.process import tail
+from headrace_local.process import rotate, tail
 
 
 @pytest.fixture
@@ -56,3 +56,20 @@ def test_an_unknown_log_is_told_with_the_known(folder: DataFolder) -> None:
 
 def test_the_tail_of_no_log_is_empty(tmp_path: Path) -> None:
     assert tail(tmp_path / "absent") == ""
+
+
+def test_a_log_over_its_limit_is_kept_once_and_its_writer_goes_on(tmp_path: Path) -> None:
+    log = tmp_path / "part.log"
+    with log.open("a") as writer:
+        writer.write("old\n")
+        writer.flush()
+        rotate(log, limit_bytes=100)
+        assert log.read_text() == "old\n"
+
+        rotate(log, limit_bytes=1)
+        writer.write("new\n")
+        writer.flush()
+
+    assert log.read_text() == "new\n"
+    assert (tmp_path / "part.log.1").read_text() == "old\n"
+    rotate(tmp_path / "absent.log", limit_bytes=1)
