@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[3]
 LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-uv.lock", "jgo.lock.toml", "package-lock.json")
@@ -22,13 +24,20 @@ HOST = re.compile(
 )
 
 
+MEMBER_FILES = [
+    ROOT / "pyproject.toml",
+    *sorted(ROOT.glob("libs/*/pyproject.toml")),
+    *sorted(ROOT.glob("services/*/pyproject.toml")),
+]
+
+
 def pyproject() -> dict[str, Any]:
     return tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
 def members() -> dict[str, Path]:
     """Every member's import name and folder."""
-    files = sorted([*ROOT.glob("libs/*/pyproject.toml"), *ROOT.glob("services/*/pyproject.toml")])
+    files = [file for file in MEMBER_FILES if file.parent != ROOT]
     return {tomllib.loads(file.read_text())["project"]["name"].replace("-", "_"): file.parent for file in files}
 
 
@@ -83,6 +92,23 @@ def test_run_time_versions_are_the_developers() -> None:
         return {line.rstrip(" \\") for line in (ROOT / lock).read_text().splitlines() if re.match(r"[a-z0-9]", line)}
 
     assert pins("requirements.lock") <= pins("requirements-dev.lock")
+
+
+@pytest.mark.parametrize(("lock", "groups"), [("requirements.lock", ()), ("requirements-dev.lock", ("dev",))])
+def test_locks_satisfy_what_is_declared(lock: str, groups: tuple[str, ...]) -> None:
+    pinned: dict[str, list[str]] = {}
+    for name, version in re.findall(r"^([a-z0-9._-]+)==([^ ]+)", (ROOT / lock).read_text(), re.MULTILINE):
+        pinned.setdefault(canonicalize_name(name), []).append(version)
+    projects = [tomllib.loads(file.read_text()) for file in MEMBER_FILES]
+    declared = [each for project in projects for each in project["project"].get("dependencies", [])]
+    declared += [each for group in groups for each in pyproject()["dependency-groups"][group]]
+    ours = {canonicalize_name(name) for name in members()}
+    foreign = [each for each in map(Requirement, declared) if canonicalize_name(each.name) not in ours]
+
+    def met(requirement: Requirement) -> bool:
+        return any(map(requirement.specifier.contains, pinned.get(canonicalize_name(requirement.name), [])))
+
+    assert [str(each) for each in foreign if not met(each)] == [], "run `make lock`"
 
 
 def test_every_locked_requirement_has_a_digest() -> None:
