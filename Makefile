@@ -19,6 +19,7 @@ FAST_TESTS := tests/unit tests/property tests/contract
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
+.NOTPARALLEL:
 MAKEFLAGS += --no-print-directory --no-builtin-rules
 
 .PHONY: help

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["pytester", "tests.support.stack", "tests.support.needs"]
 
-# A busy machine makes an example slow, not wrong: pytest's time-out is the only clock. CI tries the same examples every time.
+# A busy machine makes an example slow, not wrong: pytest's time-out is the only clock.
 settings.register_profile(
     "headrace",
     settings.get_profile(settings.get_current_profile_name()),
