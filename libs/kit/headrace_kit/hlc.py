@@ -24,6 +24,12 @@ def physical(now: datetime) -> int:
     return ((now - _EPOCH) // _MILLISECOND) << COUNTER_BITS
 
 
+def require_plausible(cause: int, now: datetime) -> None:
+    """Raises InvalidArgument when a cause's clock lies more than ``MAX_AHEAD`` in the future."""
+    if cause > physical(now + MAX_AHEAD):
+        raise InvalidArgument("the causal clock lies too far in the future", field="hlc")
+
+
 class HybridClock:
     """The clock of one process; not for use by several threads."""
 
@@ -31,12 +37,6 @@ class HybridClock:
         self._last = 0
 
     def tick(self, now: datetime, *, above: int = 0) -> int:
-        """The next value: above the last one given, above ``above``, and not below the wall clock.
-
-        Raises:
-            InvalidArgument: ``above`` lies more than ``MAX_AHEAD`` in the future.
-        """
-        if above > physical(now + MAX_AHEAD):
-            raise InvalidArgument("the causal clock lies too far in the future", field="hlc")
+        """The next value: above the last one given, above ``above``, and not below the wall clock."""
         self._last = max(physical(now), self._last + 1, above + 1)
         return self._last

@@ -17,7 +17,7 @@ from headrace_kit.errors import AlreadyExists, InvalidArgument, NotFound
 from headrace_kit.eventstore.aggregate import Aggregate, Row, S
 from headrace_kit.eventstore.stored import EventMeta, project_of
 from headrace_kit.eventtypes import EventTypes
-from headrace_kit.hlc import HybridClock
+from headrace_kit.hlc import HybridClock, require_plausible
 
 R = TypeVar("R", bound=Message)
 
@@ -95,6 +95,7 @@ class Drafting:
             NotFound: the decision was to do nothing on a stream that does not exist.
             UnknownEventType: the service does not own an event of this type.
         """
+        require_plausible(context.hlc, context.now)
         messages = list(decide(loaded.state))
         state, version, hlc = loaded.state, loaded.version, max(loaded.hlc, context.hlc)
         meta = EventMeta.of(context, stream_id).encode()

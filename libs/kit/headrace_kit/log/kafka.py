@@ -16,7 +16,7 @@ from typing import Any
 
 import aiokafka
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError
+from aiokafka.errors import KafkaError, NoError, TopicAlreadyExistsError, for_code
 from aiokafka.partitioner import murmur2
 
 from headrace_kit.log.records import LogRecord, LogUnavailable, OutgoingRecord, TopicPartition
@@ -75,15 +75,17 @@ def partition_of(key: bytes, partitions: int) -> int:
     return int(murmur2(key) & 0x7FFFFFFF) % partitions
 
 
-async def _create(admin: Any, topic: TopicSpec) -> None:  # Any: an untyped admin client
+async def _create(admin: Any, topic: TopicSpec, *, replicas: int) -> None:
     configuration = {"retention.ms": str(topic.retention_ms)}
     if topic.log_append_time:
         configuration["message.timestamp.type"] = "LogAppendTime"
-    new = NewTopic(topic.name, num_partitions=topic.partitions, replication_factor=-1, topic_configs=configuration)
-    try:
-        await admin.create_topics([new])
-    except TopicAlreadyExistsError:
-        return
+    new = NewTopic(
+        topic.name, num_partitions=topic.partitions, replication_factor=replicas, topic_configs=configuration
+    )
+    response = await admin.create_topics([new])
+    for _, code, *message in response.topic_errors:
+        if code not in (NoError.errno, TopicAlreadyExistsError.errno):
+            raise for_code(code)(*message)
 
 
 class KafkaProducer:
@@ -246,10 +248,11 @@ class KafkaLog:
         try:
             with _translated():
                 await asyncio.wait_for(admin.start(), REQUEST_TIMEOUT_S)
+                brokers = len((await admin.describe_cluster())["brokers"])
                 existing = set(await admin.list_topics())
                 for each in topics:
                     if each.name not in existing:
-                        await _create(admin, each)
+                        await _create(admin, each, replicas=min(3, brokers))
         finally:
             await admin.close()
 

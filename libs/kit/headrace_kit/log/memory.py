@@ -60,6 +60,14 @@ class MemoryLog:
             self._groups[group].remove(member)
             self.rebalance(group)
 
+    def members(self, group: str) -> tuple[MemoryConsumer, ...]:
+        """The members of a group."""
+        return tuple(self._groups.get(group, ()))
+
+    def forget(self, group: str) -> None:
+        """Takes all members out without telling them, as a broker does with those that sleep."""
+        self._groups[group] = []
+
     def expire(self, partition: TopicPartition, before: int) -> None:
         """Drops the records below an offset, as retention does."""
         self._first[partition] = max(before, self._first.get(partition, 0))
