@@ -1,14 +1,14 @@
 """Who calls: tokens and principals. A token is never stored, only its digest."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
 
-from headrace_kit.errors import PermissionDenied, Unauthenticated
+from headrace_kit.errors import PermissionDenied, Unauthenticated, Unavailable
 
 OPERATOR = "operator"
 SERVICE = "service"
@@ -26,28 +26,40 @@ _current: ContextVar[Principal | None] = ContextVar("headrace_principal", defaul
 
 
 class Tokens:
-    """Digests of tokens and whose they are, from a file that is read anew when it changes."""
+    """Digests of tokens and whose they are, from a file that is read anew when it changes.
+
+    The file is a JSON list of ``{"sha256": hex, "principal": id, "roles": [role]}``. When it can not be read, nobody
+    is let in.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._stamp: tuple[int, int] | None = None
-        self._principals: dict[bytes, Principal] = {}
+        self._stamp: tuple[int, int, int] | None = None
+        self._principals: Mapping[bytes, Principal] = {}
 
     def principal(self, token: str) -> Principal:
-        """Whose token it is. Raises Unauthenticated when it is nobody's."""
+        """Whose token it is.
+
+        Raises:
+            Unauthenticated: it is nobody's.
+            Unavailable: the file is missing or not of its form.
+        """
         self._refresh()
+        # Only digests are compared, so the time it takes tells nothing about a token.
         found = self._principals.get(hashlib.sha256(token.encode()).digest())
         if found is None:
             raise Unauthenticated("the token is not valid here", reason="TOKEN_INVALID")
         return found
 
     def _refresh(self) -> None:
-        status = self._path.stat()
-        stamp = status.st_mtime_ns, status.st_size
-        if stamp != self._stamp:
-            entries: Sequence[dict[str, object]] = orjson.loads(self._path.read_bytes())
-            self._principals = {bytes.fromhex(str(each["sha256"])): _principal(each) for each in entries}
-            self._stamp = stamp
+        try:
+            status = self._path.stat()
+            stamp = status.st_mtime_ns, status.st_size, status.st_ino
+            if stamp != self._stamp:
+                self._principals = _parse(self._path.read_bytes())
+                self._stamp = stamp
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise Unavailable("callers can not be verified now: no tokens file", reason="TOKENS_FILE") from error
 
 
 def bearer(header: str) -> str:
@@ -66,6 +78,11 @@ def current_principal() -> Principal:
     return principal
 
 
+def caller() -> Principal | None:
+    """As ``current_principal``, but None outside of a call."""
+    return _current.get()
+
+
 def set_principal(principal: Principal) -> None:
     """Says who made the call that this task answers; for the edges (gRPC, HTTP) only."""
     _current.set(principal)
@@ -79,8 +96,13 @@ def require_role(*roles: str) -> Principal:
     return principal
 
 
+def _parse(content: bytes) -> Mapping[bytes, Principal]:
+    entries: list[dict[str, object]] = orjson.loads(content)
+    return {bytes.fromhex(str(each["sha256"])): _principal(each) for each in entries}
+
+
 def _principal(entry: dict[str, object]) -> Principal:
-    roles = entry.get("roles")
-    return Principal(
-        str(entry["principal"]), frozenset(str(each) for each in roles) if isinstance(roles, list) else frozenset()
-    )
+    roles = entry["roles"]
+    if not isinstance(roles, list):
+        raise TypeError("roles is a list")
+    return Principal(str(entry["principal"]), frozenset(str(each) for each in roles))

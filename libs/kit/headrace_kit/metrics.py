@@ -1,22 +1,50 @@
-"""Every Prometheus metric of the platform's processes, with its type and unit."""
+"""Every Prometheus metric of the platform's processes, with its type and unit.
+
+Names end in their unit; counters in ``_total``. What an object counts for itself is read from it at each scrape
+(``watch``), so that hot paths touch no metric.
+"""
+
+from collections.abc import Callable
+from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
 
+_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
 RPC_HANDLED = Counter("headrace_rpc_handled_total", "Calls answered.", ["service", "method", "code"])
 RPC_SECONDS = Histogram(
-    "headrace_rpc_seconds",
-    "Time to answer a call, seconds.",
-    ["service", "method"],
-    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+    "headrace_rpc_seconds", "Time to answer a call, seconds.", ["service", "method"], buckets=_SECONDS
 )
 RPC_IN_FLIGHT = Gauge("headrace_rpc_in_flight", "Calls being answered.", ["service"])
+READY = Gauge("headrace_ready", "1 while the process is ready, else 0.")
+
 LOG_POSITION = Gauge("headrace_log_position", "Last position given to an event.", ["source"])
+LOG_LEADER = Gauge("headrace_log_leader", "1 while this process keeps the log, 0 while it stands by.", ["source"])
 LOG_TAIL_AGE = Gauge(
     "headrace_log_tail_age_seconds", "Age of the oldest event without a position, seconds.", ["source"]
 )
 RELAY_BACKLOG = Gauge("headrace_relay_backlog_events", "Events with a position that Kafka has not yet.", ["source"])
+RELAY_FAILURES = Gauge("headrace_relay_failures", "How often the broker failed the relay, since the start.", ["source"])
+STORE_CONFLICTS = Gauge("headrace_store_conflicts", "Version conflicts of commands, since the start.", ["source"])
+STORE_UNKNOWN_OUTCOMES = Gauge(
+    "headrace_store_unknown_outcomes", "Commands whose connection died under them, since the start.", ["source"]
+)
+
 CONSUMER_LAG = Gauge("headrace_consumer_lag_records", "Records a consumer has not handled.", ["consumer"])
 CONSUMER_PARKED = Counter("headrace_consumer_parked_total", "Events a consumer parked.", ["consumer"])
 CONSUMER_RESTARTS = Counter(
     "headrace_consumer_restarts_total", "Clients made anew by the stall watchdog.", ["consumer"]
 )
+CONSUMER_COUNTS = Gauge(
+    "headrace_consumer_events", "What a consumer did with events, by outcome, since the start.", ["consumer", "outcome"]
+)
+
+OBJECT_SECONDS = Histogram(
+    "headrace_object_seconds", "Time of one request to the object store, seconds.", ["operation"], buckets=_SECONDS
+)
+OBJECT_BYTES = Counter("headrace_object_bytes_total", "Bytes moved to and from the object store.", ["operation"])
+
+
+def watch(gauge: Gauge, read: Callable[[], float], *labels: str) -> None:
+    """At each scrape the gauge shows what ``read`` returns."""
+    (gauge.labels(*labels) if labels else gauge).set_function(read)

@@ -1,4 +1,5 @@
 """Calls from one service to another: token, cause, trace, deadline, retries."""
+# grpc's interceptors have no types worth having: inside this module Any is what they take and give.
 
 from __future__ import annotations
 
@@ -6,83 +7,93 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import grpc
-import orjson
-from grpc.aio import ClientCallDetails, UnaryStreamClientInterceptor, UnaryUnaryClientInterceptor
-from opentelemetry.propagate import inject
+from grpc.aio import (
+    ClientCallDetails,
+    ClientInterceptor,
+    Metadata,
+    StreamStreamClientInterceptor,
+    StreamUnaryClientInterceptor,
+    UnaryStreamClientInterceptor,
+    UnaryUnaryClientInterceptor,
+)
 
-from headrace_kit.rpc.server import MAX_MESSAGE_BYTES
+from headrace.channel import OPTIONS
+from headrace_kit.rpc.call import outgoing_metadata
+from headrace_kit.tracing import traceparent
 
 DEFAULT_DEADLINE_S: Final = 10.0
-_RETRY: Final = {
-    "methodConfig": [
-        {
-            "name": [{}],
-            "retryPolicy": {
-                "maxAttempts": 4,
-                "initialBackoff": "0.1s",
-                "maxBackoff": "2s",
-                "backoffMultiplier": 2,
-                "retryableStatusCodes": ["UNAVAILABLE"],
-            },
-        }
-    ],
-    "retryThrottling": {"maxTokens": 10, "tokenRatio": 0.1},
-}
+"""What a call without a deadline of its own gets, unless its answer is a stream."""
 
 
-def channel(address: str, token: Callable[[], str] | str) -> grpc.aio.Channel:
-    """A channel to another service. Unary calls without a deadline get ``DEFAULT_DEADLINE_S``.
+def channel(
+    address: str, token: Callable[[], str] | str, *, deadline_s: float = DEFAULT_DEADLINE_S
+) -> grpc.aio.Channel:
+    """A channel to another service; UNAVAILABLE is retried, up to four attempts.
+
+    Calls carry this process's token, the trace, and their cause: that of ``causing``, else that of the call being
+    answered. Metadata given with a call go before.
 
     Args:
         address: ``host:port``.
-        token: This service's token, or what reads it.
+        token: This process's token, or what reads it.
+        deadline_s: What a call without a deadline of its own gets, unless its answer is a stream.
     """
-    read = token if callable(token) else lambda: token
-    options = (
-        ("grpc.service_config", orjson.dumps(_RETRY).decode()),
-        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-        ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-        ("grpc.keepalive_time_ms", 30_000),
-        ("grpc.keepalive_timeout_ms", 10_000),
-        ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.max_reconnect_backoff_ms", 2_000),
-    )
-    interceptors = [_UnaryInterceptor(read), _StreamInterceptor(read)]
-    return grpc.aio.insecure_channel(address, options=options, interceptors=interceptors)
+    call = _Outgoing(token if callable(token) else lambda: token)
+    interceptors: list[ClientInterceptor] = [
+        _UnaryUnary(call, deadline_s),
+        _UnaryStream(call, None),
+        _StreamUnary(call, deadline_s),
+        _StreamStream(call, None),
+    ]
+    return grpc.aio.insecure_channel(address, options=list(OPTIONS), interceptors=interceptors)
 
 
-class _UnaryInterceptor(UnaryUnaryClientInterceptor):
+class _Outgoing:
     def __init__(self, token: Callable[[], str]) -> None:
         self._token = token
 
-    async def intercept_unary_unary(
-        self, continuation: Any, client_call_details: Any, request: Any
-    ) -> Any:  # Any: grpc's
-        return await continuation(_detailed(client_call_details, self._token(), DEFAULT_DEADLINE_S), request)
+    def detailed(self, details: Any, deadline_s: float | None) -> ClientCallDetails:
+        metadata: Any = Metadata(*(details.metadata or ()))
+        pairs = (
+            ("authorization", f"Bearer {self._token()}"),
+            ("traceparent", traceparent()),
+            *outgoing_metadata(),
+        )
+        for key, value in pairs:
+            if value and key not in metadata:
+                metadata.add(key, value)
+        return ClientCallDetails(
+            method=details.method,
+            timeout=details.timeout if details.timeout is not None else deadline_s,
+            metadata=metadata,
+            credentials=details.credentials,
+            wait_for_ready=details.wait_for_ready,
+        )
 
 
-class _StreamInterceptor(UnaryStreamClientInterceptor):
-    def __init__(self, token: Callable[[], str]) -> None:
-        self._token = token
+class _Interceptor:
+    def __init__(self, call: _Outgoing, deadline_s: float | None) -> None:
+        self._call, self._deadline_s = call, deadline_s
 
-    async def intercept_unary_stream(
-        self, continuation: Any, client_call_details: Any, request: Any
-    ) -> Any:  # Any: grpc's
-        return await continuation(_detailed(client_call_details, self._token(), None), request)
+    def _detailed(self, details: Any) -> ClientCallDetails:
+        return self._call.detailed(details, self._deadline_s)
 
 
-def _detailed(details: Any, token: str, deadline_s: float | None) -> ClientCallDetails:  # Any: grpc's
-    carrier: dict[str, str] = {}
-    inject(carrier)
-    metadata = grpc.aio.Metadata(*(details.metadata or ()))
-    metadata.add("authorization", f"Bearer {token}")
-    for key, value in carrier.items():
-        metadata.add(key, value)
-    return ClientCallDetails(
-        method=details.method,
-        timeout=details.timeout if details.timeout is not None else deadline_s,
-        metadata=metadata,
-        credentials=details.credentials,
-        wait_for_ready=details.wait_for_ready,
-    )
+class _UnaryUnary(_Interceptor, UnaryUnaryClientInterceptor):
+    async def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        return await continuation(self._detailed(client_call_details), request)
+
+
+class _UnaryStream(_Interceptor, UnaryStreamClientInterceptor):
+    async def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        return await continuation(self._detailed(client_call_details), request)
+
+
+class _StreamUnary(_Interceptor, StreamUnaryClientInterceptor):
+    async def intercept_stream_unary(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
+        return await continuation(self._detailed(client_call_details), request_iterator)
+
+
+class _StreamStream(_Interceptor, StreamStreamClientInterceptor):
+    async def intercept_stream_stream(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
+        return await continuation(self._detailed(client_call_details), request_iterator)

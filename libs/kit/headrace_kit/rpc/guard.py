@@ -99,7 +99,10 @@ def _messages(name: str) -> _Check:
 
 def _map(field: FieldDescriptor) -> _Check:
     name = field.name
-    value_field = field.message_type.fields_by_name["value"]
+    entry = field.message_type
+    if entry is None:
+        raise AssertionError(f"{field.full_name} is a map, so its entries are messages")
+    value_field = entry.fields_by_name["value"]
     texts, messages = value_field.type == FieldDescriptor.TYPE_STRING, value_field.message_type is not None
 
     def check(message: Any, path: str) -> None:

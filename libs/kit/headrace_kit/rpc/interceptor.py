@@ -1,11 +1,12 @@
 """What happens around every call: authentication, deadline, trace, metrics, log line, errors."""
-# grpc's handlers come in four shapes that only grpc knows: inside this module Any is a request, a response or a behaviour.
-# ruff: noqa: ANN401
+# grpc's handlers come in four shapes that only grpc knows: inside this module Any is one, a request or a response.
+
+from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import grpc
 import structlog
@@ -31,8 +32,8 @@ MAX_DEADLINE_S: Final = 600.0
 """Most a unary call may take."""
 DETAILS_KEY: Final = "grpc-status-details-bin"
 
-Context = grpc.aio.ServicerContext[Any, Any]
-Handler = grpc.RpcMethodHandler[Any, Any]
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 
 class CallInterceptor(ServerInterceptor):
@@ -73,9 +74,9 @@ class CallInterceptor(ServerInterceptor):
         for task in self._streams:
             task.cancel()
 
-    def _wrapped(self, handler: Handler, method: "_Method") -> Handler:
+    def _wrapped(self, handler: Handler, method: _Method) -> Handler:
         raw: Any = handler
-        codec = {
+        codec: Any = {
             "request_deserializer": lenient(raw.request_deserializer),
             "response_serializer": raw.response_serializer,
         }
@@ -87,7 +88,7 @@ class CallInterceptor(ServerInterceptor):
             return grpc.unary_stream_rpc_method_handler(self._stream(raw.unary_stream, method), **codec)
         return grpc.stream_stream_rpc_method_handler(self._stream(_sound(raw.stream_stream), method), **codec)
 
-    def _unary(self, behaviour: Any, method: "_Method") -> Any:
+    def _unary(self, behaviour: Any, method: _Method) -> Any:
         async def answer(request: Any, context: Context) -> Any:
             call = _Call(method, context)
             try:
@@ -101,7 +102,7 @@ class CallInterceptor(ServerInterceptor):
 
         return answer
 
-    def _stream(self, behaviour: Any, method: "_Method") -> Any:
+    def _stream(self, behaviour: Any, method: _Method) -> Any:
         async def answer(request: Any, context: Context) -> AsyncIterator[Any]:
             call, task = _Call(method, context), asyncio.current_task()
             try:
@@ -115,7 +116,7 @@ class CallInterceptor(ServerInterceptor):
 
         return answer
 
-    async def _until_drained(self, responses: AsyncIterator[Any], task: "asyncio.Task[Any] | None") -> Any:
+    async def _until_drained(self, responses: AsyncIterator[Any], task: asyncio.Task[Any] | None) -> AsyncIterator[Any]:
         if task is not None:
             self._streams.add(task)
         try:
@@ -130,7 +131,7 @@ class CallInterceptor(ServerInterceptor):
             if task is not None:
                 self._streams.discard(task)
 
-    def _admit(self, call: "_Call") -> None:
+    def _admit(self, call: _Call) -> None:
         set_metadata(call.metadata, self._clock)
         call.authenticate(self._tokens)
 
@@ -197,7 +198,7 @@ class _Call:
 
 
 def _deadline_s(context: Context) -> float:
-    remaining = context.time_remaining()
+    remaining: Any = context.time_remaining()  # None where the caller gave none, whatever its type says
     return DEFAULT_DEADLINE_S if remaining is None else min(remaining, MAX_DEADLINE_S)
 
 

@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from typing import Final
 
 import grpc
-from headrace.errors import ErrorDetails, error_details
 
+from headrace.errors import ErrorDetails, error_details
 from headrace_kit import errors
 
 Make = Callable[[str, ErrorDetails], errors.KitError]

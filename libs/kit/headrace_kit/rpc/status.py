@@ -24,7 +24,6 @@ _CODES: Final[tuple[tuple[type[errors.KitError], grpc.StatusCode, int], ...]] = 
     (errors.ResourceExhausted, grpc.StatusCode.RESOURCE_EXHAUSTED, code_pb2.RESOURCE_EXHAUSTED),
     (errors.Unavailable, grpc.StatusCode.UNAVAILABLE, code_pb2.UNAVAILABLE),
     (errors.DeadlineExceeded, grpc.StatusCode.DEADLINE_EXCEEDED, code_pb2.DEADLINE_EXCEEDED),
-    (errors.KitError, grpc.StatusCode.INTERNAL, code_pb2.INTERNAL),
 )
 MAX_TEXT_BYTES: Final = 1000
 """Most bytes of an error message."""
@@ -48,8 +47,8 @@ def bounded(text: str, most: int = MAX_TEXT_BYTES) -> str:
 def rich_status(error: errors.KitError) -> status_pb2.Status:
     """The google.rpc.Status of an error: ErrorInfo always, and what else it has to say.
 
-    BadRequest names the field of an InvalidArgument, PreconditionFailure the violations of a FailedPrecondition (as many
-    as fit), RetryInfo when to come back.
+    BadRequest names the field of an InvalidArgument, PreconditionFailure the violations of a FailedPrecondition (as
+    many as fit), RetryInfo when to come back.
     """
     facts = {**dict(list(error.metadata.items())[:_MAX_FACTS]), **({"field": error.field} if error.field else {})}
     metadata = {bounded(key, 64): bounded(value, _MAX_FACT_BYTES) for key, value in facts.items()}
@@ -124,4 +123,7 @@ def _add(status: status_pb2.Status, detail: Message) -> None:
 
 
 def _codes(error: errors.KitError) -> tuple[grpc.StatusCode, int]:
-    return next((code, number) for kind, code, number in _CODES if isinstance(error, kind))
+    for kind, code, number in _CODES:
+        if isinstance(error, kind):
+            return code, number
+    return grpc.StatusCode.INTERNAL, code_pb2.INTERNAL

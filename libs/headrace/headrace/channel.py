@@ -1,0 +1,150 @@
+"""gRPC channels to the platform, with the caller's token, deadlines and retries.
+
+Errors stay grpc's; ``with rpc_errors(): ...`` makes them the SDK's::
+
+    connection = find()
+    with connect("registry", connection) as channel, rpc_errors():
+        model = RegistryServiceStub(channel).GetModel(GetModelRequest(name="projects/default/models/delays"))
+"""
+# grpc's interceptors and stubs of calls have no types worth having: inside this module Any is what they take and give.
+# ruff: noqa: ANN401
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
+
+import grpc
+import orjson
+
+from headrace.connection import Connection, find
+
+MAX_MESSAGE_BYTES: Final = 64 * 1024 * 1024
+"""Largest message either side takes."""
+DEFAULT_DEADLINE_S: Final = 30.0
+"""What a call without a deadline of its own gets, unless its answer is a stream."""
+
+_SERVICE_CONFIG: Final = orjson.dumps(
+    {
+        "methodConfig": [
+            {
+                "name": [{}],
+                # UNAVAILABLE alone: the call was not taken, or its command id makes the repeat harmless.
+                "retryPolicy": {
+                    "maxAttempts": 4,
+                    "initialBackoff": "0.1s",
+                    "maxBackoff": "2s",
+                    "backoffMultiplier": 2,
+                    "retryableStatusCodes": ["UNAVAILABLE"],
+                },
+            }
+        ],
+        "retryThrottling": {"maxTokens": 10, "tokenRatio": 0.1},
+    }
+).decode()
+
+_CAUSES: Final = (
+    ("HEADRACE_CAUSATION_ID", "headrace-causation-id"),
+    ("HEADRACE_CORRELATION_ID", "headrace-correlation-id"),
+    ("HEADRACE_ON_BEHALF_OF", "headrace-on-behalf-of"),
+)
+
+OPTIONS: Final[Sequence[tuple[str, Any]]] = (
+    ("grpc.service_config", _SERVICE_CONFIG),
+    ("grpc.enable_retries", 1),
+    ("grpc.enable_http_proxy", 0),  # a company's proxy never knows the way to loopback
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    # A service that was killed is back within two seconds; so is the channel.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+)
+"""Options of every channel, the services' own included."""
+
+
+def connect(
+    service: str, connection: Connection | None = None, *, deadline_s: float = DEFAULT_DEADLINE_S
+) -> grpc.Channel:
+    """A channel to a service; the caller closes it. Nothing is sent before the first call.
+
+    Args:
+        service: ``tracking``, ``registry``, ``orchestrator``, ``serving`` or ``monitor``.
+        connection: Where the platform is; found by ``find()`` when it is not given.
+        deadline_s: What a call without a deadline of its own gets, unless its answer is a stream.
+
+    Raises:
+        NotConnected: no platform was found.
+    """
+    where = connection or find()
+    return open_channel(where.address(service), where.token, deadline_s=deadline_s)
+
+
+def open_channel(address: str, token: str, *, deadline_s: float = DEFAULT_DEADLINE_S) -> grpc.Channel:
+    """A channel to an address.
+
+    Args:
+        address: ``host:port``.
+        token: The caller's token; empty sends none.
+        deadline_s: As for ``connect``.
+    """
+    channel = grpc.insecure_channel(address, options=OPTIONS)
+    return grpc.intercept_channel(channel, _Caller(token, deadline_s))
+
+
+def _cause() -> Sequence[tuple[str, str]]:
+    """The event that caused this process to run, as the worker of a pipeline step names it in the environment."""
+    return tuple((key, value) for name, key in _CAUSES if (value := os.environ.get(name, "")))
+
+
+class _CallDetails(NamedTuple):
+    method: str
+    timeout: float | None
+    metadata: Sequence[tuple[str, str | bytes]]
+    credentials: grpc.CallCredentials | None
+    wait_for_ready: bool | None
+    compression: Any
+
+
+class _Caller(
+    grpc.UnaryUnaryClientInterceptor,
+    grpc.UnaryStreamClientInterceptor,
+    grpc.StreamUnaryClientInterceptor,
+    grpc.StreamStreamClientInterceptor,
+):
+    """Adds the token, a deadline, and what caused the calls of this process."""
+
+    def __init__(self, token: str, deadline_s: float) -> None:
+        own = (("authorization", f"Bearer {token}"),) if token else ()
+        self._headers = (*own, *_cause())
+        self._deadline_s = deadline_s
+
+    def intercept_unary_unary(self, continuation: Callable[..., Any], client_call_details: Any, request: Any) -> Any:
+        return continuation(self._detailed(client_call_details, self._deadline_s), request)
+
+    def intercept_unary_stream(self, continuation: Callable[..., Any], client_call_details: Any, request: Any) -> Any:
+        return continuation(self._detailed(client_call_details, None), request)
+
+    def intercept_stream_unary(
+        self, continuation: Callable[..., Any], client_call_details: Any, request_iterator: Any
+    ) -> Any:
+        return continuation(self._detailed(client_call_details, self._deadline_s), request_iterator)
+
+    def intercept_stream_stream(
+        self, continuation: Callable[..., Any], client_call_details: Any, request_iterator: Any
+    ) -> Any:
+        return continuation(self._detailed(client_call_details, None), request_iterator)
+
+    def _detailed(self, details: Any, deadline_s: float | None) -> _CallDetails:
+        return _CallDetails(
+            method=details.method,
+            timeout=details.timeout if details.timeout is not None else deadline_s,
+            metadata=(*(details.metadata or ()), *self._headers),
+            credentials=details.credentials,
+            wait_for_ready=details.wait_for_ready,
+            compression=details.compression,
+        )
