@@ -34,8 +34,8 @@ class ConfusionMatrix:
                 share = float(shares[row, column])
                 left, top = margin + column * cell, margin + row * cell
                 parts.append(
-                    f'<rect x="{left}" y="{top}" width="{cell}" height="{cell}" fill="#2563eb" fill-opacity="{share:.3f}"'
-                    ' stroke="#94a3b8"/>'
+                    f'<rect x="{left}" y="{top}" width="{cell}" height="{cell}" fill="#2563eb"'
+                    f' fill-opacity="{share:.3f}" stroke="#94a3b8"/>'
                 )
                 shade = "#ffffff" if share > 0.5 else "#1f2937"
                 parts.append(_text(left + cell // 2, top + cell // 2 + 5, str(self.counts[row, column]), fill=shade))

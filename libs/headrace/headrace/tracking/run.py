@@ -115,7 +115,7 @@ class Run:
     def log_dataset(
         self, data: object, name: str, *, context: str = "training", source: str = "", description: str = ""
     ) -> str:
-        """Records digest and schema of data (see ``describe_dataset``); returns the digest. The data is not uploaded."""
+        """Records digest and schema of data (see ``describe_dataset``), not the data; returns the digest."""
         dataset = describe_dataset(data, name=name, context=context, source=source, description=description)
         self._record(Kind.LOG_DATASET, service.LogDatasetRequest(run=self.name, dataset=dataset))
         return dataset.digest
@@ -179,7 +179,7 @@ class Run:
         self.log_figure(importances_svg(importances), f"{path}.svg")
 
     def flush(self, timeout_s: float | None = None) -> bool:
-        """Waits until the tracker acknowledged everything; False when it did not in time. Nothing is lost either way."""
+        """Waits until the tracker acknowledged everything; False when it did not in time, and nothing is lost."""
         return self._sender.flush(self._flush_timeout_s if timeout_s is None else timeout_s)
 
     @property

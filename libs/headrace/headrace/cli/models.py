@@ -1,0 +1,223 @@
+"""``headrace models``: versions, gates, approvals, promotions, rollbacks."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+from uuid import uuid4
+
+import typer
+
+from headrace.api.registry.v1 import resources_pb2 as resources
+from headrace.api.registry.v1 import service_pb2 as service
+from headrace.cli.output import Json, Project, console, print_fields, print_json, print_table, short, when, words
+from headrace.client import connect
+
+app = typer.Typer(help="Models: versions, gates, approvals, promotions, rollbacks.", no_args_is_help=True)
+Model = Annotated[str, typer.Argument(help="Id of the model.")]
+Number = Annotated[int, typer.Argument(help="Number of the version.", min=1)]
+Reason = Annotated[str, typer.Option("--reason", "-m", help="Why; kept in the record.")]
+Alias = Annotated[str, typer.Option(help="Alias to move.")]
+
+
+@app.command("list")
+def list_models(project: Project = "default", as_json: Json = False) -> None:
+    """List models with their aliases."""
+    with connect() as client:
+        models = client.registry.ListModels(
+            service.ListModelsRequest(parent=f"projects/{project}", page_size=1000)
+        ).models
+    if as_json:
+        print_json(list(models))
+        return
+    rows = [
+        (
+            short(model.name),
+            len(model.versions),
+            ", ".join(f"{alias.alias} → {alias.version}" for alias in model.aliases),
+            when(model.create_time),
+        )
+        for model in models
+    ]
+    print_table("Models", ("model", "versions", "aliases", "created (UTC)"), rows, empty="No models yet.")
+
+
+@app.command()
+def show(model: Model, project: Project = "default", as_json: Json = False) -> None:
+    """Show a model: its versions, what guards its aliases, and every move of them."""
+    with connect() as client:
+        found = client.registry.GetModel(service.GetModelRequest(name=_name(project, model))).model
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        (
+            each.number,
+            words(resources.VersionState.Name(each.state), "VERSION_STATE_"),
+            each.author,
+            ", ".join(f"{'✓' if check.passed else '✗'} {check.check}" for check in each.validations),
+            ", ".join(f"{'✓' if review.approved else '✗'} {review.actor}" for review in each.approvals),
+            short(each.run),
+            when(each.create_time),
+        )
+        for each in reversed(found.versions)
+    ]
+    columns = ("version", "state", "author", "checks", "reviews", "run", "created (UTC)")
+    print_table(f"Versions of {found.name}", columns, rows, empty="No versions yet.")
+    moves = [
+        (
+            move.alias,
+            f"{move.previous_version or '-'} → {move.version}",
+            "rollback" if move.rollback else "promotion",
+            move.actor,
+            _grounds(move),
+            move.reason,
+            when(move.time),
+        )
+        for alias in found.aliases
+        for move in reversed(alias.history)
+    ]
+    console.print()
+    print_table(
+        "Moves of its aliases",
+        ("alias", "version", "", "by", "on the word of", "reason", "when (UTC)"),
+        moves,
+        empty="None yet.",
+    )
+
+
+@app.command()
+def check(
+    model: Model, version: Number, alias: Alias = "production", project: Project = "default", as_json: Json = False
+) -> None:
+    """Say what a promotion would lack; exit status 1 when it lacks something."""
+    request = service.CheckPromotionRequest(version=_version(project, model, version), alias=alias)
+    with connect() as client:
+        found = client.registry.CheckPromotion(request)
+    if as_json:
+        print_json(found)
+    else:
+        rows = [(each.gate, each.reason) for each in found.unmet]
+        print_table("Unmet gates", ("gate", "reason"), rows, empty=f"Nothing stands against {alias}.")
+    if found.unmet:
+        raise typer.Exit(1)
+
+
+@app.command()
+def approve(model: Model, version: Number, reason: Reason, project: Project = "default") -> None:
+    """Approve a version that somebody else registered."""
+    _review(_version(project, model, version), reason, approve=True)
+
+
+@app.command()
+def reject(model: Model, version: Number, reason: Reason, project: Project = "default") -> None:
+    """Reject a version."""
+    _review(_version(project, model, version), reason, approve=False)
+
+
+@app.command()
+def promote(
+    model: Model,
+    version: Number,
+    alias: Alias = "production",
+    reason: Reason = "",
+    project: Project = "default",
+    as_json: Json = False,
+) -> None:
+    """Move an alias to a version whose gates are passed."""
+    request = service.PromoteVersionRequest(
+        command_id=str(uuid4()),
+        version=_version(project, model, version),
+        alias=alias,
+        expected_revision=-1,
+        reason=reason,
+    )
+    with connect() as client:
+        _print_move(client.registry.PromoteVersion(request).promotion, as_json=as_json)
+
+
+@app.command()
+def rollback(
+    model: Model,
+    reason: Reason,
+    alias: Alias = "production",
+    to: Annotated[int, typer.Option(help="Version to go back to; 0 for the one before.")] = 0,
+    project: Project = "default",
+    as_json: Json = False,
+) -> None:
+    """Move an alias back."""
+    request = service.RollBackAliasRequest(
+        command_id=str(uuid4()),
+        model=_name(project, model),
+        alias=alias,
+        version=to,
+        expected_revision=-1,
+        reason=reason,
+    )
+    with connect() as client:
+        _print_move(client.registry.RollBackAlias(request).promotion, as_json=as_json)
+
+
+@app.command()
+def grant(
+    model: Model,
+    identity: Annotated[str, typer.Argument(metavar="ID", help="Id of the standing approval.")],
+    reason: Reason,
+    alias: Alias = "production",
+    grantee: Annotated[list[str] | None, typer.Option(help="Who may cite it.")] = None,
+    check: Annotated[list[str] | None, typer.Option(help="Check that must have passed.")] = None,
+    days: Annotated[float, typer.Option(help="Days it is good for.")] = 90,
+    project: Project = "default",
+    as_json: Json = False,
+) -> None:
+    """Approve automatic promotions beforehand."""
+    approval = resources.StandingApproval(
+        id=identity, alias=alias, required_checks=check or [], grantees=grantee or ["services/serving"], reason=reason
+    )
+    approval.expire_time.FromDatetime(datetime.now(UTC) + timedelta(days=days))
+    request = service.GrantStandingApprovalRequest(
+        command_id=str(uuid4()), model=_name(project, model), standing_approval=approval
+    )
+    with connect() as client:
+        granted = client.registry.GrantStandingApproval(request).standing_approval
+    if as_json:
+        print_json(granted)
+    else:
+        console.print(f"{', '.join(granted.grantees)} may promote to {alias} until {when(granted.expire_time)} UTC")
+
+
+def _review(version: str, reason: str, *, approve: bool) -> None:
+    request = service.ReviewVersionRequest(command_id=str(uuid4()), version=version, approve=approve, reason=reason)
+    with connect() as client:
+        client.registry.ReviewVersion(request)
+    console.print(f"{'approved' if approve else 'rejected'} {version}")
+
+
+def _print_move(move: resources.Promotion, *, as_json: bool) -> None:
+    if as_json:
+        print_json(move)
+        return
+    print_fields(
+        f"{move.alias}: version {move.previous_version or '-'} → {move.version}",
+        [
+            ("by", move.actor),
+            ("on the word of", _grounds(move)),
+            ("checks passed", ", ".join(each.check for each in move.validations if each.passed)),
+            ("trained on", ", ".join(f"{each.name} {each.digest[:19]}" for each in move.datasets)),
+            ("event", move.event_id),
+        ],
+    )
+
+
+def _grounds(move: resources.Promotion) -> str:
+    if move.HasField("standing_approval"):
+        return f"{move.standing_approval.approver} (standing approval {move.standing_approval.id})"
+    return ", ".join(each.actor for each in move.approvals)
+
+
+def _name(project: str, model: str) -> str:
+    return model if model.startswith("projects/") else f"projects/{project}/models/{model}"
+
+
+def _version(project: str, model: str, number: int) -> str:
+    return f"{_name(project, model)}/versions/{number}"

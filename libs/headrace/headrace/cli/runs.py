@@ -1,0 +1,145 @@
+"""``headrace runs``: what was trained, how, and what came of it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from headrace.api.tracking.v1 import service_pb2 as service
+from headrace.api.tracking.v1.resources_pb2 import Run, RunStatus
+from headrace.cli.output import (
+    Json,
+    Project,
+    console,
+    duration,
+    number,
+    print_fields,
+    print_json,
+    print_table,
+    short,
+    when,
+    words,
+)
+from headrace.client import connect
+
+app = typer.Typer(help="Runs: list, search, show, compare.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_runs(
+    filter_text: Annotated[
+        str, typer.Option("--filter", "-f", help="Such as: metric.rmse < 30 and param.model = 'lightgbm'")
+    ] = "",
+    order_by: Annotated[str, typer.Option("--order-by", "-o", help="Such as: metric.rmse asc")] = "",
+    experiment: Annotated[str, typer.Option(help="Only this experiment.")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Most runs to print.")] = 20,
+    project: Project = "default",
+    as_json: Json = False,
+) -> None:
+    """List runs, newest first, or by filter and order."""
+    request = service.SearchRunsRequest(
+        parent=f"projects/{project}", filter=filter_text, order_by=order_by, page_size=limit
+    )
+    if experiment:
+        request.experiment = f"projects/{project}/experiments/{experiment}"
+    with connect() as client:
+        runs = client.tracking.SearchRuns(request).runs
+    if as_json:
+        print_json(list(runs))
+        return
+    keys = sorted({key for run in runs for key in run.metrics})[:4]
+    rows = [
+        (
+            short(run.name),
+            short(run.experiment),
+            run.display_name,
+            _status(run),
+            when(run.start_time),
+            duration(run.start_time, run.end_time),
+            *(number(run.metrics[key].last) if key in run.metrics else "" for key in keys),
+        )
+        for run in runs
+    ]
+    columns = ("run", "experiment", "name", "status", "started (UTC)", "took", *keys)
+    print_table("Runs", columns, rows, empty="No runs. Record one: with headrace.start_run('first') as run: ...")
+
+
+@app.command()
+def show(
+    run: Annotated[str, typer.Argument(help="Id of the run.")], project: Project = "default", as_json: Json = False
+) -> None:
+    """Show everything a run recorded."""
+    with connect() as client:
+        found = client.tracking.GetRun(service.GetRunRequest(name=_name(project, run))).run
+    if as_json:
+        print_json(found)
+        return
+    code, environment = found.code, found.environment
+    print_fields(
+        found.display_name,
+        [
+            ("run", found.name),
+            ("experiment", short(found.experiment)),
+            ("status", _status(found)),
+            ("started", f"{when(found.start_time)} by {found.actor}"),
+            ("took", duration(found.start_time, found.end_time)),
+            ("commit", f"{code.commit}{' + uncommitted changes' if code.dirty else ''}"),
+            ("command", code.command_line),
+            ("python", f"{environment.python} on {environment.platform}"),
+            ("hardware", f"{environment.cpu_count} x {environment.cpu}" if environment.cpu else ""),
+            ("packages", f"{len(environment.packages)}, sha256 {environment.packages_digest[:12]}"),
+            ("error", found.error),
+        ],
+    )
+    _mapping("Parameters", sorted(found.params.items()))
+    _mapping("Metrics", [(key, number(found.metrics[key].last)) for key in sorted(found.metrics)])
+    _mapping("Tags", sorted(found.tags.items()))
+    _mapping(
+        "Datasets", [(each.name, f"{each.digest[:23]}  {each.rows} rows  {each.context}") for each in found.datasets]
+    )
+    _mapping("Artifacts", [(each.path, f"{each.object.size_bytes} bytes") for each in found.artifacts])
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[str], typer.Argument(help="Ids of the runs.")],
+    everything: Annotated[bool, typer.Option("--all", help="Equal rows, too.")] = False,
+    project: Project = "default",
+    as_json: Json = False,
+) -> None:
+    """Show where runs differ: parameters, metrics, data, code."""
+    with connect() as client:
+        found = [client.tracking.GetRun(service.GetRunRequest(name=_name(project, run))).run for run in runs]
+    sides = [_comparable(run) for run in found]
+    names = sorted({name for side in sides for name in side})
+    rows = [(name, *(side.get(name, "") for side in sides)) for name in names]
+    differing = [row for row in rows if everything or len(set(row[1:])) > 1]
+    if as_json:
+        print_json([dict(zip(("field", *(run.name for run in found)), row, strict=True)) for row in differing])
+        return
+    print_table("Differences", ("", *(run.display_name for run in found)), differing, empty="The runs do not differ.")
+
+
+def _comparable(run: Run) -> dict[str, str]:
+    side = {f"param.{key}": value for key, value in run.params.items()}
+    side.update({f"metric.{key}": number(summary.last) for key, summary in run.metrics.items()})
+    side.update({f"dataset.{each.name}": each.digest[:23] for each in run.datasets})
+    side["code.commit"] = run.code.commit
+    side["packages"] = run.environment.packages_digest[:12]
+    side["status"] = _status(run)
+    return side
+
+
+def _mapping(title: str, pairs: list[tuple[str, str]]) -> None:
+    if pairs:
+        console.print()
+        print_fields(title, pairs)
+
+
+def _status(run: Run) -> str:
+    return words(RunStatus.Name(run.status), "RUN_STATUS_")
+
+
+def _name(project: str, run: str) -> str:
+    return run if run.startswith("projects/") else f"projects/{project}/runs/{run}"
