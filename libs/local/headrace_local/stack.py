@@ -248,7 +248,6 @@ class Stack:
             for name, item in self._supervised.items()
         ]
         state = {"pid": os.getpid(), "phase": self._phase, "written_at": time.time(), "parts": rows}
-        with contextlib.suppress(
-            OSError
-        ):  # a full disk must not end the supervision; `status` then shows an older state
+        # A full disk must not end the supervision; `status` then shows an older state.
+        with contextlib.suppress(OSError):
             write_json(self.folder.state, state)

@@ -13,9 +13,10 @@ import asyncpg
 import psutil
 import pytest
 
-from headrace_local import Stack
+from headrace_local import External, Stack
 from headrace_local.errors import PartFailed
 from headrace_local.names import SERVICES
+from headrace_local.testing import Infrastructure
 from tests.support.processes import lives
 
 pytestmark = pytest.mark.timeout(120)
@@ -120,6 +121,23 @@ async def test_a_part_of_the_services_hears_of_no_other(stand_ins: Path, data: P
         assert "HEADRACE_TRACKING_ADDRESS" in environment
         assert "HEADRACE_REGISTRY_ADDRESS" not in environment
         assert stack.console_link() == ""
+
+
+async def test_services_run_on_existing_servers_whose_administrators_key_they_do_not_get(
+    stand_ins: Path, data: Path, infrastructure: Infrastructure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = infrastructure.addresses
+    monkeypatch.setenv("HEADRACE_POSTGRES_DSN", where.postgres_dsn)
+    external = External(postgres_dsn=where.postgres_dsn, kafka_bootstrap=where.kafka_bootstrap, s3=where.s3)
+
+    async with Stack(data, only=["registry", "gateway"], external=external) as stack:
+        assert list(stack.supervised) == ["registry", "gateway"]
+        environment = environment_of(stack, "registry")
+        assert environment["HEADRACE_KAFKA_BOOTSTRAP"] == where.kafka_bootstrap
+        connection = await asyncpg.connect(environment["HEADRACE_POSTGRES_DSN"])
+        assert await connection.fetchval("SELECT current_user") == "headrace_registry"
+        await connection.close()
+        assert "HEADRACE_POSTGRES_DSN" not in environment_of(stack, "gateway")
 
 
 async def test_the_consoles_link_carries_the_code_whose_digest_the_gateway_reads(stand_ins: Path, data: Path) -> None:
