@@ -78,7 +78,7 @@ def test_set_up_and_type_checkers_know_every_member() -> None:
     assert distributions <= set(config["project"]["dependencies"])
     assert distributions == set(config["tool"]["uv"]["sources"])
     mypy_path = {path.removeprefix("$MYPY_CONFIG_FILE_DIR") for path in config["tool"]["mypy"]["mypy_path"]}
-    assert mypy_path == {"", *(f"/{folder.relative_to(ROOT)}" for folder in members().values())}
+    assert mypy_path == {"", "/examples", *(f"/{folder.relative_to(ROOT)}" for folder in members().values())}
 
 
 @pytest.mark.parametrize("lock", LOCKS)
