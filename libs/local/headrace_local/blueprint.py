@@ -110,6 +110,8 @@ class Blueprint:
             notes.append(f"running as root: PostgreSQL runs as {accounts.name_of(user)}, for it refuses root")
             if cluster.is_relative_to(self.folder.path):
                 self.folder.path.chmod(0o711)  # the account must pass through; what lies inside stays closed
+            else:
+                notes.append(f"that account cannot enter {self.folder.path}, so PostgreSQL's files lie in {cluster}")
         return Postgres(
             programs=accounts.binaries(user=user),
             cluster=cluster,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import socket
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from headrace_local import Stack, jars, psql
-from headrace_local.accounts import binaries
+from headrace_local.accounts import ROOT_STATE, binaries
 from headrace_local.detached import stop as stop_folder
 from headrace_local.errors import DataFolderInUse, DataFolderVersion, DiskFull, JarDigest, PartFailed, PortTaken
 from headrace_local.external import External
@@ -174,11 +175,17 @@ async def test_as_root_postgresql_runs_as_another_user_and_it_is_said(data: Path
 @pytest.mark.root
 async def test_as_root_a_closed_data_folder_keeps_its_cluster_elsewhere(data: Path) -> None:
     data.parent.chmod(0o700)
-    async with Stack(data, only={"postgres"}) as stack:
-        assert not (data / "postgres").exists()
-        await query(stack, "CREATE TABLE kept AS SELECT 3 AS value")
-    async with Stack(data, only={"postgres"}) as stack:
-        assert await query(stack, "SELECT value FROM kept") == "3"
+    try:
+        async with Stack(data, only={"postgres"}) as stack:
+            assert not (data / "postgres").exists()
+            assert "cannot enter" in stack.notes[1]
+            await query(stack, "CREATE TABLE kept AS SELECT 3 AS value")
+        async with Stack(data, only={"postgres"}) as stack:
+            assert await query(stack, "SELECT value FROM kept") == "3"
+    finally:
+        marker = read_json(DataFolder(data).marker)
+        assert marker is not None
+        shutil.rmtree(ROOT_STATE / "clusters" / str(marker["id"]))
 
 
 @pytest.mark.root
