@@ -45,8 +45,8 @@ class Flights:
     Attributes:
         features: ``(n, len(FEATURES)) float32``; NaN is missing. All of it is known when the flight leaves.
         labels: ``(n,) float32``, minutes late at arrival, early is negative; NaN when it never becomes known.
-        event_us: ``(n,) int64``, microseconds since 1970 UTC, ascending: when the flight left; when it was due to, if it
-            was cancelled.
+        event_us: ``(n,) int64``, microseconds since 1970 UTC, ascending: when it left; when it was due to leave,
+            if it was cancelled.
         label_us: ``(n,) int64``, when it had landed and the label became known; ``NEVER`` when there is none.
     """
 
@@ -67,6 +67,10 @@ class Flights:
     def labelled(self, known_at_us: int = NEVER - 1) -> "Flights":
         """Flights whose label was known at ``known_at_us``, in order of departure."""
         return self._take(np.flatnonzero(self.label_us <= known_at_us))
+
+    def without(self, first: int, last: int) -> "Flights":
+        """All flights but rows ``first`` to ``last`` (exclusive)."""
+        return self._take(np.r_[0:first, last : len(self)])
 
     def digest(self) -> str:
         """``sha256:...`` over all columns; equal data has an equal digest on every machine."""
@@ -142,7 +146,7 @@ def _read(source: Path | bytes) -> pl.DataFrame:
 def _with_times(flights: pl.DataFrame, airports: pl.DataFrame) -> pl.DataFrame:
     """Add, in UTC, when each flight left and landed, and its scheduled duration.
 
-    Arrivals are given as local time of day at the destination: the next moment with that time of day after the departure.
+    Arrivals are given as time of day at the destination: the next moment after departure when clocks there show it.
     """
     zones = dict(airports.select("faa", "tzone").drop_nulls().iter_rows()) | _ISLANDS
     scheduled = pl.col("time_hour") + pl.duration(minutes=pl.col("minute"))
