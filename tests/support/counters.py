@@ -24,7 +24,9 @@ CREATE TABLE counters (
     name text PRIMARY KEY, total bigint NOT NULL, ratio float8, seen_at timestamptz, raw bytea, id uuid, facts jsonb,
     note text NOT NULL DEFAULT 'none', active boolean
 );
-CREATE TABLE points (name text NOT NULL, value bigint NOT NULL);
+CREATE TABLE points (
+    name text NOT NULL, value bigint NOT NULL, arrived bigint GENERATED ALWAYS AS IDENTITY
+);
 """
 
 

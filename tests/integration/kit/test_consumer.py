@@ -11,10 +11,19 @@ from google.protobuf.message import Message
 from google.protobuf.wrappers_pb2 import Int64Value
 
 from headrace_kit.cloudevents import ReceivedEvent, to_headers
-from headrace_kit.consumer import Consumer, Handler, LogReader, ProjectionConsumer, StoreLogReader, list_parked
+from headrace_kit.consumer import (
+    Consumer,
+    Handler,
+    LogReader,
+    ProjectionConsumer,
+    ProjectionHandler,
+    StoreLogReader,
+    list_parked,
+)
 from headrace_kit.errors import FailedPrecondition, Unavailable
 from headrace_kit.eventstore import MemoryEventStore
 from headrace_kit.log import QUARANTINE, MemoryLog, OutgoingRecord, TopicPartition, partition_of
+from headrace_kit.log.memory import MemoryConsumer
 from headrace_kit.postgres import Connection, Database
 from headrace_local.testing import FreshDatabase
 from tests.support.counters import SOURCE, TOPIC, TYPES, add, number, stream, whole_log
@@ -59,7 +68,7 @@ class World:
         handlers: Mapping[type[Message], Handler] | None = None,
     ) -> Consumer:
         readers: dict[str, LogReader] = {SOURCE: StoreLogReader(self.store)} if read_owner else {}
-        chosen = handlers if handlers is not None else {Int64Value: handler or self.note}
+        chosen: Mapping[type[Message], Handler] = {Int64Value: handler or self.note} if handlers is None else handlers
         return Consumer("test", [TOPIC], chosen, self.database, self.log, readers=readers, stall_s=stall_s)
 
     def of(self, name: object) -> list[int]:
@@ -325,14 +334,14 @@ async def test_a_member_that_slept_through_a_rebalance_gives_the_partition_up(wo
     async def sleeps(event: ReceivedEvent, connection: Connection) -> None:
         asleep.set()
         await wake.wait()
-        await connection.execute("INSERT INTO points VALUES ($1, $2)", event.subject, number(event))
+        await connection.execute("INSERT INTO points (name, value) VALUES ($1, $2)", event.subject, number(event))
 
     async def writes(event: ReceivedEvent, connection: Connection) -> None:
-        await connection.execute("INSERT INTO points VALUES ($1, $2)", event.subject, number(event))
+        await connection.execute("INSERT INTO points (name, value) VALUES ($1, $2)", event.subject, number(event))
 
-    def projection(handler: Callable[[ReceivedEvent, Connection], object]) -> ProjectionConsumer:
+    def projection(handler: ProjectionHandler) -> ProjectionConsumer:
         readers: dict[str, LogReader] = {SOURCE: StoreLogReader(world.store)}
-        return ProjectionConsumer("test", [TOPIC], {Int64Value: handler}, world.database, world.log, readers=readers)  # type: ignore[dict-item]
+        return ProjectionConsumer("test", [TOPIC], {Int64Value: handler}, world.database, world.log, readers=readers)
 
     await add(world.store, "a", 1)
     await world.publish()
@@ -355,7 +364,7 @@ async def test_a_member_that_slept_through_a_rebalance_gives_the_partition_up(wo
 
 async def test_a_projection_commits_with_its_offset_or_not_at_all(world: World) -> None:
     async def writes_then_fails(event: ReceivedEvent, connection: Connection) -> None:
-        await connection.execute("INSERT INTO points VALUES ($1, $2)", event.subject, number(event))
+        await connection.execute("INSERT INTO points (name, value) VALUES ($1, $2)", event.subject, number(event))
         if number(event) == 2:
             raise FailedPrecondition("after the write")
 
@@ -395,7 +404,7 @@ async def test_a_client_that_stalls_is_made_anew(world: World, monkeypatch: pyte
     opened = 0
     open_consumer = world.log.open_consumer
 
-    async def first_is_deaf(topics: list[str], *, group: str):  # type: ignore[no-untyped-def]
+    async def first_is_deaf(topics: list[str], *, group: str) -> MemoryConsumer:
         nonlocal opened
         opened += 1
         client = await open_consumer(topics, group=group)

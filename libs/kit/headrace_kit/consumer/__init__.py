@@ -1,8 +1,8 @@
 """Consumers of other services' events.
 
 Offsets only say where to resume. Exactly-once effects come from identity: a handler's command id derives from the id
-of the event, a projection commits with its offset, and what was seen of a stream is dropped when it comes again. Offsets
-move by compare-and-set, so a member that slept through a rebalance rolls back and gives its partition up.
+of the event, a projection commits with its offset, and what was seen of a stream is dropped when it comes again.
+Offsets move by compare-and-set, so a member that slept through a rebalance rolls back and gives its partition up.
 """
 
 from headrace_kit.cloudevents import ReceivedEvent

@@ -108,7 +108,7 @@ class _BaseConsumer:
                 await asyncio.sleep(backoff)
                 backoff = min(backoff * 2, 5.0)
 
-    async def step(self, client: LogConsumer) -> int:
+    async def step(self, client: LogConsumer, *, timeout_s: float = POLL_S) -> int:
         """Claims what was assigned, polls once and deals with what came; returns how many records came.
 
         Raises:
@@ -118,7 +118,7 @@ class _BaseConsumer:
         await self._claim(client)
         try:
             async with asyncio.timeout(POLL_DEADLINE_S):
-                found = await client.poll(list(self._lanes), timeout_s=POLL_S, max_records=MAX_RECORDS)
+                found = await client.poll(list(self._lanes), timeout_s=timeout_s, max_records=MAX_RECORDS)
         except TimeoutError as error:
             raise LogUnavailable(f"a poll took more than {POLL_DEADLINE_S} s") from error
         for partition, records in found.items():
