@@ -54,6 +54,18 @@ class Example(AuditServiceServicer):
         self.following.set()
         await asyncio.Event().wait()
 
+    async def ReadLog(self, request: object, context: object) -> service.ReadLogResponse:
+        return service.ReadLogResponse()
+
+    async def ReadStream(self, request: object, context: object) -> service.ReadStreamResponse:
+        return service.ReadStreamResponse()
+
+    async def GetLogStatus(self, request: object, context: object) -> service.GetLogStatusResponse:
+        return service.GetLogStatusResponse()
+
+    async def ListParked(self, request: object, context: object) -> service.ListParkedResponse:
+        return service.ListParkedResponse()
+
     def served(self) -> Any:
         return [(add_AuditServiceServicer_to_server, self)]
 
@@ -91,7 +103,9 @@ async def test_reflection_needs_a_token_and_health_does_not() -> None:
     async with serving(Example().served()) as running:
         health: Any = health_pb2_grpc.HealthStub(running.bare_channel())
         answer = await health.Check(health_pb2.HealthCheckRequest(service="headrace.api.audit.v1.AuditService"))
-        reflect = running.bare_channel().stream_stream("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")
+        reflect: Any = running.bare_channel().stream_stream(
+            "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+        )
         error = await refused(reflect(iter([b""])).read())
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
     assert error.code() is grpc.StatusCode.UNAUTHENTICATED
@@ -170,7 +184,7 @@ async def test_a_fault_of_the_program_tells_nothing_of_its_inside() -> None:
 @pytest.mark.parametrize("method", ["FollowLog", "RedriveParked"])
 async def test_bytes_that_are_no_message_are_an_invalid_argument(method: str, data: bytes) -> None:
     async with serving(Example().served()) as running:
-        raw = running.channel().unary_stream(f"/headrace.api.audit.v1.AuditService/{method}")
+        raw: Any = running.channel().unary_stream(f"/headrace.api.audit.v1.AuditService/{method}")
         error = await refused(raw(data).read())
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert error_details(error)[1].reason == "MALFORMED_REQUEST"
