@@ -154,6 +154,7 @@ class Blueprint:
             environment["HEADRACE_S3_BUCKET"] = where.s3.bucket
         if name == "gateway":
             environment["HEADRACE_CONSOLE_CODE_FILE"] = str(self.folder.console_code)
+            environment["HEADRACE_PERSON_TOKEN_FILE"] = str(self.credentials.token_file(OPERATOR))
         return environment
 
 
