@@ -1,0 +1,22 @@
+"""The pages of the console, one module a subject."""
+
+from starlette.routing import BaseRoute
+
+from headrace_gateway.live import Hub
+from headrace_gateway.pages import Pages
+from headrace_gateway.platform import Platform
+from headrace_gateway.views import drift, endpoints, events, home, models, pipelines, runs
+from headrace_kit.objects import ObjectStore
+
+
+def routes(platform: Platform, pages: Pages, hub: Hub, objects: ObjectStore) -> list[BaseRoute]:
+    """Every page."""
+    return [
+        *home.routes(platform, pages, hub),
+        *runs.routes(platform, pages, objects),
+        *models.routes(platform, pages),
+        *endpoints.routes(platform, pages),
+        *drift.routes(platform, pages),
+        *pipelines.routes(platform, pages),
+        *events.routes(platform, pages),
+    ]
