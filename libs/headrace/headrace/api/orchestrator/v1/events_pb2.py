@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from headrace.api.orchestrator.v1 import resources_pb2 as headrace_dot_api_dot_orchestrator_dot_v1_dot_resources__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)headrace/api/orchestrator/v1/events.proto\x12\x1cheadrace.api.orchestrator.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a,headrace/api/orchestrator/v1/resources.proto\"\xb6\x01\n\x12PipelineRegistered\x12\x10\n\x08pipeline\x18\x01 \x01(\t\x12\x44\n\ndefinition\x18\x02 \x01(\x0b\x32\x30.headrace.api.orchestrator.v1.PipelineDefinition\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\r\n\x05\x61\x63tor\x18\x04 \x01(\t\x12(\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"Y\n\x0bScheduleSet\x12\x10\n\x08pipeline\x18\x01 \x01(\t\x12\x38\n\x08schedule\x18\x02 \x01(\x0b\x32&.headrace.api.orchestrator.v1.Schedule\"/\n\x0fScheduleRemoved\x12\x10\n\x08pipeline\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\"l\n\rScheduleFired\x12\x10\n\x08pipeline\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x30\n\x0cnominal_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0b\n\x03run\x18\x04 \x01(\t\"V\n\nTriggerSet\x12\x10\n\x08pipeline\x18\x01 \x01(\t\x12\x36\n\x07trigger\x18\x02 \x01(\x0b\x32%.headrace.api.orchestrator.v1.Trigger\".\n\x0eTriggerRemoved\x12\x10\n\x08pipeline\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\"L\n\x12PipelineRunStarted\x12\x36\n\x03run\x18\x01 \x01(\x0b\x32).headrace.api.orchestrator.v1.PipelineRun\"\x81\x01\n\nStepLeased\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\x12\r\n\x05token\x18\x04 \x01(\x03\x12\x0e\n\x06worker\x18\x05 \x01(\t\x12(\n\x04time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xae\x01\n\rStepCompleted\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\x12\r\n\x05token\x18\x04 \x01(\x03\x12\x38\n\x06output\x18\x05 \x01(\x0b\x32(.headrace.api.orchestrator.v1.StepOutput\x12(\n\x04time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xc5\x01\n\nStepFailed\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\x12\r\n\x05token\x18\x04 \x01(\x03\x12\x13\n\x0b\x65rror_class\x18\x05 \x01(\t\x12\r\n\x05\x65rror\x18\x06 \x01(\t\x12.\n\nretry_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x04time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"M\n\x14PipelineRunSucceeded\x12\x0b\n\x03run\x18\x01 \x01(\t\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"g\n\x11PipelineRunFailed\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\t\x12\r\n\x05\x65rror\x18\x03 \x01(\t\x12(\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"l\n\x14PipelineRunCancelled\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12(\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"Z\n\x12PipelineRunResumed\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x02 \x01(\t\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"X\n\x11TriggerSuppressed\x12\x10\n\x08pipeline\x18\x01 \x01(\t\x12\x0f\n\x07trigger\x18\x02 \x01(\t\x12\x10\n\x08\x65vent_id\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)headrace/api/orchestrator/v1/events.proto\x12\x1cheadrace.api.orchestrator.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a,headrace/api/orchestrator/v1/resources.proto\"\xb6\x01\n\x12PipelineRegistered\x12\x10\n\x08pipeline\x18\x01 \x01(\t\x12\x44\n\ndefinition\x18\x02 \x01(\x0b\x32\x30.headrace.api.orchestrator.v1.PipelineDefinition\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\r\n\x05\x61\x63tor\x18\x04 \x01(\t\x12(\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"Y\n\x0bScheduleSet\x12\x10\n\x08pipeline\x18\x01 \x01(\t\x12\x38\n\x08schedule\x18\x02 \x01(\x0b\x32&.headrace.api.orchestrator.v1.Schedule\"/\n\x0fScheduleRemoved\x12\x10\n\x08pipeline\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\"l\n\rScheduleFired\x12\x10\n\x08pipeline\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x30\n\x0cnominal_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0b\n\x03run\x18\x04 \x01(\t\"V\n\nTriggerSet\x12\x10\n\x08pipeline\x18\x01 \x01(\t\x12\x36\n\x07trigger\x18\x02 \x01(\x0b\x32%.headrace.api.orchestrator.v1.Trigger\".\n\x0eTriggerRemoved\x12\x10\n\x08pipeline\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\"L\n\x12PipelineRunStarted\x12\x36\n\x03run\x18\x01 \x01(\x0b\x32).headrace.api.orchestrator.v1.PipelineRun\"\x93\x01\n\nStepLeased\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\x12\r\n\x05token\x18\x04 \x01(\x03\x12\x0e\n\x06worker\x18\x05 \x01(\t\x12(\n\x04time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x65vent_id\x18\x07 \x01(\t\"\xae\x01\n\rStepCompleted\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\x12\r\n\x05token\x18\x04 \x01(\x03\x12\x38\n\x06output\x18\x05 \x01(\x0b\x32(.headrace.api.orchestrator.v1.StepOutput\x12(\n\x04time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xc5\x01\n\nStepFailed\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\x12\r\n\x05token\x18\x04 \x01(\x03\x12\x13\n\x0b\x65rror_class\x18\x05 \x01(\t\x12\r\n\x05\x65rror\x18\x06 \x01(\t\x12.\n\nretry_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x04time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"M\n\x14PipelineRunSucceeded\x12\x0b\n\x03run\x18\x01 \x01(\t\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"g\n\x11PipelineRunFailed\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\t\x12\r\n\x05\x65rror\x18\x03 \x01(\t\x12(\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"l\n\x14PipelineRunCancelled\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12(\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"Z\n\x12PipelineRunResumed\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x02 \x01(\t\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"X\n\x11TriggerSuppressed\x12\x10\n\x08pipeline\x18\x01 \x01(\t\x12\x0f\n\x07trigger\x18\x02 \x01(\t\x12\x10\n\x08\x65vent_id\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,19 +48,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PIPELINERUNSTARTED']._serialized_start=725
   _globals['_PIPELINERUNSTARTED']._serialized_end=801
   _globals['_STEPLEASED']._serialized_start=804
-  _globals['_STEPLEASED']._serialized_end=933
-  _globals['_STEPCOMPLETED']._serialized_start=936
-  _globals['_STEPCOMPLETED']._serialized_end=1110
-  _globals['_STEPFAILED']._serialized_start=1113
-  _globals['_STEPFAILED']._serialized_end=1310
-  _globals['_PIPELINERUNSUCCEEDED']._serialized_start=1312
-  _globals['_PIPELINERUNSUCCEEDED']._serialized_end=1389
-  _globals['_PIPELINERUNFAILED']._serialized_start=1391
-  _globals['_PIPELINERUNFAILED']._serialized_end=1494
-  _globals['_PIPELINERUNCANCELLED']._serialized_start=1496
-  _globals['_PIPELINERUNCANCELLED']._serialized_end=1604
-  _globals['_PIPELINERUNRESUMED']._serialized_start=1606
-  _globals['_PIPELINERUNRESUMED']._serialized_end=1696
-  _globals['_TRIGGERSUPPRESSED']._serialized_start=1698
-  _globals['_TRIGGERSUPPRESSED']._serialized_end=1786
+  _globals['_STEPLEASED']._serialized_end=951
+  _globals['_STEPCOMPLETED']._serialized_start=954
+  _globals['_STEPCOMPLETED']._serialized_end=1128
+  _globals['_STEPFAILED']._serialized_start=1131
+  _globals['_STEPFAILED']._serialized_end=1328
+  _globals['_PIPELINERUNSUCCEEDED']._serialized_start=1330
+  _globals['_PIPELINERUNSUCCEEDED']._serialized_end=1407
+  _globals['_PIPELINERUNFAILED']._serialized_start=1409
+  _globals['_PIPELINERUNFAILED']._serialized_end=1512
+  _globals['_PIPELINERUNCANCELLED']._serialized_start=1514
+  _globals['_PIPELINERUNCANCELLED']._serialized_end=1622
+  _globals['_PIPELINERUNRESUMED']._serialized_start=1624
+  _globals['_PIPELINERUNRESUMED']._serialized_end=1714
+  _globals['_TRIGGERSUPPRESSED']._serialized_start=1716
+  _globals['_TRIGGERSUPPRESSED']._serialized_end=1804
 # @@protoc_insertion_point(module_scope)

@@ -240,6 +240,7 @@ class StepLeased(_message.Message):
     TOKEN_FIELD_NUMBER: _builtins.int
     WORKER_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
+    EVENT_ID_FIELD_NUMBER: _builtins.int
     run: _builtins.str
     """Resource name of the pipeline run."""
     step: _builtins.str
@@ -250,6 +251,8 @@ class StepLeased(_message.Message):
     """Fencing token, higher than all before it."""
     worker: _builtins.str
     """Worker that has it."""
+    event_id: _builtins.str
+    """Id of this event: the cause of what the attempt does."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """When."""
@@ -263,10 +266,11 @@ class StepLeased(_message.Message):
         token: _builtins.int = ...,
         worker: _builtins.str = ...,
         time: _timestamp_pb2.Timestamp | None = ...,
+        event_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "run", b"run", "step", b"step", "time", b"time", "token", b"token", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "event_id", b"event_id", "run", b"run", "step", b"step", "time", b"time", "token", b"token", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -514,6 +514,7 @@ class StepState(_message.Message):
     ERROR_CLASS_FIELD_NUMBER: _builtins.int
     LOST_ATTEMPTS_FIELD_NUMBER: _builtins.int
     UNCOUNTED_ATTEMPTS_FIELD_NUMBER: _builtins.int
+    EVENT_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id within the pipeline."""
     status: Global___StepStatus.ValueType
@@ -532,6 +533,8 @@ class StepState(_message.Message):
     """Attempts whose worker was lost since the start or the last resumption. Too many, and the step fails."""
     uncounted_attempts: _builtins.int
     """Attempts that do not count against the retry policy: of lost workers, and before a resumption."""
+    event_id: _builtins.str
+    """Id of the newest `StepLeased`: the cause of what the attempt does."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """When the newest attempt began."""
@@ -564,10 +567,11 @@ class StepState(_message.Message):
         error_class: _builtins.str = ...,
         lost_attempts: _builtins.int = ...,
         uncounted_attempts: _builtins.int = ...,
+        event_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "output", b"output", "retry_time", b"retry_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "end_time", b"end_time", "error", b"error", "error_class", b"error_class", "id", b"id", "lost_attempts", b"lost_attempts", "output", b"output", "retry_time", b"retry_time", "start_time", b"start_time", "status", b"status", "token", b"token", "uncounted_attempts", b"uncounted_attempts", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "end_time", b"end_time", "error", b"error", "error_class", b"error_class", "event_id", b"event_id", "id", b"id", "lost_attempts", b"lost_attempts", "output", b"output", "retry_time", b"retry_time", "start_time", b"start_time", "status", b"status", "token", b"token", "uncounted_attempts", b"uncounted_attempts", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
