@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import lightgbm
 import numpy as np
+import numpy.typing as npt
 import onnxruntime
 from onnxmltools.convert import convert_lightgbm
 from onnxmltools.convert.common.data_types import FloatTensorType
@@ -81,8 +82,7 @@ class Predictor:
 
     def predict(self, features: Floats) -> Floats:
         """Delays in minutes, ``(n,) float32``, of ``(n, len(FEATURES)) float32``."""
-        answer: Floats = self._session.run([OUTPUT], {INPUT: features})[0]
-        return answer[:, 0]
+        return np.asarray(self._session.run([OUTPUT], {INPUT: features})[0], dtype=np.float32)[:, 0]
 
 
 def train(flights: Flights, *, rounds: int = ROUNDS) -> Model:
@@ -97,7 +97,7 @@ def train(flights: Flights, *, rounds: int = ROUNDS) -> Model:
         raise ValueError(f"{len(labelled)} labelled flights are too few to train on: 1000 are needed")
     booster = _fit(labelled, rounds)
     onnx = _export(booster)
-    direct = np.asarray(booster.predict(labelled.features, num_threads=1), dtype=np.float64)
+    direct = _predict(booster, labelled.features)
     gains = booster.feature_importance("gain")
     return Model(
         onnx=onnx,
@@ -122,7 +122,7 @@ def held_out_predictions(flights: Flights, *, folds: int = 4, rounds: int = ROUN
     for rows in np.array_split(np.arange(len(flights)), folds):
         rest = flights.without(int(rows[0]), int(rows[-1]) + 1)
         booster = _fit(rest.labelled(), rounds)
-        predictions[rows] = booster.predict(flights.features[rows], num_threads=1)
+        predictions[rows] = _predict(booster, flights.features[rows])
     return predictions
 
 
@@ -146,6 +146,10 @@ def _fit(labelled: Flights, rounds: int) -> lightgbm.Booster:
                             feature_name=list(FEATURES))  # fmt: skip
     booster = lightgbm.train(PARAMETERS, data, num_boost_round=rounds)
     return lightgbm.Booster(model_str=_round_thresholds(booster.model_to_string()))
+
+
+def _predict(booster: lightgbm.Booster, features: Floats) -> npt.NDArray[np.float64]:
+    return np.asarray(booster.predict(features, num_threads=1), dtype=np.float64)
 
 
 def _round_thresholds(text: str) -> str:

@@ -52,7 +52,7 @@ class Report:
 
     def as_dict(self) -> dict[str, object]:
         """The report as plain values, ready for JSON."""
-        return asdict(self) | {"passed": self.passed}
+        return {**asdict(self), "passed": self.passed}
 
 
 def naive(features: Floats) -> Floats:
