@@ -15,7 +15,7 @@ import typer
 
 from headrace.errors import HeadraceError
 
-GROUPS: Final = ("runs", "models", "log")
+GROUPS: Final = ("runs", "models", "pipelines", "endpoints", "monitors", "alerts", "log")
 """Modules of this package, each with an ``app``."""
 
 
