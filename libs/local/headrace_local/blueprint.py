@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,6 +140,7 @@ class Blueprint:
             "HEADRACE_TOKENS_FILE": str(self.folder.tokens),
             "HEADRACE_DATA": str(self.folder.scratch(name)),
             "PYTHONUNBUFFERED": "1",
+            **service_parts.bytecode_environment(self.cache, os.environ),
             **service_parts.peer_environment(ports),
             **service_parts.listen_environment(name, ports),
         }

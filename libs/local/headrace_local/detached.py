@@ -22,6 +22,7 @@ from headrace_local.folder import DataFolder, in_use, owner_of
 from headrace_local.foreground import Plan, jar_progress
 from headrace_local.names import select as select_parts
 from headrace_local.process import tail
+from headrace_local.services import bytecode_environment
 
 _READY_WITHIN_S = 300.0
 _STOP_WITHIN_S = 150.0
@@ -96,6 +97,7 @@ def _spawn(plan: Plan, folder: DataFolder) -> tuple[subprocess.Popen[bytes], int
             stderr=log,
             start_new_session=True,
             cwd="/",
+            env={**os.environ, **bytecode_environment(jars.cache_home(), os.environ)},
             pass_fds=[writer],
         )
     os.close(writer)

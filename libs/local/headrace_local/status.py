@@ -22,7 +22,7 @@ class PartStatus:
     restarts: int
     address: str
     memory_bytes: int
-    """Resident memory of the process and its descendants."""
+    """Memory of the process and its descendants; what several of them share counts once."""
     log: str
 
 
@@ -35,10 +35,12 @@ class StackStatus:
     """``starting``, ``ready`` or ``stopping``."""
     since: float
     """Seconds since the epoch."""
+    memory_bytes: int
+    """Of the supervisor and everything it runs; what several processes share counts once."""
     parts: tuple[PartStatus, ...]
 
 
-NOTHING = StackStatus(pid=0, phase="stopped", since=0.0, parts=())
+NOTHING = StackStatus(pid=0, phase="stopped", since=0.0, memory_bytes=0, parts=())
 
 
 def read(folder: DataFolder) -> StackStatus | None:
@@ -51,7 +53,13 @@ def read(folder: DataFolder) -> StackStatus | None:
         state = {}
     rows = state.get("parts")
     parts = tuple(_part(row) for row in rows) if isinstance(rows, list) else ()
-    return StackStatus(pid=owner.pid, phase=str(state.get("phase", "starting")), since=owner.started_at, parts=parts)
+    return StackStatus(
+        pid=owner.pid,
+        phase=str(state.get("phase", "starting")),
+        since=owner.started_at,
+        memory_bytes=_memory_bytes(owner.pid),
+        parts=parts,
+    )
 
 
 def as_json(found: StackStatus | None, folder: DataFolder) -> dict[str, object]:
@@ -62,7 +70,8 @@ def as_json(found: StackStatus | None, folder: DataFolder) -> dict[str, object]:
 
 def table(found: StackStatus) -> Table:
     """Return the status as a table for people."""
-    title = f"{found.phase}, process {found.pid}, since {time.strftime('%H:%M:%S', time.localtime(found.since))}"
+    since = time.strftime("%H:%M:%S", time.localtime(found.since))
+    title = f"{found.phase}, process {found.pid}, since {since}, {found.memory_bytes / 2**20:.0f} MiB in all"
     rows = Table("part", "state", "address", "process", "memory", "restarts", box=None, pad_edge=False, title=title)
     for part in found.parts:
         memory = f"{part.memory_bytes / 2**20:.0f} MiB" if part.memory_bytes else ""
@@ -88,13 +97,13 @@ def _memory_bytes(pid: int | None) -> int:
         return 0
     try:
         process = psutil.Process(pid)
-        return sum(_resident(member) for member in (process, *process.children(recursive=True)))
+        return sum(_proportional(member) for member in (process, *process.children(recursive=True)))
     except psutil.Error:
         return 0
 
 
-def _resident(process: psutil.Process) -> int:
+def _proportional(process: psutil.Process) -> int:
     try:
-        return int(process.memory_info().rss)
+        return int(process.memory_full_info().pss)
     except psutil.Error:
         return 0

@@ -39,6 +39,7 @@ def test_up_detach_status_logs_down(data: Path) -> None:
         ("postgres", "ready", 0),
         ("s3", "ready", 0),
     ]
+    assert seen["memory_bytes"] > sum(part["memory_bytes"] for part in seen["parts"]) > 2**20
     host, port = seen["parts"][0]["address"].split(":")
     socket.create_connection((host, int(port)), timeout=2).close()
 

@@ -12,7 +12,7 @@ from headrace_local import credentials, databases, psql
 from headrace_local.errors import LocalError
 from headrace_local.external import from_environment
 from headrace_local.folder import DataFolder, FolderLock
-from headrace_local.services import listen_environment, peer_environment, port_names
+from headrace_local.services import bytecode_environment, listen_environment, peer_environment, port_names
 
 
 def test_libpqs_variables_come_from_the_url() -> None:
@@ -76,6 +76,14 @@ def test_a_service_hears_where_to_listen_and_where_the_others_are() -> None:
         "HEADRACE_SERVING_ADDRESS": "127.0.0.1:1000",
         "HEADRACE_REGISTRY_ADDRESS": "127.0.0.1:1003",
         "HEADRACE_SERVING_URL": "http://127.0.0.1:1001",
+    }
+
+
+def test_compiled_modules_move_to_the_cache_only_where_the_user_wants_none_beside_the_sources(tmp_path: Path) -> None:
+    assert bytecode_environment(tmp_path, {}) == {}
+    assert bytecode_environment(tmp_path, {"PYTHONDONTWRITEBYTECODE": "1"}) == {
+        "PYTHONDONTWRITEBYTECODE": "",
+        "PYTHONPYCACHEPREFIX": str(tmp_path / "pycache"),
     }
 
 
