@@ -125,4 +125,4 @@ def _print_console_link(folder: DataFolder, console: Console) -> None:
     gateway = str((read_json(folder.connection) or {}).get("gateway_url", ""))
     if gateway and "gateway" in {part.name for part in (status.read(folder) or status.NOTHING).parts}:
         code = Credentials(folder).new_console_code()
-        console.print(f"console, once: {gateway}/login?code={code}", highlight=False, soft_wrap=True)
+        console.print(f"console, once: {gateway}/enter?code={code}", highlight=False, soft_wrap=True)

@@ -224,7 +224,7 @@ class Stack:
         """Return a link that opens the console once; an empty string when no gateway runs."""
         if not self.addresses.gateway_url:
             return ""
-        return f"{self.addresses.gateway_url}/login?code={self._credentials.new_console_code()}"
+        return f"{self.addresses.gateway_url}/enter?code={self._credentials.new_console_code()}"
 
     async def _rotate_logs(self) -> None:
         while True:

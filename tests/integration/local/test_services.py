@@ -146,7 +146,7 @@ async def test_the_consoles_link_carries_the_code_whose_digest_the_gateway_reads
 
         code = link.rpartition("=")[2]
         kept = text_of(environment_of(stack, "gateway")["HEADRACE_CONSOLE_CODE_FILE"])
-        assert link.startswith(f"{stack.addresses.gateway_url}/login?code=")
+        assert link.startswith(f"{stack.addresses.gateway_url}/enter?code=")
         assert kept == hashlib.sha256(code.encode()).hexdigest()
 
 
