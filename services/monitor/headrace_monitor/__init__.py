@@ -1,0 +1,8 @@
+"""The monitor: drift, quality and performance of what endpoints answer, found while it happens.
+
+Owns: monitors, their settings, alerts; slots, windows and the join of labels with predictions.
+Consumes: telemetry (predictions, labels); registry's VersionCreated, VersionPromoted, VersionRolledBack.
+Emits: MonitorCreated, MonitorConfigured, MonitorPaused, AlertRaised, AlertAcknowledged, RetrainRequested,
+    RollbackRequested.
+Guarantees: counts are exact whatever is killed when; a slot is decided once; the same frozen slots decide the same.
+"""

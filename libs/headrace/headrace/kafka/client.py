@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordTooLargeError
 
 from headrace.kafka.batches import MAX_BATCH_BYTES
@@ -89,3 +89,37 @@ class KafkaSender:
                 await client.stop()
         except (KafkaError, TimeoutError, OSError):
             return  # it was broken before
+
+
+async def first_offset_from(bootstrap: str, topic: str, partition: int, *, offset: int, timeout_s: float = 10.0) -> int:
+    """Offset of the first record at or after ``offset`` of a partition; waits for one.
+
+    Raises:
+        KafkaError, TimeoutError: Kafka does not answer, or there is none in time.
+    """
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False, auto_offset_reset="earliest")
+    chosen = TopicPartition(topic, partition)
+    async with asyncio.timeout(timeout_s):
+        await consumer.start()
+        try:
+            consumer.assign([chosen])
+            consumer.seek(chosen, offset)
+            record = await consumer.getone(chosen)
+            return int(record.offset)
+        finally:
+            await consumer.stop()
+
+
+async def partitions_of(bootstrap: str, topic: str, *, timeout_s: float = 10.0) -> int:
+    """How many partitions a topic has; 0 when it does not exist.
+
+    Raises:
+        KafkaError, TimeoutError: Kafka does not answer.
+    """
+    consumer = AIOKafkaConsumer(topic, bootstrap_servers=bootstrap, enable_auto_commit=False)
+    async with asyncio.timeout(timeout_s):
+        await consumer.start()
+        try:
+            return len(consumer.partitions_for_topic(topic) or ())
+        finally:
+            await consumer.stop()

@@ -598,3 +598,63 @@ class Window(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Window: _TypeAlias = Window  # noqa: Y015
+
+@_typing.final
+class Verdict(_message.Message):
+    """What the detectors found in one closed slot: what a decision is made on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SLOT_FIELD_NUMBER: _builtins.int
+    DATA_UNTIL_FIELD_NUMBER: _builtins.int
+    MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    FINDINGS_FIELD_NUMBER: _builtins.int
+    ONSET_FIELD_NUMBER: _builtins.int
+    BAD_VERSION_FIELD_NUMBER: _builtins.int
+    BAD_VERSION_FINDING_FIELD_NUMBER: _builtins.int
+    ALIAS_REVISION_FIELD_NUMBER: _builtins.int
+    model_version: _builtins.str
+    """Version that made most predictions of the slot."""
+    bad_version: _builtins.str
+    """Version that does much worse than the one before it; empty when none does."""
+    alias_revision: _builtins.int
+    """Revision of the alias as last seen; -1 when it was never seen."""
+    @_builtins.property
+    def slot(self) -> _timestamp_pb2.Timestamp:
+        """Start of the slot, event time."""
+
+    @_builtins.property
+    def data_until(self) -> _timestamp_pb2.Timestamp:
+        """Event time up to which data has been seen: the end of the slot."""
+
+    @_builtins.property
+    def findings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Finding]:
+        """Evidence of drift of that version, strongest first; empty when there is none. At most 100."""
+
+    @_builtins.property
+    def onset(self) -> _timestamp_pb2.Timestamp:
+        """Estimated start of the drift, event time."""
+
+    @_builtins.property
+    def bad_version_finding(self) -> Global___Finding:
+        """Evidence against it."""
+
+    def __init__(
+        self,
+        *,
+        slot: _timestamp_pb2.Timestamp | None = ...,
+        data_until: _timestamp_pb2.Timestamp | None = ...,
+        model_version: _builtins.str = ...,
+        findings: _abc.Iterable[Global___Finding] | None = ...,
+        onset: _timestamp_pb2.Timestamp | None = ...,
+        bad_version: _builtins.str = ...,
+        bad_version_finding: Global___Finding | None = ...,
+        alias_revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["bad_version_finding", b"bad_version_finding", "data_until", b"data_until", "onset", b"onset", "slot", b"slot"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias_revision", b"alias_revision", "bad_version", b"bad_version", "bad_version_finding", b"bad_version_finding", "data_until", b"data_until", "findings", b"findings", "model_version", b"model_version", "onset", b"onset", "slot", b"slot"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Verdict: _TypeAlias = Verdict  # noqa: Y015

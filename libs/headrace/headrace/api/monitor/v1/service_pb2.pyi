@@ -579,6 +579,8 @@ class GetCountsResponse(_message.Message):
     PREDICTIONS_LATE_FIELD_NUMBER: _builtins.int
     RECORDS_QUARANTINED_FIELD_NUMBER: _builtins.int
     BATCHES_FORWARDED_FIELD_NUMBER: _builtins.int
+    LABELS_REFUSED_FIELD_NUMBER: _builtins.int
+    LABELS_UNWATCHED_FIELD_NUMBER: _builtins.int
     predictions: _builtins.int
     """Prediction rows counted."""
     labels_joined: _builtins.int
@@ -597,6 +599,10 @@ class GetCountsResponse(_message.Message):
     """Records that could not be read, now in quarantine."""
     batches_forwarded: _builtins.int
     """Batches that stood on the wrong partition and were forwarded."""
+    labels_refused: _builtins.int
+    """Labels for a row that the prediction does not have, or without a number."""
+    labels_unwatched: _builtins.int
+    """Labels that came while no monitor watched the endpoint."""
     def __init__(
         self,
         *,
@@ -609,10 +615,12 @@ class GetCountsResponse(_message.Message):
         predictions_late: _builtins.int = ...,
         records_quarantined: _builtins.int = ...,
         batches_forwarded: _builtins.int = ...,
+        labels_refused: _builtins.int = ...,
+        labels_unwatched: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches_forwarded", b"batches_forwarded", "batches_lost", b"batches_lost", "batches_repeated", b"batches_repeated", "labels_joined", b"labels_joined", "labels_repeated", b"labels_repeated", "labels_waiting", b"labels_waiting", "predictions", b"predictions", "predictions_late", b"predictions_late", "records_quarantined", b"records_quarantined"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches_forwarded", b"batches_forwarded", "batches_lost", b"batches_lost", "batches_repeated", b"batches_repeated", "labels_joined", b"labels_joined", "labels_refused", b"labels_refused", "labels_repeated", b"labels_repeated", "labels_unwatched", b"labels_unwatched", "labels_waiting", b"labels_waiting", "predictions", b"predictions", "predictions_late", b"predictions_late", "records_quarantined", b"records_quarantined"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

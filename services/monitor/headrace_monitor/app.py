@@ -1,0 +1,55 @@
+"""Wires the monitor: control side, decider, and the counting process beside it."""
+
+from __future__ import annotations
+
+from headrace.api.monitor.v1.service_pb2_grpc import (
+    add_MonitorServiceServicer_to_server,
+    add_TelemetryServiceServicer_to_server,
+)
+from headrace.api.registry.v1.events_pb2 import VersionCreated, VersionPromoted, VersionRolledBack
+from headrace.kafka.client import partitions_of
+from headrace.kafka.ledger import Kind
+from headrace.kafka.producer import TelemetryProducer
+from headrace.kafka.shards import LABELS_TOPIC, PREDICTIONS_TOPIC
+from headrace_kit.app import Application
+from headrace_kit.service import LogOwner
+from headrace_monitor.config import MonitorSettings
+from headrace_monitor.countstore import CountStore
+from headrace_monitor.deciding import Decider
+from headrace_monitor.events import EVENT_TYPES
+from headrace_monitor.handlers import note_alias, note_version
+from headrace_monitor.telemetry_rpc import TelemetryServicer
+from headrace_monitor.rpc import MonitorServicer
+from headrace_monitor.store import MonitorStore
+from headrace_monitor.supervising import Child
+from headrace_monitor.windowstore import WindowStore
+
+
+async def build(settings: MonitorSettings) -> Application:
+    """The monitor's process."""
+    owner = await LogOwner.open("monitor", settings, EVENT_TYPES)
+    owner.project(
+        "monitor.registry",
+        ["registry"],
+        {VersionCreated: note_version, VersionPromoted: note_alias, VersionRolledBack: note_alias},
+    )
+    producer = TelemetryProducer(settings.kafka_bootstrap)
+    decider = Decider(
+        owner.store,
+        CountStore(owner.database),
+        WindowStore(owner.database),
+        topics={Kind.PREDICTIONS: PREDICTIONS_TOPIC, Kind.LABELS: LABELS_TOPIC},
+        partitions=lambda: partitions_of(settings.kafka_bootstrap, PREDICTIONS_TOPIC),
+        idle_s=settings.idle_s,
+        every_s=settings.decide_every_s,
+    )
+    application = owner.application(
+        [
+            (add_MonitorServiceServicer_to_server, MonitorServicer(owner.store, MonitorStore(owner.database))),
+            (add_TelemetryServiceServicer_to_server, TelemetryServicer(producer)),
+        ]
+    )
+    application.tasks["decider"] = decider.run
+    application.tasks["streams"] = Child("headrace_monitor.streams").run
+    application.close.insert(0, producer.stop)
+    return application

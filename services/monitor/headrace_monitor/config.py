@@ -1,0 +1,19 @@
+"""Settings of the monitor."""
+
+from pydantic import Field
+
+from headrace_kit.settings import StoreSettings
+
+
+class MonitorSettings(StoreSettings):
+    """The monitor's own settings, beside those of every service with a database."""
+
+    idle_s: float = Field(
+        default=3.0, gt=0, le=3600, description="A shard without news for this long does not hold up the others."
+    )
+    decide_every_s: float = Field(default=0.2, gt=0, le=60, description="Time between looks for slots to close.")
+    stream_instance: str = Field(default="monitor-0", min_length=1, description="Name of this stream worker.")
+
+
+class StreamSettings(MonitorSettings):
+    """Settings of the process that counts; its parent hands on its own environment."""

@@ -1,0 +1,14 @@
+"""The event types the monitor owns."""
+
+from headrace.api.monitor.v1 import events_pb2
+
+EVENT_TYPES = (
+    events_pb2.MonitorCreated,
+    events_pb2.MonitorConfigured,
+    events_pb2.MonitorPaused,
+    events_pb2.AlertRaised,
+    events_pb2.AlertAcknowledged,
+    events_pb2.RetrainRequested,
+    events_pb2.RollbackRequested,
+)
+"""Every event of a monitor's stream."""
