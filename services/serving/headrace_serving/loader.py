@@ -1,0 +1,142 @@
+"""From a version's name to a model in memory: looked up, fetched, verified, loaded, warmed."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final, Protocol
+
+import structlog
+
+from headrace.api.common.v1.resources_pb2 import ObjectRef
+from headrace.api.registry.v1 import resources_pb2 as registry
+from headrace_kit.errors import KitError
+from headrace_kit.objects import ObjectStore, verified
+from headrace_serving.contract import Contract
+from headrace_serving.quarantine import PickleRuntime
+from headrace_serving.runtime import ModelFailed, ModelNotLoadable, OnnxRuntime, Runtime, SklearnRuntime
+from headrace_serving.versions import LoadedVersion
+
+_log = structlog.get_logger(__name__)
+
+LOAD_TIMEOUT_S: Final = 60.0
+MAX_PACKAGE_BYTES: Final = 2 << 30
+_RUNTIMES: Final[dict[int, Callable[[bytes, Contract], Runtime]]] = {
+    registry.MODEL_FORMAT_ONNX: OnnxRuntime,
+    registry.MODEL_FORMAT_SKOPS: SklearnRuntime,
+    registry.MODEL_FORMAT_PICKLE: PickleRuntime,
+}
+
+
+class Versions(Protocol):
+    """Where versions are looked up: the registry."""
+
+    async def version(self, name: str) -> registry.Version:
+        """A version. Raises NotFound, Unavailable."""
+        ...
+
+
+class VersionMemory(Protocol):
+    """What is remembered of versions over restarts."""
+
+    async def version(self, name: str) -> registry.Version | None:
+        """A version, when it is remembered."""
+        ...
+
+    async def keep_version(self, version: registry.Version) -> None:
+        """Remembers a version."""
+        ...
+
+
+class ModelLoader:
+    """Loads versions off the event loop.
+
+    Args:
+        versions: The registry.
+        memory: Versions looked up before: with the packages in ``folder`` it makes a restart independent of others.
+        objects: Where packages lie.
+        folder: Keeps packages by their digest.
+        threads: Where loading and long inferences run.
+    """
+
+    def __init__(
+        self,
+        versions: Versions,
+        memory: VersionMemory,
+        objects: ObjectStore,
+        *,
+        folder: Path,
+        threads: ThreadPoolExecutor,
+    ) -> None:
+        self._versions, self._memory, self._objects = versions, memory, objects
+        self._folder, self._threads = folder, threads
+        self._loading = ThreadPoolExecutor(1, thread_name_prefix="model-loading")
+
+    async def load(self, name: str, *, allow_pickle: bool) -> LoadedVersion:
+        """A version ready to answer: its digest verified, its signature that of the model, one inference made.
+
+        Raises:
+            ModelNotLoadable: It is a pickle without consent, or not what it says it is.
+            NotFound: The registry does not know it.
+            Unavailable: Registry or object store are away.
+        """
+        version = await self._look_up(name)
+        if version.format == registry.MODEL_FORMAT_PICKLE and not allow_pickle:
+            raise ModelNotLoadable(
+                f"{name} is a pickle, which can run any code: the endpoint's allow_pickle consents to that",
+                reason="PICKLE_REFUSED",
+            )
+        build = _RUNTIMES.get(version.format)
+        if build is None:
+            raise ModelNotLoadable(f"{name} has a format this server does not know")
+        package = await self._package(version.artifact)
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(LOAD_TIMEOUT_S):
+                loaded = await loop.run_in_executor(self._loading, self._build, build, version, package)
+        except TimeoutError as error:
+            raise ModelNotLoadable(f"{name} was not loaded within {LOAD_TIMEOUT_S:g} s") from error
+        _log.info("model_loaded", version=name, platform=loaded.platform, size_bytes=len(package))
+        return loaded
+
+    def _build(
+        self, build: Callable[[bytes, Contract], Runtime], version: registry.Version, package: bytes
+    ) -> LoadedVersion:
+        contract = Contract(version.signature)
+        runtime = build(package, contract)
+        loaded = LoadedVersion(version, runtime, contract, threads=self._threads)
+        try:
+            loaded.warm_up()
+        except ModelFailed as error:
+            runtime.close()
+            raise ModelNotLoadable(f"{version.name} fails on zeros: {error.message}") from error
+        return loaded
+
+    async def _look_up(self, name: str) -> registry.Version:
+        remembered = await self._memory.version(name)
+        if remembered is not None:
+            return remembered
+        version = await self._versions.version(name)
+        await self._memory.keep_version(version)
+        return version
+
+    async def _package(self, reference: ObjectRef) -> bytes:
+        if reference.size_bytes > MAX_PACKAGE_BYTES:
+            raise ModelNotLoadable(f"a package has at most {MAX_PACKAGE_BYTES} bytes")
+        kept = self._folder / reference.sha256
+        try:
+            return verified(await asyncio.to_thread(kept.read_bytes), reference)
+        except (OSError, KitError):  # not kept, or damaged on this disk: the object store has the truth
+            package = await self._objects.get(reference)
+        await asyncio.to_thread(_keep, kept, package)
+        return package
+
+
+def _keep(path: Path, content: bytes) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        partial.write_bytes(content)
+        partial.replace(path)
+    except OSError as error:
+        _log.warning("package_not_kept", path=str(path), cause=str(error))
