@@ -5,7 +5,7 @@ See ``tests/support/stack.py`` for the fixtures and ``tests/support/needs.py`` f
 
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ["pytester", "tests.support.stack", "tests.support.needs"]
+pytest_plugins = ["pytester", "tests.support.stack", "tests.support.needs", "tests.support.platform"]
 
 # A busy machine makes an example slow, not wrong: pytest's time-out is the only clock.
 settings.register_profile(

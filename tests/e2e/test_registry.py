@@ -1,0 +1,113 @@
+"""The registry as people and services use it: over gRPC, with tokens."""
+
+import hashlib
+import urllib.request
+from uuid import uuid4
+
+import grpc
+import pytest
+
+from headrace.api.common.v1 import resources_pb2 as common
+from headrace.api.registry.v1 import resources_pb2 as resources
+from headrace.api.registry.v1 import service_pb2 as service
+from headrace.api.tracking.v1 import service_pb2 as tracking
+from headrace.client import Client
+from headrace.errors import error_details
+from headrace.story import chain, read_logs
+from tests.support.platform import Platform
+
+pytestmark = pytest.mark.timeout(180)
+PACKAGE = b"a model package"
+
+
+def upload(client: Client, project: str, content: bytes = PACKAGE) -> common.ObjectRef:
+    request = tracking.PresignUploadRequest(
+        parent=f"projects/{project}", sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content)
+    )
+    presigned = client.tracking.PresignUpload(request)
+    if presigned.url:
+        put = urllib.request.Request(presigned.url, data=content, method="PUT")
+        urllib.request.urlopen(put, timeout=10).close()
+    return presigned.object
+
+
+def version_request(project: str, artifact: common.ObjectRef) -> service.CreateVersionRequest:
+    tensor = common.TensorSpec(name="input", datatype=common.DATA_TYPE_FP32, shape=[-1, 2], columns=["a", "b"])
+    return service.CreateVersionRequest(
+        command_id=str(uuid4()),
+        model=f"projects/{project}/models/delays",
+        create_model=True,
+        artifact=artifact,
+        format=resources.MODEL_FORMAT_ONNX,
+        signature=common.Signature(inputs=[tensor], outputs=[tensor]),
+        datasets=[common.DatasetVersion(name="flights", digest="sha256:1")],
+    )
+
+
+def test_a_version_goes_from_registration_to_production_and_back(platform: Platform, project: str) -> None:
+    with platform.client() as person, Client(platform.connection_of("orchestrator")) as pipeline:
+        names: list[str] = []
+        for _ in range(2):
+            created = pipeline.registry.CreateVersion(version_request(project, upload(person, project))).version
+            names.append(created.name)
+            check = service.RecordValidationRequest(
+                command_id=str(uuid4()), version=created.name, check="quality", passed=True, detail="rmse 20 < 30"
+            )
+            pipeline.registry.RecordValidation(check)
+            review = service.ReviewVersionRequest(
+                command_id=str(uuid4()), version=created.name, approve=True, reason="looked at it"
+            )
+            person.registry.ReviewVersion(review)
+            promote = service.PromoteVersionRequest(
+                command_id=str(uuid4()), version=created.name, alias="production", expected_revision=-1
+            )
+            promotion = person.registry.PromoteVersion(promote).promotion
+            assert person.registry.PromoteVersion(promote).promotion == promotion
+        rollback = service.RollBackAliasRequest(
+            command_id=str(uuid4()),
+            model=f"projects/{project}/models/delays",
+            alias="production",
+            expected_revision=2,
+            reason="worse",
+        )
+        back = person.registry.RollBackAlias(rollback).promotion
+        assert (back.version, back.previous_version, back.revision, back.rollback) == (1, 2, 3, True)
+        alias = service.GetVersionRequest(name=f"projects/{project}/models/delays@production")
+        assert person.registry.GetVersion(alias).version.name == names[0]
+        entries = read_logs(person, prefix=f"projects/{project}/", services=["registry"])
+        kinds = [entry.type.rpartition(".")[2] for entry in entries]
+        assert kinds[:2] == ["ModelCreated", "VersionCreated"]
+        assert kinds[-1] == "VersionRolledBack"
+        assert {entry.meta.actor for entry in entries} == {"persons/operator", "services/orchestrator"}
+        assert [entry.version for entry in entries] == list(range(1, len(entries) + 1))
+        assert chain(entries, promotion.event_id)[0].entry.event_id == promotion.event_id
+
+
+def test_a_download_gives_the_bytes_of_the_digest(platform: Platform, project: str) -> None:
+    with platform.client() as client:
+        version = client.registry.CreateVersion(version_request(project, upload(client, project))).version
+        presigned = client.registry.PresignArtifact(service.PresignArtifactRequest(version=version.name))
+        with urllib.request.urlopen(presigned.url, timeout=10) as response:
+            assert response.read() == PACKAGE
+
+
+def test_a_version_of_bytes_that_are_not_there_is_refused_by_field(platform: Platform, project: str) -> None:
+    sha256 = "0" * 64
+    missing = common.ObjectRef(uri=f"{project}/sha256/00/{sha256}", sha256=sha256, size_bytes=3)
+    with platform.client() as client:
+        with pytest.raises(grpc.RpcError) as refusal:
+            client.registry.CreateVersion(version_request(project, missing))
+        code, details = error_details(refusal.value)
+        assert (code, details.field) == (grpc.StatusCode.INVALID_ARGUMENT, "artifact")
+        with pytest.raises(grpc.RpcError) as absent:
+            client.registry.GetModel(service.GetModelRequest(name=f"projects/{project}/models/delays"))
+        assert absent.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+def test_without_a_token_nothing_is_said(platform: Platform, project: str) -> None:
+    with grpc.insecure_channel(platform.connection.address("registry")) as channel:
+        call = channel.unary_unary("/headrace.api.registry.v1.RegistryService/ListModels")
+        for metadata in ((), (("authorization", "Bearer wrong"),), (("authorization", "Basic x"),)):
+            with pytest.raises(grpc.RpcError) as refusal:
+                call(b"", metadata=metadata, timeout=10)
+            assert refusal.value.code() is grpc.StatusCode.UNAUTHENTICATED
