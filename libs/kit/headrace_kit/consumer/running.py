@@ -85,6 +85,11 @@ class _BaseConsumer:
         self._waiting: dict[TopicPartition, float] = {}
         self._rebalances = -1
 
+    @property
+    def lag(self) -> int:
+        """Records not yet dealt with on this member's partitions, as of the watchdog's last look."""
+        return self._watchdog.lag
+
     async def run(self) -> None:
         """Consumes until cancelled, through outages of broker and database."""
         backoff = 0.1
