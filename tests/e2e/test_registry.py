@@ -14,6 +14,7 @@ from headrace.api.tracking.v1 import service_pb2 as tracking
 from headrace.client import Client
 from headrace.errors import error_details
 from headrace.story import chain, read_logs
+from tests.support.eventually import eventually
 from tests.support.platform import Platform
 
 pytestmark = pytest.mark.timeout(180)
@@ -74,7 +75,10 @@ def test_a_version_goes_from_registration_to_production_and_back(platform: Platf
         assert (back.version, back.previous_version, back.revision, back.rollback) == (1, 2, 3, True)
         alias = service.GetVersionRequest(name=f"projects/{project}/models/delays@production")
         assert person.registry.GetVersion(alias).version.name == names[0]
-        entries = read_logs(person, prefix=f"projects/{project}/", services=["registry"])
+        entries = eventually(
+            lambda: read_logs(person, prefix=f"projects/{project}/", services=["registry"]),
+            lambda found: any(entry.event_id == back.event_id for entry in found),
+        )
         kinds = [entry.type.rpartition(".")[2] for entry in entries]
         assert kinds[:2] == ["ModelCreated", "VersionCreated"]
         assert kinds[-1] == "VersionRolledBack"

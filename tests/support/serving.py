@@ -8,13 +8,16 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
+import aiokafka
 import grpc
 import httpx2
 import numpy as np
 import skl2onnx
 import skops.io
+from google.protobuf.message import Message
 from sklearn.linear_model import LinearRegression
 
 from headrace.api.common.v1 import resources_pb2 as common
@@ -28,6 +31,9 @@ from headrace.api.serving.v1.service_pb2_grpc import ServingServiceStub
 from headrace.inference import grpc_service_pb2 as oip
 from headrace.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from headrace.kafka.batches import Predictions, decode_predictions
+from headrace_kit.cloudevents import ReceivedEvent, to_headers
+from headrace_kit.eventtypes import type_name
+from headrace_kit.log import events_topic
 from headrace_kit.objects import S3ObjectStore
 from headrace_local.testing import BackgroundStack
 
@@ -209,3 +215,34 @@ def wait_for(condition: Callable[[], bool], *, within_s: float = 15.0) -> float:
         assert time.monotonic() - began < within_s, "the condition never came true"
         time.sleep(0.01)
     return time.monotonic() - began
+
+
+async def publish(platform: Platform, message: Message, *, subject: str) -> str:
+    """Puts an event of the monitor's onto its topic, as its relay would; returns the event's id."""
+    event = ReceivedEvent(
+        id=uuid.uuid4(),
+        type=type_name(message),
+        source="headrace/monitor",
+        subject=subject,
+        time=datetime.now(UTC),
+        sequence=1,
+        position=time.time_ns() // 1000,
+        hlc=1,
+        project="default",
+        actor="services/monitor",
+        on_behalf_of="",
+        causation_id=None,
+        correlation_id=None,
+        traceparent="",
+        data=message.SerializeToString(),
+        message=None,
+    )
+    producer = aiokafka.AIOKafkaProducer(bootstrap_servers=platform.stack.addresses.kafka_bootstrap, acks="all")
+    await producer.start()
+    try:
+        await producer.send_and_wait(
+            events_topic("headrace/monitor"), event.data, key=subject.encode(), headers=to_headers(event)
+        )
+    finally:
+        await producer.stop()
+    return str(event.id)
