@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, Protocol, cast
 
 import asyncpg
@@ -136,7 +136,8 @@ class Connection:
         try:
             yield
         except BaseException:
-            with translated():
+            # A rollback that fails must not hide what happened: the pool resets or closes the connection anyway.
+            with suppress(Exception):
                 await raw.rollback()
             raise
         with translated():

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import asyncpg
@@ -40,7 +40,8 @@ class Database:
         try:
             yield Connection(raw)
         finally:
-            with translated():
+            # The work is done or has failed by now; a connection that cannot be reset is closed by the pool.
+            with suppress(Exception):
                 await self._pool.release(raw)
 
     @asynccontextmanager
