@@ -14,6 +14,7 @@ from headrace_orchestrator.handlers import SOURCES, handlers
 from headrace_orchestrator.leading import Leader
 from headrace_orchestrator.localworker import LocalWorker
 from headrace_orchestrator.logs import StepLogs
+from headrace_orchestrator.outputs import Outputs
 from headrace_orchestrator.rpc import OrchestratorServicer
 from headrace_orchestrator.store import OrchestratorStore
 from headrace_orchestrator.worker_rpc import WorkerServicer
@@ -22,16 +23,19 @@ from headrace_orchestrator.worker_rpc import WorkerServicer
 async def build(settings: OrchestratorSettings) -> Application:
     """The orchestrator's process."""
     owner = await LogOwner.open("orchestrator", settings, EVENT_TYPES)
+    outputs = Outputs(owner.objects)
     leader = Leader(
         owner.database,
         owner.store,
-        owner.objects,
+        outputs,
         lease_s=settings.orchestrator_lease_s,
         now=lambda: datetime.now(UTC),
     )
     owner.consume("orchestrator.triggers", SOURCES, handlers(leader))
     logs = StepLogs(settings.data / "logs")
-    orchestrator = OrchestratorServicer(leader, owner.store, OrchestratorStore(owner.database), logs)
+    orchestrator = OrchestratorServicer(
+        leader, owner.store, OrchestratorStore(owner.database), outputs=outputs, logs=logs
+    )
     application = owner.application(
         [
             (add_OrchestratorServiceServicer_to_server, orchestrator),

@@ -8,7 +8,6 @@ from datetime import datetime
 from headrace_kit.errors import Unavailable
 from headrace_kit.eventstore import EventStore, Fence
 from headrace_kit.lease import Leadership
-from headrace_kit.objects import ObjectStore
 from headrace_kit.postgres import Database
 from headrace_orchestrator.automation import Automation
 from headrace_orchestrator.outputs import Outputs
@@ -37,7 +36,7 @@ class Leader:
     Args:
         database: Where the lease is.
         store: The streams.
-        objects: Where large outputs lie.
+        outputs: Where large outputs lie.
         lease_s: Lease of a worker.
         now: The clock, UTC.
     """
@@ -46,14 +45,14 @@ class Leader:
         self,
         database: Database,
         store: EventStore,
-        objects: ObjectStore,
+        outputs: Outputs,
         *,
         lease_s: float,
         now: Callable[[], datetime],
     ) -> None:
         self._leadership = Leadership(database, LEASE, ttl_s=LEASE_TTL_S)
         self._reads = OrchestratorStore(database)
-        self._store, self._outputs, self._lease_s, self._now = store, Outputs(objects), lease_s, now
+        self._store, self._outputs, self._lease_s, self._now = store, outputs, lease_s, now
         self._lead: Lead | None = None
         self._changed = asyncio.Condition()
 

@@ -39,6 +39,12 @@ class Outputs:
         reference = await self._objects.put(run.split("/")[1], content, "application/json")
         return resources.StepOutput(object=reference)
 
+    async def read(self, output: resources.StepOutput) -> str:
+        """The JSON of an output, wherever it is kept. Raises KitError when it can not be read."""
+        if output.HasField("object"):
+            return (await self._objects.get(output.object)).decode()
+        return output.json
+
     async def lease(self, run: resources.PipelineRun, step_id: str) -> service.Lease:
         """The lease of a step's newest attempt, with its arguments.
 
@@ -77,10 +83,7 @@ class Outputs:
     ) -> str:
         match source.WhichOneof("source"):
             case "step":
-                output = outputs[source.step]
-                if output.HasField("object"):
-                    return (await self._objects.get(output.object)).decode()
-                return output.json
+                return await self.read(outputs[source.step])
             case "parameter":
                 return parameters[source.parameter]
             case "list":

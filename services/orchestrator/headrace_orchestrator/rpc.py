@@ -12,7 +12,7 @@ from headrace.api.orchestrator.v1 import resources_pb2 as resources
 from headrace.api.orchestrator.v1 import service_pb2 as service
 from headrace.api.orchestrator.v1.service_pb2_grpc import OrchestratorServiceServicer
 from headrace_kit.context import CommandContext
-from headrace_kit.errors import NotFound
+from headrace_kit.errors import FailedPrecondition, NotFound
 from headrace_kit.eventstore import EventStore
 from headrace_kit.names import PIPELINE as PIPELINE_NAME
 from headrace_kit.names import PIPELINE_RUN, PROJECT, parse_id, require_text
@@ -22,6 +22,7 @@ from headrace_kit.validate import require_range
 from headrace_orchestrator import definitions, domain
 from headrace_orchestrator.leading import Leader
 from headrace_orchestrator.logs import StepLogs
+from headrace_orchestrator.outputs import Outputs
 from headrace_orchestrator.store import PIPELINE, RUN, OrchestratorStore
 
 R = TypeVar("R", bound=Message)
@@ -37,11 +38,14 @@ class OrchestratorServicer(OrchestratorServiceServicer):
         leader: Who carries commands out.
         store: The streams.
         reads: The read model.
+        outputs: Where large outputs lie.
         logs: What steps wrote.
     """
 
-    def __init__(self, leader: Leader, store: EventStore, reads: OrchestratorStore, logs: StepLogs) -> None:
-        self._leader, self._store, self._reads, self._logs = leader, store, reads, logs
+    def __init__(
+        self, leader: Leader, store: EventStore, reads: OrchestratorStore, *, outputs: Outputs, logs: StepLogs
+    ) -> None:
+        self._leader, self._store, self._reads, self._outputs, self._logs = leader, store, reads, outputs, logs
 
     async def RegisterPipeline(
         self, request: service.RegisterPipelineRequest, context: Context
@@ -163,6 +167,16 @@ class OrchestratorServicer(OrchestratorServiceServicer):
         lead = await self._leader.lead()
         async for run in lead.scheduler.watch(request.run):
             yield service.WatchPipelineRunResponse(run=run)
+
+    async def GetStepOutput(
+        self, request: service.GetStepOutputRequest, context: Context
+    ) -> service.GetStepOutputResponse:
+        _require_run(request.run, field="run")
+        run = await self._run(request.run, field="run")
+        step = domain.step_state(run, request.step)
+        if step.status != resources.STEP_STATUS_COMPLETED:
+            raise FailedPrecondition(f"step {step.id} is not completed", field="step", reason="STEP_NOT_COMPLETED")
+        return service.GetStepOutputResponse(json=await self._outputs.read(step.output))
 
     async def ReadStepLogs(
         self, request: service.ReadStepLogsRequest, context: Context

@@ -734,6 +734,54 @@ class WatchPipelineRunResponse(_message.Message):
 Global___WatchPipelineRunResponse: _TypeAlias = WatchPipelineRunResponse  # noqa: Y015
 
 @_typing.final
+class GetStepOutputRequest(_message.Message):
+    """Asks for the output of a step."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    run: _builtins.str
+    """Resource name of the pipeline run."""
+    step: _builtins.str
+    """Id of the step."""
+    def __init__(
+        self,
+        *,
+        run: _builtins.str = ...,
+        step: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run", b"run", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetStepOutputRequest: _TypeAlias = GetStepOutputRequest  # noqa: Y015
+
+@_typing.final
+class GetStepOutputResponse(_message.Message):
+    """The output of a step."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JSON_FIELD_NUMBER: _builtins.int
+    json: _builtins.str
+    """Value as JSON, at most 8 MiB, wherever it is kept."""
+    def __init__(
+        self,
+        *,
+        json: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["json", b"json"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetStepOutputResponse: _TypeAlias = GetStepOutputResponse  # noqa: Y015
+
+@_typing.final
 class ReadStepLogsRequest(_message.Message):
     """Asks for lines of a step."""
 

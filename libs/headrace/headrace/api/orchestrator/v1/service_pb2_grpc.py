@@ -100,6 +100,11 @@ class OrchestratorServiceStub:
                 request_serializer=headrace_dot_api_dot_orchestrator_dot_v1_dot_service__pb2.WatchPipelineRunRequest.SerializeToString,
                 response_deserializer=headrace_dot_api_dot_orchestrator_dot_v1_dot_service__pb2.WatchPipelineRunResponse.FromString,
                 _registered_method=True)
+        self.GetStepOutput = channel.unary_unary(
+                '/headrace.api.orchestrator.v1.OrchestratorService/GetStepOutput',
+                request_serializer=headrace_dot_api_dot_orchestrator_dot_v1_dot_service__pb2.GetStepOutputRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_orchestrator_dot_v1_dot_service__pb2.GetStepOutputResponse.FromString,
+                _registered_method=True)
         self.ReadStepLogs = channel.unary_unary(
                 '/headrace.api.orchestrator.v1.OrchestratorService/ReadStepLogs',
                 request_serializer=headrace_dot_api_dot_orchestrator_dot_v1_dot_service__pb2.ReadStepLogsRequest.SerializeToString,
@@ -202,6 +207,13 @@ class OrchestratorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetStepOutput(self, request, context):
+        """What a completed step gave back.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ReadStepLogs(self, request, context):
         """Lines that a step wrote.
         """
@@ -276,6 +288,11 @@ def add_OrchestratorServiceServicer_to_server(servicer, server):
                     servicer.WatchPipelineRun,
                     request_deserializer=headrace_dot_api_dot_orchestrator_dot_v1_dot_service__pb2.WatchPipelineRunRequest.FromString,
                     response_serializer=headrace_dot_api_dot_orchestrator_dot_v1_dot_service__pb2.WatchPipelineRunResponse.SerializeToString,
+            ),
+            'GetStepOutput': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetStepOutput,
+                    request_deserializer=headrace_dot_api_dot_orchestrator_dot_v1_dot_service__pb2.GetStepOutputRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_orchestrator_dot_v1_dot_service__pb2.GetStepOutputResponse.SerializeToString,
             ),
             'ReadStepLogs': grpc.unary_unary_rpc_method_handler(
                     servicer.ReadStepLogs,
@@ -635,6 +652,33 @@ class OrchestratorService:
             '/headrace.api.orchestrator.v1.OrchestratorService/WatchPipelineRun',
             headrace_dot_api_dot_orchestrator_dot_v1_dot_service__pb2.WatchPipelineRunRequest.SerializeToString,
             headrace_dot_api_dot_orchestrator_dot_v1_dot_service__pb2.WatchPipelineRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetStepOutput(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.orchestrator.v1.OrchestratorService/GetStepOutput',
+            headrace_dot_api_dot_orchestrator_dot_v1_dot_service__pb2.GetStepOutputRequest.SerializeToString,
+            headrace_dot_api_dot_orchestrator_dot_v1_dot_service__pb2.GetStepOutputResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -59,6 +59,8 @@ class OrchestratorServiceStub:
     """Goes on with a failed or cancelled run from the steps that were not completed."""
     WatchPipelineRun: _grpc.UnaryStreamMultiCallable[_service_pb2.WatchPipelineRunRequest, _service_pb2.WatchPipelineRunResponse]
     """A run now and after each change, until it ends."""
+    GetStepOutput: _grpc.UnaryUnaryMultiCallable[_service_pb2.GetStepOutputRequest, _service_pb2.GetStepOutputResponse]
+    """What a completed step gave back."""
     ReadStepLogs: _grpc.UnaryUnaryMultiCallable[_service_pb2.ReadStepLogsRequest, _service_pb2.ReadStepLogsResponse]
     """Lines that a step wrote."""
 
@@ -93,6 +95,8 @@ class OrchestratorServiceAsyncStub(OrchestratorServiceStub):
     """Goes on with a failed or cancelled run from the steps that were not completed."""
     WatchPipelineRun: _aio.UnaryStreamMultiCallable[_service_pb2.WatchPipelineRunRequest, _service_pb2.WatchPipelineRunResponse]  # type: ignore[assignment]
     """A run now and after each change, until it ends."""
+    GetStepOutput: _aio.UnaryUnaryMultiCallable[_service_pb2.GetStepOutputRequest, _service_pb2.GetStepOutputResponse]  # type: ignore[assignment]
+    """What a completed step gave back."""
     ReadStepLogs: _aio.UnaryUnaryMultiCallable[_service_pb2.ReadStepLogsRequest, _service_pb2.ReadStepLogsResponse]  # type: ignore[assignment]
     """Lines that a step wrote."""
 
@@ -202,6 +206,14 @@ class OrchestratorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_service_pb2.WatchPipelineRunResponse], _abc.AsyncIterator[_service_pb2.WatchPipelineRunResponse]]:
         """A run now and after each change, until it ends."""
+
+    @_abc_1.abstractmethod
+    def GetStepOutput(
+        self,
+        request: _service_pb2.GetStepOutputRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.GetStepOutputResponse, _abc.Awaitable[_service_pb2.GetStepOutputResponse]]:
+        """What a completed step gave back."""
 
     @_abc_1.abstractmethod
     def ReadStepLogs(

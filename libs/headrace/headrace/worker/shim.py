@@ -1,0 +1,129 @@
+"""Stands between a worker and one step: runs the step in a process of its own and leaves no descendant of it.
+
+Run as ``python -P shim.py PARENT_PID FOLDER``. It is the subreaper of everything the step starts, daemons included. It
+ends when the step ended and all of that is gone; told to stop (SIGTERM), or when its parent dies, it ends them first.
+Before the fork only the standard library is imported, and no thread runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+GRACE_S = 0.5
+"""Between asking a step to end and ending it."""
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_SIGNALS = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT}
+
+
+def main(argv: list[str]) -> int:
+    """Run the step in ``FOLDER``; return its exit status, or 128 and the number of the signal that ended it."""
+    parent, folder = int(argv[1]), Path(argv[2])
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    if os.getppid() != parent:
+        return 1
+    shim = os.getpid()
+    step = os.fork()
+    if step == 0:
+        _become_step(shim, folder)
+        return _run_step(folder)
+    status = _wait(step, parent)
+    end_descendants()
+    return status
+
+
+def prctl(option: int, value: int) -> None:
+    """Linux's ``prctl``. Raises OSError."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(option, value, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl")
+
+
+def descendants() -> list[int]:
+    """Process ids of everything below this process."""
+    children: dict[int, list[int]] = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdecimal():
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                stat = Path(f"/proc/{entry}/stat").read_bytes()
+                children.setdefault(int(stat[stat.rindex(b")") + 2 :].split()[1]), []).append(int(entry))
+    found, queue = [], [os.getpid()]
+    while queue:
+        below = children.get(queue.pop(), [])
+        found.extend(below)
+        queue.extend(below)
+    return found
+
+
+def end_descendants() -> None:
+    """Kill and reap until nothing is left; what forks meanwhile is met in the next round."""
+    while True:
+        for pid in descendants():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        try:
+            os.waitpid(-1, 0)
+        except ChildProcessError:
+            return
+
+
+def _wait(step: int, parent: int) -> int:
+    """Reap until the step has ended. At SIGTERM it is asked to end; when the parent is gone, there is no grace."""
+    deadline: float | None = None
+    while True:
+        status = _reap(step)
+        if status is not None:
+            return status
+        if deadline is not None and time.monotonic() >= deadline:
+            return 128 + signal.SIGKILL
+        left_s = 3600.0 if deadline is None else max(0.0, deadline - time.monotonic())
+        caught = signal.sigtimedwait(_SIGNALS, left_s)
+        if caught is not None and caught.si_signo != signal.SIGCHLD and deadline is None:
+            if os.getppid() != parent:
+                return 128 + signal.SIGKILL
+            deadline = time.monotonic() + GRACE_S
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(step, signal.SIGTERM)
+
+
+def _reap(step: int) -> int | None:
+    """Reap what has ended; the step's exit status when that is among it."""
+    while True:
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if pid == 0:
+            return None
+        if pid == step:
+            code = os.waitstatus_to_exitcode(status)
+            return code if code >= 0 else 128 - code
+
+
+def _become_step(shim: int, folder: Path) -> None:
+    os.setsid()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+    prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != shim:
+        os._exit(1)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(nothing, 0)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.chdir(folder / "work")
+
+
+def _run_step(folder: Path) -> int:
+    from headrace.worker.child import run  # noqa: PLC0415 - it imports the step's code, which belongs into the child
+
+    return run(folder)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))
