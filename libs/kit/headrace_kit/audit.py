@@ -9,23 +9,33 @@ from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 import grpc
+import structlog
 
 from headrace.api.audit.v1 import resources_pb2 as resources
 from headrace.api.audit.v1 import service_pb2 as service
 from headrace.api.audit.v1.service_pb2_grpc import AuditServiceServicer, AuditServiceStub
 from headrace_kit.cloudevents import ReceivedEvent
 from headrace_kit.consumer import Consumer, ProjectionConsumer, list_parked
-from headrace_kit.errors import NotFound, Unavailable
+from headrace_kit.errors import FailedPrecondition, KitError, NotFound, Unavailable
 from headrace_kit.eventstore import EventMeta, LogEntry, PostgresEventStore, StoredEvent, project_of
 from headrace_kit.logkeeper import LogKeeper
 from headrace_kit.names import require_text
 from headrace_kit.rpc import command_context, parse_uuid
 from headrace_kit.validate import require_range, require_size
 
+_log = structlog.get_logger(__name__)
 MAX_PAGE: Final = 1000
 DEFAULT_PAGE: Final = 100
 FOLLOW_POLL_S: Final = 0.05
-_SCAN: Final = 1000
+MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
+"""An answer ends after the entry that fills it so far; the next call goes on there."""
+_SCAN: Final = 500
+_MAX_SCANS: Final = 40
+"""Pages that one call looks through for what its filter accepts; then it answers with what it has."""
+_PLACES: Final = """
+SELECT e.version, l.position, l.sequenced_at, l.leaf FROM events e JOIN log_entries l USING (local_id)
+WHERE e.stream_id = $1 AND e.version = ANY($2)
+"""
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"  # Any: the messages of whichever method
 
@@ -49,22 +59,16 @@ class AuditServicer(AuditServiceServicer):
 
     async def ReadLog(self, request: service.ReadLogRequest, context: Context) -> service.ReadLogResponse:
         """A page of the log; what the filter leaves out is passed over."""
-        limit = _page_size(request.page_size)
-        accept = _filter(request.stream_prefix, request.types)
+        page = _Page(_page_size(request.page_size), _filter(request.stream_prefix, request.types))
         position = max(_position(request.from_position, least=0), 1)
-        found: list[resources.LogEntry] = []
-        while len(found) < limit:
-            entries = await self._store.read_log(position, _SCAN)
-            for entry in entries:
-                position = entry.position + 1
-                if accept(entry):
-                    found.append(entry_message(entry))
-                    if len(found) == limit:
-                        break
-            if len(entries) < _SCAN:
+        scan = _SCAN if request.stream_prefix or request.types else min(_SCAN, page.limit)
+        for _ in range(_MAX_SCANS):
+            entries = await self._store.read_log(position, scan)
+            position += page.take(entries)
+            if page.full or len(entries) < scan:
                 break
         end = position > await self._store.head()
-        return service.ReadLogResponse(entries=found, next_position=position, end_of_log=end)
+        return service.ReadLogResponse(entries=page.entries, next_position=position, end_of_log=end)
 
     async def FollowLog(
         self, request: service.FollowLogRequest, context: Context
@@ -78,21 +82,22 @@ class AuditServicer(AuditServiceServicer):
             if not entries:
                 await asyncio.sleep(FOLLOW_POLL_S)
                 continue
-            position = entries[-1].position + 1
-            accepted = [entry_message(entry) for entry in entries if accept(entry)]
-            if accepted:
-                yield service.FollowLogResponse(entries=accepted)
+            page = _Page(DEFAULT_PAGE, accept)
+            position += page.take(entries)
+            if page.entries:
+                yield service.FollowLogResponse(entries=page.entries)
 
     async def ReadStream(self, request: service.ReadStreamRequest, context: Context) -> service.ReadStreamResponse:
         """Events of one stream."""
         require_text(request.stream_id, field="stream_id", most=500)
         limit = _page_size(request.page_size)
         require_range(request.from_version, field="from_version", least=0, most=1 << 60)
-        events = (await self._store.read_stream(request.stream_id, max(request.from_version, 1)))[: limit + 1]
+        events = await self._store.read_stream(request.stream_id, max(request.from_version, 1))
         if not events and request.from_version <= 1:
             raise NotFound("stream", request.stream_id, field="stream_id")
-        entries = [await self._entry(event) for event in events[:limit]]
-        following = events[limit].version if len(events) > limit else 0
+        count = _fitting([len(event.data) for event in events], limit)
+        entries = await self._entries(request.stream_id, events[:count])
+        following = events[count].version if len(events) > count else 0
         return service.ReadStreamResponse(entries=entries, next_version=following)
 
     async def GetEvent(self, request: service.GetEventRequest, context: Context) -> service.GetEventResponse:
@@ -100,7 +105,8 @@ class AuditServicer(AuditServiceServicer):
         event = await self._store.find_event(parse_uuid(request.event_id, field="event_id"))
         if event is None:
             raise NotFound("event", request.event_id, field="event_id")
-        return service.GetEventResponse(entry=await self._entry(event))
+        [entry] = await self._entries(event.stream_id, [event])
+        return service.GetEventResponse(entry=entry)
 
     async def GetLogStatus(
         self, request: service.GetLogStatusRequest, context: Context
@@ -138,15 +144,53 @@ class AuditServicer(AuditServiceServicer):
         consumer = self._consumers.get(request.consumer)
         if consumer is None:
             raise NotFound("consumer", request.consumer, field="consumer")
-        done = await consumer.redrive(request.stream_id)
+        try:
+            done = await consumer.redrive(request.stream_id)
+        except Exception as error:
+            if isinstance(error, KitError) and error.retryable:
+                raise
+            _log.warning("redrive_stopped", consumer=request.consumer, stream_id=request.stream_id, exc_info=error)
+            raise FailedPrecondition(
+                f"an event of {request.stream_id} failed again and stays parked: ListParked says why",
+                field="stream_id",
+                reason="REDRIVE_STOPPED",
+            ) from error
         return service.RedriveParkedResponse(handled=done.handled, still_parked=done.still_parked)
 
-    async def _entry(self, event: StoredEvent) -> resources.LogEntry:
-        position = await self._store.position_of(event.stream_id, event.version)
-        if position is None:
-            return _event_message(event, self._store.source)
-        [entry] = await self._store.read_log(position, 1)
-        return entry_message(entry)
+    async def _entries(self, stream_id: str, events: Sequence[StoredEvent]) -> list[resources.LogEntry]:
+        """Events of one stream, with their places where they have any yet."""
+        rows = await self._store.database.fetch(_PLACES, stream_id, [event.version for event in events])
+        places = {row["version"]: row for row in rows}
+        messages = [_event_message(event, self._store.source) for event in events]
+        for message in messages:
+            place = places.get(message.version)
+            if place is not None:
+                message.position, message.leaf = place["position"], place["leaf"]
+                message.sequenced_at.FromDatetime(place["sequenced_at"])
+        return messages
+
+
+class _Page:
+    """Gathers what a filter accepts, up to a number of entries and of bytes."""
+
+    def __init__(self, limit: int, accept: Callable[[LogEntry], bool]) -> None:
+        self.limit, self._accept = limit, accept
+        self.entries: list[resources.LogEntry] = []
+        self._bytes = 0
+
+    @property
+    def full(self) -> bool:
+        return len(self.entries) >= self.limit or self._bytes >= MAX_ANSWER_BYTES
+
+    def take(self, entries: Sequence[LogEntry]) -> int:
+        """Takes entries in order until full; returns how many were looked at."""
+        for index, entry in enumerate(entries):
+            if self.full:
+                return index
+            if self._accept(entry):
+                self.entries.append(entry_message(entry))
+                self._bytes += len(entry.event.data)
+        return len(entries)
 
 
 class RemoteLogReader:
@@ -253,6 +297,16 @@ def _filter(prefix: str, types: Sequence[str]) -> Callable[[LogEntry], bool]:
     require_size(types, field="types", most=100)
     wanted = frozenset(types)
     return lambda entry: entry.event.stream_id.startswith(prefix) and (not wanted or entry.event.type in wanted)
+
+
+def _fitting(sizes: Sequence[int], limit: int) -> int:
+    """How many of these, from the first, make an answer."""
+    total = 0
+    for index, size in enumerate(sizes[:limit]):
+        if total >= MAX_ANSWER_BYTES:
+            return index
+        total += size
+    return min(len(sizes), limit)
 
 
 def _page_size(asked: int) -> int:

@@ -30,12 +30,7 @@ STORE_UNKNOWN_OUTCOMES = Gauge(
     "headrace_store_unknown_outcomes", "Commands whose connection died under them, since the start.", ["source"]
 )
 
-CONSUMER_LAG = Gauge("headrace_consumer_lag_records", "Records a consumer has not handled.", ["consumer"])
-CONSUMER_PARKED = Counter("headrace_consumer_parked_total", "Events a consumer parked.", ["consumer"])
-CONSUMER_RESTARTS = Counter(
-    "headrace_consumer_restarts_total", "Clients made anew by the stall watchdog.", ["consumer"]
-)
-CONSUMER_COUNTS = Gauge(
+CONSUMER_EVENTS = Gauge(
     "headrace_consumer_events", "What a consumer did with events, by outcome, since the start.", ["consumer", "outcome"]
 )
 

@@ -1,12 +1,6 @@
-"""What every service that owns a log is made of. A service's ``app.py`` adds what is its own:
+"""What every service that owns a log is made of: see the example in ``headrace_kit``."""
 
-async def build(settings: RegistrySettings) -> Application:
-    owner = await LogOwner.open("registry", settings, EVENT_TYPES)
-    servicer = RegistryServicer(owner.store, ModelStore(owner.database), owner.objects)
-    handlers = Handlers(owner.store)
-    owner.consume("registry.rollback", ["monitor"], {RollbackRequested: handlers.roll_back})
-    return owner.application([(add_RegistryServiceServicer_to_server, servicer)])
-"""
+from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,7 +24,10 @@ from headrace_kit.logkeeper import LogKeeper
 from headrace_kit.objects import ObjectStore, S3ObjectStore, object_key, verified
 from headrace_kit.postgres import Database, create_pool, migrate
 from headrace_kit.rpc import Server, Servicer, channel
-from headrace_kit.settings import ServiceSettings, StoreSettings
+from headrace_kit.settings import ProcessSettings, StoreSettings
+
+_OUTCOMES = ("handled", "repeats", "parked", "filled", "malformed", "retries", "recreated")
+"""What a consumer counts, by its attributes."""
 
 
 @dataclass(slots=True)
@@ -51,7 +48,7 @@ class LogOwner:
     channels: dict[str, grpc.aio.Channel] = field(default_factory=dict[str, grpc.aio.Channel])
 
     @staticmethod
-    async def open(name: str, settings: StoreSettings, event_types: Sequence[type[Message]]) -> "LogOwner":
+    async def open(name: str, settings: StoreSettings, event_types: Sequence[type[Message]]) -> LogOwner:
         """Migrates the database (where the settings name its owner) and connects.
 
         Raises:
@@ -135,7 +132,8 @@ class LogOwner:
             application.tasks[name] = consumer.run
         application.checks.append(self._database_answers)
         application.refresh.append(self._refresh)
-        application.close.extend([*(each.close for each in self.channels.values()), self.database.close])
+        application.close.extend([*(each.close for each in self.channels.values()), self.objects.close])
+        application.close.append(self.database.close)
         return application
 
     def _readers(self, sources: Sequence[str]) -> dict[str, LogReader]:
@@ -158,7 +156,14 @@ class LogOwner:
         source = self.store.source
         metrics.LOG_POSITION.labels(source).set(self.keeper.sequencer.position)
         metrics.LOG_TAIL_AGE.labels(source).set(self.keeper.sequencer.tail_age_s)
+        metrics.LOG_LEADER.labels(source).set(self.keeper.leadership.fence is not None)
         metrics.RELAY_BACKLOG.labels(source).set(self.keeper.relay.backlog)
+        metrics.RELAY_FAILURES.labels(source).set(self.keeper.relay.failures)
+        metrics.STORE_CONFLICTS.labels(source).set(self.store.conflicts)
+        metrics.STORE_UNKNOWN_OUTCOMES.labels(source).set(self.store.unknown_outcomes)
+        for name, consumer in self.consumers.items():
+            for outcome in _OUTCOMES:
+                metrics.CONSUMER_EVENTS.labels(name, outcome).set(getattr(consumer.counters, outcome))
 
 
 class ObjectDataRefs:
@@ -180,7 +185,7 @@ class ObjectDataRefs:
         return verified(await self._objects.get(wanted), wanted)
 
 
-def open_objects(settings: ServiceSettings) -> S3ObjectStore:
+def open_objects(settings: ProcessSettings) -> S3ObjectStore:
     """The object store of the settings."""
     return S3ObjectStore(
         settings.s3_endpoint,

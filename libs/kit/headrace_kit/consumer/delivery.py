@@ -15,9 +15,14 @@ from headrace_kit.consumer.offsets import Arrival, PartitionLost
 from headrace_kit.errors import DeadlineExceeded
 from headrace_kit.eventtypes import EventTypes
 from headrace_kit.postgres import Connection, ConnectionLost, Database
+from headrace_kit.rpc import peer_errors
+from headrace_kit.tracing import consumer_span
 
 Handler = Callable[[ReceivedEvent], Awaitable[None]]
-"""Answers an event, at least once: effects are commands of ``CommandContext.caused_by``, so a repeat has none."""
+"""Answers an event, at least once: effects are commands of ``CommandContext.caused_by``, so a repeat has none.
+
+Errors of calls to other services are the kit's when they reach the consumer: what is retryable is tried again later.
+"""
 
 ProjectionHandler = Callable[[ReceivedEvent, Connection], Awaitable[None]]
 """Writes an event's rows, exactly once: the connection's transaction moves the offset too."""
@@ -92,8 +97,9 @@ class HandlerDelivery:
     async def _handle(self, received: ReceivedEvent) -> None:
         event = decoded(received, self._types)
         if event.message is not None:
-            async with _deadline():
-                await self._handlers[type(event.message)](event)
+            with consumer_span(event.type, event.traceparent), peer_errors():
+                async with _deadline():
+                    await self._handlers[type(event.message)](event)
 
 
 class ProjectionDelivery:

@@ -1,0 +1,178 @@
+"""The log's own service, on a real database and over real gRPC."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+from dataclasses import dataclass, replace
+from typing import Any
+from uuid import uuid4
+
+import grpc
+import pytest
+
+from headrace.api.audit.v1 import service_pb2 as service
+from headrace.api.audit.v1.service_pb2_grpc import AuditServiceStub, add_AuditServiceServicer_to_server
+from headrace.errors import error_details
+from headrace_kit import audit
+from headrace_kit.audit import AuditServicer, RemoteLogReader
+from headrace_kit.errors import Unavailable
+from headrace_kit.eventstore import PostgresEventStore
+from headrace_kit.lease import Fence
+from headrace_kit.log import MemoryLog
+from headrace_kit.logkeeper import LogKeeper
+from headrace_kit.testing import RunningServer, serving
+from headrace_local.testing import FreshDatabase
+from tests.support.counters import SOURCE, add, stream
+from tests.support.kit import counter_store, until
+
+
+@dataclass
+class Served:
+    store: PostgresEventStore
+    keeper: LogKeeper
+    stub: Any
+    running: RunningServer
+    fence: Fence | None = None
+
+    async def sequence(self) -> None:
+        """Gives everything that was committed its position."""
+        self.fence = self.fence or await self.keeper.leadership.take()
+        assert self.fence is not None
+        fence = self.fence
+
+        async def done() -> bool:
+            await self.keeper.sequencer.step(fence)
+            return not self.keeper.sequencer.tail_age_s
+
+        await until(done)
+
+
+@pytest.fixture
+async def served(database: FreshDatabase) -> AsyncIterator[Served]:
+    async with counter_store(database) as store:
+        keeper = LogKeeper(store, MemoryLog())
+        servicer = AuditServicer(store, keeper, {})
+        async with serving([(add_AuditServiceServicer_to_server, servicer)]) as running:
+            yield Served(store, keeper, AuditServiceStub(running.channel()), running)
+
+
+async def refused(call: Awaitable[object]) -> tuple[grpc.StatusCode, str]:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    return caught.value.code(), error_details(caught.value)[1].field
+
+
+async def test_pages_of_the_log_join_without_holes(served: Served) -> None:
+    for name in "abc":
+        await add(served.store, name, *range(1, 8))
+    await served.sequence()
+    positions: list[int] = []
+    following, end = 0, False
+    while not end:
+        page = await served.stub.ReadLog(service.ReadLogRequest(from_position=following, page_size=4))
+        positions += [entry.position for entry in page.entries]
+        following, end = page.next_position, page.end_of_log
+    assert positions == list(range(1, 22))
+
+
+async def test_a_filter_passes_over_what_it_leaves_out(served: Served) -> None:
+    for name in ("a", "b", "a"):
+        await add(served.store, name, 1, 2)
+    await served.sequence()
+    page = await served.stub.ReadLog(service.ReadLogRequest(stream_prefix=stream("b"), page_size=1))
+    assert [(entry.stream_id, entry.version, entry.position) for entry in page.entries] == [(stream("b"), 1, 3)]
+    assert (page.next_position, page.end_of_log) == (4, False)
+    none = await served.stub.ReadLog(service.ReadLogRequest(types=["headrace.registry.v1.VersionPromoted"]))
+    assert (list(none.entries), none.end_of_log, none.next_position) == ([], True, 7)
+
+
+async def test_an_answer_has_a_limit_in_bytes_and_always_goes_on(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit, "MAX_ANSWER_BYTES", 1)
+    await add(served.store, "a", 1, 2, 3)
+    await served.sequence()
+    page = await served.stub.ReadLog(service.ReadLogRequest())
+    assert ([each.position for each in page.entries], page.next_position, page.end_of_log) == ([1], 2, False)
+    part = await served.stub.ReadStream(service.ReadStreamRequest(stream_id=stream("a"), from_version=2))
+    assert ([each.version for each in part.entries], part.next_version) == ([2], 3)
+    follower = served.stub.FollowLog(service.FollowLogRequest())
+    assert [(await follower.read()).entries[0].position for _ in range(3)] == [1, 2, 3]
+
+
+async def test_a_follower_sees_the_past_and_what_comes(served: Served) -> None:
+    await add(served.store, "a", 1)
+    await served.sequence()
+    whole = served.stub.FollowLog(service.FollowLogRequest())
+    fresh = served.stub.FollowLog(service.FollowLogRequest(from_position=-1))
+    assert [each.position for each in (await whole.read()).entries] == [1]
+    waiting = asyncio.ensure_future(fresh.read())
+    while not waiting.done():  # it may begin to follow after the first of these
+        await add(served.store, "b", 1)
+        await served.sequence()
+        await asyncio.sleep(0.02)
+    first = (await waiting).entries[0]
+    assert (first.stream_id, first.position > 1) == (stream("b"), True)
+    assert (await whole.read()).entries[0].position == 2
+
+
+async def test_a_stream_is_read_before_it_is_sequenced(served: Served) -> None:
+    await add(served.store, "a", 5)
+    await served.sequence()
+    await add(served.store, "a", 6)
+    answer = await served.stub.ReadStream(service.ReadStreamRequest(stream_id=stream("a")))
+    assert [(each.version, each.position, len(each.leaf)) for each in answer.entries] == [(1, 1, 32), (2, 0, 0)]
+    assert answer.next_version == 0
+    event = await served.stub.GetEvent(service.GetEventRequest(event_id=answer.entries[0].event_id))
+    assert event.entry == answer.entries[0]
+    assert (event.entry.meta.actor, event.entry.source) == ("persons/operator", SOURCE)
+
+
+async def test_the_status_says_how_far_the_log_has_come(served: Served) -> None:
+    await add(served.store, "a", 1, 2)
+    await served.sequence()
+    status = await served.stub.GetLogStatus(service.GetLogStatusRequest())
+    assert (status.last_position, status.relayed_position, status.source) == (2, 0, SOURCE)
+
+
+async def test_the_owner_of_a_log_is_read_by_others(served: Served) -> None:
+    await add(served.store, "a", 1, 2, 3)
+    await served.sequence()
+    reader = RemoteLogReader(served.running.channel())
+    expected = [replace(entry.received(), message=None) for entry in await served.store.read_log(2, 10)]
+    assert [each.position for each in expected] == [2, 3]
+    assert await reader.read(2, 10) == expected
+    assert list(await reader.read(4, 10)) == []
+    await served.running.server.drain(0)
+    with pytest.raises(Unavailable):
+        await reader.read(1, 10)
+
+
+@pytest.mark.parametrize(
+    ("method", "request_", "code", "field"),
+    [
+        ("ReadLog", service.ReadLogRequest(from_position=-1), "INVALID_ARGUMENT", "from_position"),
+        ("ReadLog", service.ReadLogRequest(page_size=1001), "INVALID_ARGUMENT", "page_size"),
+        ("ReadLog", service.ReadLogRequest(stream_prefix="x" * 501), "INVALID_ARGUMENT", "stream_prefix"),
+        ("ReadLog", service.ReadLogRequest(types=["x"] * 101), "INVALID_ARGUMENT", "types"),
+        ("ReadStream", service.ReadStreamRequest(), "INVALID_ARGUMENT", "stream_id"),
+        ("ReadStream", service.ReadStreamRequest(stream_id="'; DROP TABLE events --"), "NOT_FOUND", "stream_id"),
+        ("ReadStream", service.ReadStreamRequest(stream_id="a", from_version=-1), "INVALID_ARGUMENT", "from_version"),
+        ("GetEvent", service.GetEventRequest(event_id="x"), "INVALID_ARGUMENT", "event_id"),
+        ("GetEvent", service.GetEventRequest(event_id=str(uuid4())), "NOT_FOUND", "event_id"),
+        ("ListParked", service.ListParkedRequest(page_size=-1), "INVALID_ARGUMENT", "page_size"),
+        ("RedriveParked", service.RedriveParkedRequest(), "INVALID_ARGUMENT", "command_id"),
+        (
+            "RedriveParked",
+            service.RedriveParkedRequest(command_id=str(uuid4()), stream_id="a", consumer="x"),
+            "NOT_FOUND",
+            "consumer",
+        ),
+    ],
+)
+async def test_what_can_not_be_answered_is_refused_by_name(
+    served: Served, method: str, request_: object, code: str, field: str
+) -> None:
+    found, named = await refused(getattr(served.stub, method)(request_))
+    assert (found.name, named) == (code, field)
