@@ -9,11 +9,11 @@ from uuid import UUID, uuid4
 
 import pytest
 from google.protobuf.wrappers_pb2 import Int64Value, StringValue
+
 from headrace_kit.errors import Aborted, AlreadyExists, DeadlineExceeded, FailedPrecondition, InvalidArgument
 from headrace_kit.eventstore import Aggregate, PostgresEventStore, Row, Within
 from headrace_kit.postgres import Connection, ConnectionLost, UniqueViolation, connected, create_pool, migrate
 from headrace_local.testing import FreshDatabase, Infrastructure
-
 from tests.support.counters import COUNTER, LISTED, SOURCE, TYPES, add, context, evolve, stream
 from tests.support.kit import counter_store, pooled, prepare, until
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from google.protobuf.wrappers_pb2 import Int64Value
+
 from headrace_kit.cloudevents import ReceivedEvent
 from headrace_kit.errors import DeadlineExceeded
 from headrace_kit.eventstore import PostgresEventStore
@@ -15,7 +16,6 @@ from headrace_kit.postgres import Connection
 from headrace_kit.projection import LogProjection
 from headrace_kit.sequencer import Sequencer
 from headrace_local.testing import FreshDatabase
-
 from tests.support.counters import SOURCE, add, number
 from tests.support.kit import counter_store
 
