@@ -14,7 +14,7 @@ Predict: TypeAlias = Callable[[Floats], Floats]
 PARITY_MINUTES: Final = 1e-2
 """Largest accepted difference between the trained and the exported model: a hundredth of a minute."""
 NAIVE_FACTOR: Final = 1.1
-"""A model may err this many times what the rule "as late at arrival as at departure" errs: in a stormy week a sound model
+"""A model may err this many times what the rule "as late at arrival as at departure" errs: in a stormy week a sound one
 can lose to the rule by a little, a broken one loses by far."""
 
 
