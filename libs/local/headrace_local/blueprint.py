@@ -156,6 +156,7 @@ class Blueprint:
             environment["HEADRACE_S3_BUCKET"] = where.s3.bucket
         if name == "gateway":
             environment["HEADRACE_CONSOLE_CODE_FILE"] = str(self.folder.console_code)
+            # Who enters by the one-time link acts as the operator, not as the gateway.
             environment["HEADRACE_PERSON_TOKEN_FILE"] = str(self.credentials.token_file(OPERATOR))
         return environment
 

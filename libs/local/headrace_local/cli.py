@@ -1,4 +1,4 @@
-"""The commands of the local stack: ``headrace up | down | status | logs``."""
+"""The commands of the local stack: ``headrace up | down | status | logs | console``."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ def register(app: typer.Typer) -> None:
     app.command("down")(down)
     app.command("status")(show_status)
     app.command("logs")(logs)
+    app.command("console")(console_link)
 
 
 def up(
@@ -99,6 +100,14 @@ def logs(
     with _errors(), contextlib.suppress(KeyboardInterrupt):
         for line in logfiles.read(_folder(data), name, lines=lines, follow=follow):
             typer.echo(line)
+
+
+def console_link(*, data: Data = None) -> None:
+    """Print a fresh link that opens the web console once."""
+    from headrace_local import detached
+
+    with _errors():
+        typer.echo(detached.console_link(_folder(data)))
 
 
 def _folder(data: Path | None) -> DataFolder:

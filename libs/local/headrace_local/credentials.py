@@ -34,11 +34,16 @@ class Credentials:
         entries += [self._entry(service, f"services/{service}", "service") for service in services]
         write_json(self._folder.tokens, entries)
 
-    def new_console_code(self) -> str:
-        """Return a fresh one-time code; only its digest is kept, where the gateway finds it."""
+    def console_link(self, gateway_url: str) -> str:
+        """Return a link that opens the console once, or an empty string when there is no gateway.
+
+        The code in it is fresh, and the one before no longer good; only its digest is kept, where the gateway finds it.
+        """
+        if not gateway_url:
+            return ""
         code = secrets.token_urlsafe(24)
         write_atomic(self._folder.console_code, hashlib.sha256(code.encode()).hexdigest().encode())
-        return code
+        return f"{gateway_url}/enter?code={code}"
 
     def _entry(self, name: str, principal: str, role: str) -> dict[str, object]:
         token = self.token_file(name).read_bytes()

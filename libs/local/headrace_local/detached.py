@@ -15,7 +15,7 @@ from rich.console import Console
 
 from headrace_local import jars, status
 from headrace_local.credentials import Credentials
-from headrace_local.errors import DataFolderInUse, LocalError, PartFailed
+from headrace_local.errors import DataFolderInUse, LocalError, NotRunning, PartFailed
 from headrace_local.external import from_environment
 from headrace_local.files import read_json
 from headrace_local.folder import DataFolder, in_use, owner_of
@@ -121,8 +121,19 @@ def _wait_ready(folder: DataFolder, supervisor: subprocess.Popen[bytes], reader:
         raise LocalError.of(outcome["reason"], outcome["message"])
 
 
+def console_link(folder: DataFolder) -> str:
+    """Return a fresh one-time link to the console of the stack that runs on ``folder``.
+
+    Raises:
+        NotRunning: nothing runs there, or no gateway.
+    """
+    found = status.read(folder) or status.NOTHING
+    if "gateway" not in {part.name for part in found.parts}:
+        raise NotRunning(f"no gateway runs on {folder.path}; `headrace up` starts it")
+    gateway_url = str((read_json(folder.connection) or {}).get("gateway_url", ""))
+    return Credentials(folder).console_link(gateway_url)
+
+
 def _print_console_link(folder: DataFolder, console: Console) -> None:
-    gateway = str((read_json(folder.connection) or {}).get("gateway_url", ""))
-    if gateway and "gateway" in {part.name for part in (status.read(folder) or status.NOTHING).parts}:
-        code = Credentials(folder).new_console_code()
-        console.print(f"console, once: {gateway}/enter?code={code}", highlight=False, soft_wrap=True)
+    with contextlib.suppress(NotRunning):
+        console.print(f"console, once: {console_link(folder)}", highlight=False, soft_wrap=True)

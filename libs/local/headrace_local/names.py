@@ -21,11 +21,15 @@ WITH_GRPC = WITH_DATABASE
 WITH_HTTP = ("serving", "gateway")
 """Services that listen for HTTP besides their metrics port."""
 
+NEEDS = {"serving": ("registry",)}
+"""Services that cannot do without another: serving learns which version answers from the registry."""
+
 
 def select(only: Iterable[str] | None, *, services: bool = True) -> frozenset[str]:
     """Return the parts to run: those named in ``only`` plus what they need; everything when it is ``None``.
 
-    A service needs the whole infrastructure; infrastructure needs nothing. ``services=False`` leaves all services out.
+    A service needs the whole infrastructure, and what :data:`NEEDS` says; infrastructure needs nothing.
+    ``services=False`` leaves all services out.
 
     Raises:
         UnknownPart: a name is neither infrastructure nor a service.
@@ -39,6 +43,6 @@ def select(only: Iterable[str] | None, *, services: bool = True) -> frozenset[st
         )
     if not services:
         named = named - set(SERVICES)
-    if named & set(SERVICES):
-        named |= set(INFRASTRUCTURE)
+    for name in named & set(SERVICES):
+        named = {*named, *INFRASTRUCTURE, *NEEDS.get(name, ())}
     return frozenset(named)

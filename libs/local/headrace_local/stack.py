@@ -222,9 +222,7 @@ class Stack:
 
     def console_link(self) -> str:
         """Return a link that opens the console once; an empty string when no gateway runs."""
-        if not self.addresses.gateway_url:
-            return ""
-        return f"{self.addresses.gateway_url}/enter?code={self._credentials.new_console_code()}"
+        return self._credentials.console_link(self.addresses.gateway_url)
 
     async def _rotate_logs(self) -> None:
         while True:

@@ -51,6 +51,8 @@ def test_up_detach_status_logs_down(data: Path) -> None:
     assert second.returncode == 1
     assert f"DATA_FOLDER_IN_USE: {data} is already run by process {seen['pid']}" in second.stderr
 
+    assert "NOT_RUNNING: no gateway runs on" in headrace("console", "--data", str(data)).stderr
+
     processes = [psutil.Process(part["pid"]) for part in seen["parts"]]
     down = headrace("down", "--data", str(data))
     assert down.returncode == 0, down.stderr

@@ -114,8 +114,10 @@ def test_a_console_code_is_kept_as_a_digest_and_replaced_by_the_next(tmp_path: P
     folder.prepare()
     secrets = credentials.Credentials(folder)
 
-    first, second = secrets.new_console_code(), secrets.new_console_code()
+    first, second = secrets.console_link("http://gateway"), secrets.console_link("http://gateway")
 
     assert first != second
-    assert folder.console_code.read_text() == hashlib.sha256(second.encode()).hexdigest()
+    code = second.removeprefix("http://gateway/enter?code=")
+    assert folder.console_code.read_text() == hashlib.sha256(code.encode()).hexdigest()
+    assert secrets.console_link("") == ""
     assert folder.console_code.stat().st_mode & 0o777 == 0o600

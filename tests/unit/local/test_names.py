@@ -14,6 +14,10 @@ def test_a_service_brings_the_infrastructure_but_no_other_service() -> None:
     assert select(["tracking", "registry"]) == {*INFRASTRUCTURE, "tracking", "registry"}
 
 
+def test_serving_brings_the_registry() -> None:
+    assert select(["serving"]) == {*INFRASTRUCTURE, "serving", "registry"}
+
+
 def test_infrastructure_needs_nothing_else() -> None:
     assert select(["postgres"]) == {"postgres"}
 
