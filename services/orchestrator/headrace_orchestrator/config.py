@@ -12,5 +12,5 @@ class OrchestratorSettings(StoreSettings):
         default=2, ge=0, le=1000, description="Steps that the worker of this machine runs at a time; 0 for no worker."
     )
     orchestrator_lease_s: float = Field(
-        default=5.0, gt=0, le=600, description="Seconds that a worker may be silent before its steps are ended."
+        default=15.0, gt=0, le=600, description="Seconds that a worker may be silent before its steps are ended."
     )

@@ -2,12 +2,17 @@
 
 import asyncio
 import os
+import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
+import orjson
+import psutil
 import structlog
 
 from headrace_kit.errors import KitError
@@ -30,12 +35,14 @@ class LocalWorker:
 
     def __init__(self, settings: OrchestratorSettings, leader: Leader) -> None:
         self._settings, self._leader = settings, leader
+        self._noted = settings.data / "worker.json"
         self.pid: int | None = None
         """Of the process that runs now."""
 
     async def run(self) -> None:
         """Runs until cancelled; the process ends with it."""
         pause_s, loop = _FIRST_PAUSE_S, asyncio.get_running_loop()
+        await self._end_former()
         while True:
             began = loop.time()
             status = await self._once(str(uuid4()))
@@ -47,33 +54,84 @@ class LocalWorker:
         host, _, port = self._settings.grpc_listen.rpartition(":")
         address = f"{'127.0.0.1' if host in ('0.0.0.0', '[::]') else host}:{port}"  # noqa: S104 - where to dial, not listen
         folder = self._settings.data / "worker"
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "headrace.worker", "--address", address, "--worker-id", worker),
-            *("--capacity", str(self._settings.orchestrator_local_workers), "--parent", str(os.getpid())),
-            *("--folder", str(folder)),
-            env=_environment(os.environ, folder),
-        )
+        command = [sys.executable, "-m", "headrace.worker", "--address", address, "--worker-id", worker]
+        command += ["--capacity", str(self._settings.orchestrator_local_workers), "--parent", str(os.getpid())]
+        # Popen, and not asyncio: it runs none of gRPC's fork handlers, and starts from this thread, which lives as long as
+        # this process does (the worker would die with the thread).
+        process = subprocess.Popen(  # noqa: ASYNC220 - see above[*command, "--folder", str(folder)], env=_environment(os.environ, folder))
         self.pid = process.pid
+        _note(self._noted, worker, process.pid)
         try:
-            return await process.wait()
+            await _ended(process.pid)
         finally:
             await asyncio.shield(self._end(process, worker))
+        return process.returncode
 
-    async def _end(self, process: asyncio.subprocess.Process, worker: str) -> None:
+    async def _end(self, process: "subprocess.Popen[bytes]", worker: str) -> None:
         self.pid = None
-        if process.returncode is None:
-            with suppress(ProcessLookupError):
-                process.terminate()
+        if process.poll() is None:
+            process.terminate()
             try:
-                await asyncio.wait_for(process.wait(), self._settings.drain_s)
+                await asyncio.wait_for(_ended(process.pid), self._settings.drain_s)
             except TimeoutError:
                 process.kill()
-                await process.wait()
+        process.wait()
+        await self._give_up(worker)
+
+    async def _end_former(self) -> None:
+        """The worker of a former process of this service died with it: its steps need not wait for their leases."""
+        former = _noted(self._noted)
+        if former is not None:
+            if former.pid is not None:
+                with suppress(ProcessLookupError):
+                    await _ended(former.pid)
+            await self._give_up(former.worker)
+
+    async def _give_up(self, worker: str) -> None:
         with suppress(KitError):
             scheduler = (await self._leader.lead()).scheduler
             known = scheduler.workers.find(worker)
             if known is not None:
                 scheduler.dispatcher.lost(known)
+
+
+@dataclass(frozen=True, slots=True)
+class _Former:
+    worker: str
+    pid: int | None
+
+
+def _note(path: Path, worker: str, pid: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_bytes(orjson.dumps({"worker": worker, "pid": pid, "began": psutil.Process(pid).create_time()}))
+    partial.replace(path)
+
+
+def _noted(path: Path) -> _Former | None:
+    """Who was noted last; without a process id when that process is gone."""
+    try:
+        noted: dict[str, Any] = orjson.loads(path.read_bytes())  # Any: JSON
+        worker, pid, began = str(noted["worker"]), int(noted["pid"]), float(noted["began"])
+    except (OSError, ValueError, KeyError):
+        return None
+    try:
+        alive = psutil.Process(pid).create_time() == began
+    except psutil.NoSuchProcess:
+        alive = False
+    return _Former(worker, pid if alive else None)
+
+
+async def _ended(pid: int) -> None:
+    """Returns when a process has ended; a child is not reaped. Raises ProcessLookupError when it was gone before."""
+    loop, gone = asyncio.get_running_loop(), asyncio.Event()
+    descriptor = os.pidfd_open(pid)
+    loop.add_reader(descriptor, gone.set)
+    try:
+        await gone.wait()
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
 
 
 def _environment(given: Mapping[str, str], folder: Path) -> dict[str, str]:

@@ -4,6 +4,9 @@ JSON's own types, dataclasses, pydantic models, enums, dates and times, UUIDs, p
 scalars and arrays become numbers and lists. The annotation of the parameter that takes a value says what it becomes.
 """
 
+# Any: JSON, and annotations, which may be anything.
+# ruff: noqa: ANN401
+
 from __future__ import annotations
 
 import dataclasses
@@ -62,10 +65,10 @@ def decode_arguments(function: Callable[..., object], arguments: Mapping[str, st
 
 def _plain(value: object, at: str) -> object:  # noqa: PLR0911 - one line for each kind of value
     match value:
-        case None | bool() | str():
-            return value.value if isinstance(value, enum.Enum) else value
         case enum.Enum():
             return _plain(value.value, at)
+        case None | bool() | str():
+            return value
         case int():
             return int(value)
         case float():
@@ -99,7 +102,7 @@ def _plain_object(value: object, at: str) -> object:
     raise TypeError(f"{at} is a {kind}, which does not travel between steps: log an artifact and return its name")
 
 
-def _shaped(value: Any, annotation: Any, at: str) -> object:  # Any: JSON, and whatever an annotation is
+def _shaped(value: Any, annotation: Any, at: str) -> object:
     if annotation in (Any, object, inspect.Parameter.empty) or isinstance(annotation, typing.TypeVar):
         return value
     origin = get_origin(annotation)
@@ -112,7 +115,7 @@ def _shaped(value: Any, annotation: Any, at: str) -> object:  # Any: JSON, and w
     if annotation in (str, int, float, bool, list, dict):
         return _checked(value, annotation, at)
     if annotation in (tuple, set, frozenset):
-        return annotation(_checked(value, list, at))
+        return annotation(cast("list[object]", _checked(value, list, at)))
     if annotation in _PARSED:
         return _PARSED[annotation](str(_checked(value, str, at)))
     return _shaped_class(value, annotation, at)

@@ -55,7 +55,7 @@ class Placeholder:
 
     __bool__ = __iter__ = __len__ = __getitem__ = __contains__ = __int__ = __float__ = __index__ = _refuse
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __neg__ = _refuse
-    __lt__ = __le__ = __gt__ = __ge__ = __call__ = __str__ = __format__ = _refuse  # type: ignore[assignment]
+    __lt__ = __le__ = __gt__ = __ge__ = __call__ = __str__ = __format__ = _refuse
 
     def __getattr__(self, name: str) -> NoReturn:
         self._refuse()
@@ -93,7 +93,7 @@ class Step(Generic[P, R]):
         tracer = _tracer.get()
         if tracer is None:
             return self.function(*args, **kwargs)
-        return cast("R", tracer.add(self, args, kwargs))
+        return cast("R", tracer.add(self.function, self.options, args=args, kwargs=kwargs))
 
     def after(self, *outputs: object) -> Step[P, R]:
         """This step, to run after others though it takes nothing from them: ``notify.after(model)(address)``."""
@@ -114,9 +114,15 @@ class Tracer:
         self.functions: list[Callable[..., object]] = []
         self._names: dict[str, int] = {}
 
-    def add(self, step: Step[..., object], args: Sequence[object], kwargs: Mapping[str, object]) -> Placeholder:
+    def add(
+        self,
+        function: Callable[..., object],
+        options: StepOptions,
+        *,
+        args: Sequence[object],
+        kwargs: Mapping[str, object],
+    ) -> Placeholder:
         """A node, and the stand-in for its output."""
-        function, options = step.function, step.options
         bound = inspect.signature(function).bind(*args, **kwargs)
         name = re.sub(r"[^A-Za-z0-9_.-]", "_", function.__name__)
         self._names[name] = self._names.get(name, 0) + 1

@@ -156,8 +156,8 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 def _end_marked(token: int) -> None:
     """Kills what a step started whose shim was killed: every process carries the token in its environment."""
     mark = f"HEADRACE_STEP_TOKEN={token}".encode()
-    for entry in os.listdir("/proc"):
-        if entry.isdecimal() and int(entry) != os.getpid():
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal() and int(entry.name) != os.getpid():
             with suppress(OSError):
-                if mark in Path(f"/proc/{entry}/environ").read_bytes().split(b"\0"):
-                    os.kill(int(entry), signal.SIGKILL)
+                if mark in (entry / "environ").read_bytes().split(b"\0"):
+                    os.kill(int(entry.name), signal.SIGKILL)

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -50,13 +51,14 @@ def run(folder: Path) -> int:
     return 0 if "json" in result else 1
 
 
-def load(name: str) -> Any:  # Any: whatever function it is
+def load(name: str) -> Callable[..., object]:
     """The plain function of ``package.module:function``. Raises ImportError, AttributeError."""
     module, _, path = name.partition(":")
     found: Any = import_module(module)
     for part in path.split("."):
         found = getattr(found, part)
-    return found.function if isinstance(found, Step) else found
+    function: Callable[..., object] = found.function if isinstance(found, Step) else found
+    return function
 
 
 def _flush() -> None:

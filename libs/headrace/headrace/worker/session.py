@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -55,6 +56,7 @@ class Worker:
         self._contact = self._greeted = 0.0
         self._draining = False
         self._wake = asyncio.Event()
+        self._fewer = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
 
     async def run(self) -> None:
@@ -77,9 +79,11 @@ class Worker:
             await self._idle(REPEAT_S)
 
     async def _idle(self, within_s: float) -> bool:
-        deadline = _now() + within_s
-        while self._attempts and _now() < deadline:
-            await asyncio.sleep(0.05)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                while self._attempts:
+                    self._fewer.clear()
+                    await self._fewer.wait()
         return not self._attempts
 
     async def _dial(self) -> None:
@@ -114,10 +118,8 @@ class Worker:
         next_beat = _now() + self._lease_s / 3
         while True:
             timeout_s = min(next_beat - _now(), LOG_INTERVAL_S if self._attempts else self._lease_s / 3)
-            try:
+            with suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), max(0.0, timeout_s))
-            except TimeoutError:
-                pass
             self._wake.clear()
             request = WorkRequest()
             if _now() >= next_beat:
@@ -204,6 +206,7 @@ class Worker:
         self._reported.pop(token, None)
         if attempt is not None:
             attempt.remove()
+            self._fewer.set()
             self._wake.set()
 
     async def _keep_lease(self) -> None:

@@ -50,11 +50,11 @@ def prctl(option: int, value: int) -> None:
 def descendants() -> list[int]:
     """Process ids of everything below this process."""
     children: dict[int, list[int]] = {}
-    for entry in os.listdir("/proc"):
-        if entry.isdecimal():
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
             with contextlib.suppress(OSError, ValueError, IndexError):
-                stat = Path(f"/proc/{entry}/stat").read_bytes()
-                children.setdefault(int(stat[stat.rindex(b")") + 2 :].split()[1]), []).append(int(entry))
+                stat = (entry / "stat").read_bytes()
+                children.setdefault(int(stat[stat.rindex(b")") + 2 :].split()[1]), []).append(int(entry.name))
     found, queue = [], [os.getpid()]
     while queue:
         below = children.get(queue.pop(), [])
