@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import structlog
 
-from headrace_kit.errors import Deposed
+from headrace_kit.errors import Deposed, KitError
 from headrace_kit.postgres import Connection, ConnectionLost, Database
 
 _log = structlog.get_logger(__name__)
@@ -87,8 +87,8 @@ class Leadership:
     async def run(self, work: Callable[[Fence], Awaitable[None]]) -> None:
         """Leads whenever it can, for ever: ``work`` is cancelled when the lease is lost and begun anew with the next.
 
-        Returns when ``work`` does; what it raises goes to the caller, except Deposed and ConnectionLost, after which it
-        campaigns again.
+        Returns when ``work`` does. After a retryable error (deposed, the database away or full) it campaigns again; any
+        other goes to the caller.
         """
         while True:
             try:
@@ -97,7 +97,9 @@ class Leadership:
                     _log.info("leading", lease=self.name, epoch=fence.epoch)
                     await self._lead(fence, work)
                     return
-            except (Deposed, ConnectionLost) as error:
+            except KitError as error:
+                if not error.retryable:
+                    raise
                 _log.warning("no_longer_leading", lease=self.name, cause=error.reason)
             await asyncio.sleep(self._ttl_s / 5)
 

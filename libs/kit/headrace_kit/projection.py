@@ -16,7 +16,8 @@ from headrace_kit.errors import DeadlineExceeded, KitError
 from headrace_kit.eventstore import LogEntry, PostgresEventStore
 from headrace_kit.postgres import Connection
 
-BATCH = 200
+BATCH = 50
+"""Events of one transaction: a long one holds back every sequencer of the database cluster."""
 POLL_S = 0.02
 
 _CLAIM = """

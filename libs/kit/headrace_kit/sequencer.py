@@ -89,6 +89,7 @@ class Sequencer:
         self._source = source
         self._wake = wake or WakeUp()
         self._batch = batch
+        self._more = False
 
     async def run(self, fence: Fence) -> None:
         """Sequences until cancelled.
@@ -109,9 +110,7 @@ class Sequencer:
         Raises:
             Deposed: the epoch is over; nothing was written.
         """
-        age = await self._database.fetchval(_OLDEST_UNSEQUENCED)
-        self.tail_age_s = 0.0 if age is None else max(age, 1e-6)
-        if age is None:
+        if not self._more and not await self._look():
             return 0
         async with self._database.transaction() as connection:
             count = await self._take(connection, fence)
@@ -119,12 +118,19 @@ class Sequencer:
             self.sequenced.ring()
         return count
 
+    async def _look(self) -> bool:
+        """Whether anything waits; not asked in the middle of a window, where it would pass over all that was taken."""
+        age = await self._database.fetchval(_OLDEST_UNSEQUENCED)
+        self.tail_age_s = 0.0 if age is None else max(age, 1e-6)
+        return age is not None
+
     async def _take(self, connection: Connection, fence: Fence) -> int:
         state = await connection.fetchrow(_STATE, fence.name, fence.epoch)
         if state is None:
             raise Deposed(f"epoch {fence.epoch} of {fence.name} is over: another process leads")
         window = _Window.of(state)
         rows = await connection.fetch(_WINDOW, str(window.low), str(window.high), window.after, self._batch)
+        self._more = len(rows) == self._batch
         if not rows:
             if window.low < window.high:
                 await self._skip(connection, state, window)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from uuid import UUID
 
 import structlog
@@ -22,6 +23,8 @@ _log = structlog.get_logger(__name__)
 MAX_ATTEMPTS = 3
 """An error nobody foresaw is tried this often before its stream is parked."""
 PAGE = 500
+MAX_STEPS = 50
+"""Most events of one transaction: a long one holds back every sequencer of the database cluster."""
 
 Notice = Callable[[ReceivedEvent, str], Awaitable[None]]
 """Told of each event that parks its stream, with the cause; after the fact, best effort."""
@@ -112,7 +115,7 @@ class Lane:
         """The arrivals up to the first that needs more than delivery."""
         ahead: dict[str, Seen] = {}
         steps: list[Step] = []
-        for arrival in queue:
+        for arrival in islice(queue, MAX_STEPS):
             event = arrival.event
             seen = ahead.get(event.subject) or self.claim.streams[event.subject]
             if event.sequence <= seen.version:
