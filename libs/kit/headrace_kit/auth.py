@@ -23,6 +23,7 @@ class Principal:
 
 
 _current: ContextVar[Principal | None] = ContextVar("headrace_principal", default=None)
+_seal_key: ContextVar[bytes] = ContextVar("headrace_seal_key", default=b"")
 
 
 class Tokens:
@@ -36,6 +37,8 @@ class Tokens:
         self._path = path
         self._stamp: tuple[int, int, int] | None = None
         self._principals: Mapping[bytes, Principal] = {}
+        self.seal_key = b""
+        """A secret that all processes with the same file share; empty before the first look."""
 
     def principal(self, token: str) -> Principal:
         """Whose token it is.
@@ -56,7 +59,9 @@ class Tokens:
             status = self._path.stat()
             stamp = status.st_mtime_ns, status.st_size, status.st_ino
             if stamp != self._stamp:
-                self._principals = _parse(self._path.read_bytes())
+                content = self._path.read_bytes()
+                self._principals = _parse(content)
+                self.seal_key = hashlib.sha256(b"headrace seal\0" + content).digest()
                 self._stamp = stamp
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise Unavailable("callers can not be verified now: no tokens file", reason="TOKENS_FILE") from error
@@ -86,6 +91,16 @@ def caller() -> Principal | None:
 def set_principal(principal: Principal) -> None:
     """Says who made the call that this task answers; for the edges (gRPC, HTTP) only."""
     _current.set(principal)
+
+
+def seal_key() -> bytes:
+    """The key of what clients carry and bring back unchanged, such as page tokens: the platform's, inside a call."""
+    return _seal_key.get()
+
+
+def set_seal_key(key: bytes) -> None:
+    """Says with which key this task seals; for the edges only."""
+    _seal_key.set(key)
 
 
 def require_role(*roles: str) -> Principal:

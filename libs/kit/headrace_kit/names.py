@@ -1,7 +1,10 @@
-"""Resource names and the ids in them."""
+"""Resource names, the ids in them, and texts that people give."""
+
+from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from headrace_kit.errors import InvalidArgument
@@ -9,14 +12,19 @@ from headrace_kit.errors import InvalidArgument
 MAX_NAME: Final = 500
 _ID: Final = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,98}[a-z0-9])?")
 _PLACEHOLDER: Final = re.compile(r"\{(\w+)\}")
+# Control characters (C0, DEL, C1), line separators, and what turns the direction of text around: the latter makes one
+# name look like another. Tabs and line ends are told apart, for texts of several lines.
+_UNSEEN: Final = "\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff"
+_FORBIDDEN: Final = re.compile(f"[{_UNSEEN}\t\r\n]")
+_FORBIDDEN_IN_LINES: Final = re.compile(f"[{_UNSEEN}]")
 
 
 @dataclass(frozen=True, slots=True)
 class NamePattern:
     """A form of resource name, such as ``projects/{project}/models/{model}``.
 
-    An id is 1 to 100 characters of ``a-z 0-9 . _ -``, first and last a letter or digit. A placeholder in ``free`` may hold
-    any text of 1 to 250 characters without ``/`` and control characters.
+    An id is 1 to 100 characters of ``a-z 0-9 . _ -``, first and last a letter or digit. A placeholder in ``free`` may
+    hold any text of 1 to 250 characters without ``/`` and control characters, and no space at its ends.
     """
 
     pattern: str
@@ -30,19 +38,27 @@ class NamePattern:
         found: dict[str, str] = {}
         for part, want in zip(parts, wanted, strict=True):
             match = _PLACEHOLDER.fullmatch(want)
-            if match is None:
-                if part != want:
-                    raise InvalidArgument(f"give a name of the form {self.pattern}", field=field)
-                continue
-            key = match.group(1)
-            if key in self.free:
-                require_text(part, field=field, most=250)
-            elif not _ID.fullmatch(part):
+            if match is not None:
+                found[match[1]] = self._id(part, match[1], field)
+            elif part != want:
+                raise InvalidArgument(f"give a name of the form {self.pattern}", field=field)
+        return found
+
+    def format(self, **ids: str) -> str:
+        """The name made of ids, by placeholder."""
+        return self.pattern.format(**ids)
+
+    def _id(self, part: str, key: str, field: str) -> str:
+        if key not in self.free:
+            if not _ID.fullmatch(part):
                 raise InvalidArgument(
                     f"{key} is 1 to 100 characters of a-z 0-9 . _ - with a letter or digit at both ends", field=field
                 )
-            found[key] = part
-        return found
+            return part
+        require_text(part, field=field, most=250)
+        if part != part.strip() or part in (".", ".."):
+            raise InvalidArgument(f"{key} has no space at its ends, and is not . or ..", field=field)
+        return part
 
 
 PROJECT: Final = NamePattern("projects/{project}")
@@ -52,9 +68,16 @@ MODEL: Final = NamePattern("projects/{project}/models/{model}")
 VERSION: Final = NamePattern("projects/{project}/models/{model}/versions/{version}")
 PIPELINE: Final = NamePattern("projects/{project}/pipelines/{pipeline}")
 PIPELINE_RUN: Final = NamePattern("projects/{project}/pipelineRuns/{run}")
+SCHEDULE: Final = NamePattern("projects/{project}/schedules/{schedule}")
 ENDPOINT: Final = NamePattern("projects/{project}/endpoints/{endpoint}")
 MONITOR: Final = NamePattern("projects/{project}/monitors/{monitor}")
 ALERT: Final = NamePattern("projects/{project}/alerts/{alert}")
+POLICY: Final = NamePattern("projects/{project}/policies/{policy}")
+
+
+def parse_name(pattern: str, name: str, *, field: str = "name") -> dict[str, str]:
+    """The ids of a name by placeholder: ``parse_name("projects/{p}/runs/{r}", name)``. Raises InvalidArgument."""
+    return _pattern(pattern).parse(name, field=field)
 
 
 def parse_id(text: str, *, field: str) -> str:
@@ -67,15 +90,23 @@ def parse_id(text: str, *, field: str) -> str:
 
 
 def require_text(text: str, *, field: str, least: int = 1, most: int, lines: bool = False) -> str:
-    """A text within its limits and without control characters (``lines`` lets tabs and line ends in).
+    """A text within its limits, in characters, that shows all it holds (``lines`` lets tabs and line ends in).
+
+    Refused are control characters, line separators, and those that turn the direction of text around.
 
     Raises:
-        InvalidArgument: Names the field and the limit.
+        InvalidArgument: names the field and the limit.
     """
     if not least <= len(text) <= most:
         bounds = f"{least} to {most}" if least else f"at most {most}"
         raise InvalidArgument(f"give {bounds} characters; these are {len(text)}", field=field)
-    for at, character in enumerate(text):
-        if (character < " " or character == "\x7f") and not (lines and character in "\t\r\n"):
-            raise InvalidArgument(f"character {at + 1} is a control character", field=field)
+    found = (_FORBIDDEN_IN_LINES if lines else _FORBIDDEN).search(text)
+    if found:
+        character = f"U+{ord(found[0]):04X}"
+        raise InvalidArgument(f"character {found.start() + 1} is {character}, a control character", field=field)
     return text
+
+
+@lru_cache(maxsize=256)
+def _pattern(pattern: str) -> NamePattern:
+    return NamePattern(pattern)

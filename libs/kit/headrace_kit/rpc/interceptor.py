@@ -15,7 +15,7 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 
 from headrace_kit import metrics
-from headrace_kit.auth import Tokens, bearer, set_principal
+from headrace_kit.auth import Tokens, bearer, set_principal, set_seal_key
 from headrace_kit.errors import KitError, Unavailable
 from headrace_kit.rpc.call import Clock, set_metadata, utc_now
 from headrace_kit.rpc.guard import lenient, require_sound
@@ -185,6 +185,7 @@ class _Call:
         principal = tokens.principal(bearer(self.metadata.get("authorization", "")))
         structlog.contextvars.bind_contextvars(principal=principal.id)
         set_principal(principal)
+        set_seal_key(tokens.seal_key)
 
     async def abort(self, context: Context, error: Exception) -> None:
         """Answers with the error's status. Raises, as grpc's abort does."""
