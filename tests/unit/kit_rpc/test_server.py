@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -13,61 +14,24 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from headrace.api.audit.v1 import service_pb2 as service
-from headrace.api.audit.v1.service_pb2_grpc import (
-    AuditServiceServicer,
-    AuditServiceStub,
-    add_AuditServiceServicer_to_server,
-)
+from headrace.api.audit.v1.service_pb2_grpc import AuditServiceStub
 from headrace.errors import error_details
 from headrace_kit import errors
+from headrace_kit.auth import Tokens
 from headrace_kit.context import CommandContext
-from headrace_kit.rpc import Server, causing, command_context, current_principal, from_peer, require_role
-from headrace_kit.testing import OPERATOR_CALLER, SERVICE_CALLER, Caller, FixedClock, RunningServer, serving
+from headrace_kit.rpc import Server, causing, current_principal, from_peer, require_role
+from headrace_kit.testing import (
+    OPERATOR_CALLER,
+    SERVICE_CALLER,
+    Caller,
+    FixedClock,
+    RunningServer,
+    serving,
+    write_tokens,
+)
+from tests.support.answering import Example, raising
 
-Answer = Callable[[], Awaitable[object]]
 EVENT = "0197a5b2-0000-7000-8000-000000000001"
-
-
-class Example(AuditServiceServicer):
-    """Does what a test tells it."""
-
-    def __init__(self, answer: Answer | None = None) -> None:
-        self.answer = answer
-        self.contexts: list[CommandContext] = []
-        self.following = asyncio.Event()
-
-    async def GetEvent(self, request: service.GetEventRequest, context: object) -> service.GetEventResponse:
-        if self.answer is not None:
-            await self.answer()
-        return service.GetEventResponse()
-
-    async def RedriveParked(
-        self, request: service.RedriveParkedRequest, context: object
-    ) -> service.RedriveParkedResponse:
-        self.contexts.append(command_context(request.command_id))
-        return service.RedriveParkedResponse()
-
-    async def FollowLog(
-        self, request: service.FollowLogRequest, context: object
-    ) -> AsyncIterator[service.FollowLogResponse]:
-        yield service.FollowLogResponse()
-        self.following.set()
-        await asyncio.Event().wait()
-
-    async def ReadLog(self, request: object, context: object) -> service.ReadLogResponse:
-        return service.ReadLogResponse()
-
-    async def ReadStream(self, request: object, context: object) -> service.ReadStreamResponse:
-        return service.ReadStreamResponse()
-
-    async def GetLogStatus(self, request: object, context: object) -> service.GetLogStatusResponse:
-        return service.GetLogStatusResponse()
-
-    async def ListParked(self, request: object, context: object) -> service.ListParkedResponse:
-        return service.ListParkedResponse()
-
-    def served(self) -> Any:
-        return [(add_AuditServiceServicer_to_server, self)]
 
 
 def stub(running: RunningServer, caller: Caller = OPERATOR_CALLER) -> Any:
@@ -78,13 +42,6 @@ async def refused(call: Awaitable[object]) -> grpc.aio.AioRpcError:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
     return caught.value
-
-
-def raising(error: Exception) -> Answer:
-    async def answer() -> None:
-        raise error
-
-    return answer
 
 
 @pytest.mark.parametrize(
@@ -319,3 +276,39 @@ async def test_an_error_of_a_peer_is_passed_on() -> None:
             error = await refused(stub(running).GetEvent(service.GetEventRequest()))
     assert error.code() is grpc.StatusCode.NOT_FOUND
     assert error_details(error)[1].metadata["name"] == "projects/p/runs/r"
+
+
+async def test_traces_run_through_a_call_into_the_command() -> None:
+    example, parent = Example(), "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    async with serving(example.served()) as running:
+        await stub(running).RedriveParked(
+            service.RedriveParkedRequest(command_id=EVENT), metadata=(("traceparent", parent),)
+        )
+    assert example.contexts[0].traceparent.split("-")[1] == parent.split("-")[1]
+
+
+async def test_unavailable_is_tried_again_and_nothing_else_is() -> None:
+    down = Example(raising(errors.Unavailable("down"), errors.Unavailable("down"), errors.NotFound("run", "r")))
+    async with serving(down.served()) as running:
+        error = await refused(stub(running).GetEvent(service.GetEventRequest()))
+    assert (error.code(), down.calls) == (grpc.StatusCode.NOT_FOUND, 3)
+
+
+async def test_without_its_tokens_file_nobody_is_let_in(tmp_path: Path) -> None:
+    tokens = Tokens(tmp_path / "absent.json")
+    with pytest.raises(errors.Unavailable):
+        tokens.principal(OPERATOR_CALLER.token)
+    for content in ("", "{", '[{"sha256": "xyz"}]', '[{"sha256": "00", "principal": "p", "roles": "admin"}]'):
+        (tmp_path / "absent.json").write_text(content)
+        with pytest.raises(errors.Unavailable):
+            tokens.principal(OPERATOR_CALLER.token)
+    write_tokens(tmp_path / "absent.json", [OPERATOR_CALLER])
+    assert tokens.principal(OPERATOR_CALLER.token).id == "persons/operator"
+
+
+async def test_a_token_taken_away_is_refused_from_then_on(tmp_path: Path) -> None:
+    tokens = Tokens(write_tokens(tmp_path / "tokens.json", [OPERATOR_CALLER, SERVICE_CALLER]))
+    assert tokens.principal(SERVICE_CALLER.token).id == "services/monitor"
+    write_tokens(tmp_path / "tokens.json", [OPERATOR_CALLER])
+    with pytest.raises(errors.Unauthenticated):
+        tokens.principal(SERVICE_CALLER.token)
