@@ -1,4 +1,4 @@
-"""How fast the event path is: `python -m tests.bench.event_path` starts a real PostgreSQL and Kafka and prints a table."""
+"""How fast the event path is, on a real PostgreSQL and Kafka: `python -m tests.bench.event_path`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from headrace_kit.eventstore import PostgresEventStore
 from headrace_kit.log import KafkaLog, KafkaSettings, TopicSpec, events_topic
 from headrace_kit.logkeeper import LogKeeper
 from headrace_local.testing import Infrastructure, run_infrastructure
-
 from tests.support.counters import add
 from tests.support.kit import counter_store, until
 
