@@ -18,10 +18,10 @@ from headrace_monitor.countstore import CountStore
 from headrace_monitor.deciding import Decider
 from headrace_monitor.events import EVENT_TYPES
 from headrace_monitor.handlers import note_alias, note_version
-from headrace_monitor.telemetry_rpc import TelemetryServicer
 from headrace_monitor.rpc import MonitorServicer
 from headrace_monitor.store import MonitorStore
 from headrace_monitor.supervising import Child
+from headrace_monitor.telemetry_rpc import TelemetryServicer
 from headrace_monitor.windowstore import WindowStore
 
 

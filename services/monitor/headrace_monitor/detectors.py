@@ -9,7 +9,6 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from river.drift import ADWIN, PageHinkley
 
 from headrace.api.monitor.v1.resources_pb2 import Finding, MonitorConfig
 from headrace_monitor.baseline import Baseline, baseline_of
@@ -158,9 +157,13 @@ class _ErrorStream:
         self.threshold = 1.0
         self._detector: _RiverDetector | None = None
         if name == "adwin":
+            from river.drift import ADWIN  # noqa: PLC0415 - brings pandas and SciPy: only where it is wanted
+
             # Slots are few: look at each, and let windows of five be compared.
             self._detector = ADWIN(clock=1, min_window_length=5, grace_period=10)  # type: ignore[no-untyped-call]
         elif name == "page_hinkley":
+            from river.drift import PageHinkley  # noqa: PLC0415 - as above
+
             # Deviations are standardised, so the tolerated drift and the threshold are in standard deviations.
             self._detector = PageHinkley(min_instances=10, delta=0.25, threshold=8.0, mode="up")
         self._recent: deque[float] = deque(maxlen=5)
