@@ -109,7 +109,7 @@ def train(flights: Flights, *, rounds: int = ROUNDS) -> Model:
     )
 
 
-def held_out_predictions(flights: Flights, *, folds: int = 4, rounds: int = ROUNDS) -> Floats:
+def held_out_predictions(flights: Flights, *, folds: int = 3, rounds: int = ROUNDS) -> Floats:
     """Predict each stretch of time by a model trained on the others: what errors to expect of ``train(flights)``.
 
     A model's errors on its own training data are too small to be a monitor's reference. These are not, and they cover

@@ -29,6 +29,7 @@ def register(app: typer.Typer) -> None:
     app.command("status")(show_status)
     app.command("logs")(logs)
     app.command("console")(console_link)
+    app.command("demo")(demo)
 
 
 def up(
@@ -108,6 +109,22 @@ def console_link(*, data: Data = None) -> None:
 
     with _errors():
         typer.echo(detached.console_link(_folder(data)))
+
+
+def demo(
+    *,
+    data: Annotated[Path | None, typer.Option("--data", help="A new data folder; default: a fresh one.")] = None,
+    pace: Annotated[float, typer.Option(min=0, help="Flights a second at most; 0: as fast as the machine goes.")] = 0.0,
+    as_json: AsJson = False,
+) -> None:
+    """Show the closed loop on a year of flights: train, serve, watch, retrain, roll back (KEEP=1 keeps it running)."""
+    from headrace_local import demo as demos
+
+    console = Console(stderr=as_json)
+    with _errors():
+        folder = demos.new_folder() if data is None else data.expanduser().absolute()
+        status = demos.run(folder, console, pace=pace, as_json=as_json, keep=bool(os.environ.get("KEEP")))
+    raise typer.Exit(status)
 
 
 def _folder(data: Path | None) -> DataFolder:

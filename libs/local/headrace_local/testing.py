@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import shutil
-import signal
 import tempfile
-import threading
-import time
 import uuid
-from collections.abc import Coroutine, Generator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 from headrace_local import accounts, kafka_admin, psql
+from headrace_local.background import BackgroundStack
 from headrace_local.s3 import ObjectStoreAddress
-from headrace_local.stack import Addresses, Stack
+from headrace_local.stack import Stack
 from headrace_local.topics import Topic
 
 T = TypeVar("T")
@@ -53,64 +50,6 @@ class Topics:
         topic = Topic(f"{self.prefix}.{name}", partitions, settings or {})
         await kafka_admin.create_topics(self.bootstrap, [topic])
         return topic.name
-
-
-class BackgroundStack:
-    """A :class:`Stack` driven from synchronous code; its event loop lives in a thread until :meth:`stop`."""
-
-    def __init__(self, stack: Stack) -> None:
-        self.stack = stack
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="headrace-stack", daemon=True)
-
-    @property
-    def addresses(self) -> Addresses:
-        """Where everything listens."""
-        return self.stack.addresses
-
-    def start(self) -> None:
-        """Start the stack; raises its ``LocalError`` when it cannot."""
-        self._thread.start()
-        try:
-            self.call(self.stack.start())
-        except BaseException:
-            self._end_loop()
-            raise
-
-    def stop(self) -> None:
-        """Stop the stack and the thread."""
-        try:
-            self.call(self.stack.stop())
-        finally:
-            self._end_loop()
-
-    def call(self, coroutine: Coroutine[object, object, T]) -> T:
-        """Run ``coroutine`` in the stack's loop and return its result."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(_WITHIN_S)
-
-    def kill(self, name: str, *, by: signal.Signals = signal.SIGKILL) -> int:
-        """Send a signal (SIGKILL) to a part's process and return its process id; the supervisor starts it again."""
-        pid = self.stack.supervised[name].pid
-        if pid is None:
-            raise AssertionError(f"{name} does not run")
-        os.kill(pid, by)
-        return pid
-
-    def wait_ready(self, name: str, *, other_than: int | None = None, within_s: float = 60.0) -> int:
-        """Wait until a part is ready, as another process than ``other_than``; return its process id."""
-        deadline = time.monotonic() + within_s
-        part = self.stack.supervised[name]
-        while time.monotonic() < deadline:
-            pid = part.pid
-            if part.state == "ready" and pid is not None and pid != other_than:
-                return pid
-            time.sleep(0.02)
-        raise AssertionError(f"{name} was not ready again within {within_s:.0f} s; see {part.log}")
-
-    def _end_loop(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
-        self._loop.close()
 
 
 class Infrastructure(BackgroundStack):

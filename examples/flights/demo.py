@@ -1,0 +1,187 @@
+"""The closed loop on a year of flights, from an empty platform to the report.
+
+``headrace demo`` starts the platform and calls ``play``; with one running, ``python -m flights.demo`` (from examples/).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+import grpc
+
+import headrace
+from flights import data, lifecycle, pipeline
+from flights.replay import Replay
+from flights.report import Report, make_report
+from flights.stream import Answers, Application
+from headrace import story
+from headrace.api.audit.v1.resources_pb2 import LogEntry
+from headrace.api.monitor.v1 import service_pb2 as monitor
+from headrace.api.orchestrator.v1 import resources_pb2 as orchestrator_resources
+from headrace.api.orchestrator.v1 import service_pb2 as orchestrator
+from headrace.connection import Connection
+
+WINDOW_S: Final = 3 * 3600
+"""Flights that leave within so long share requests."""
+HASTY_FROM: Final = data.microseconds(2013, 9)
+"""From this event time on, somebody releases in a hurry."""
+SETTLE_S: Final = 60.0
+_ENDED: Final = (
+    orchestrator_resources.PIPELINE_RUN_STATUS_SUCCEEDED,
+    orchestrator_resources.PIPELINE_RUN_STATUS_FAILED,
+    orchestrator_resources.PIPELINE_RUN_STATUS_CANCELLED,
+)
+
+
+@dataclass(slots=True)
+class Stage:
+    """What the demo is doing; read by whoever shows it.
+
+    Attributes:
+        title: What it does now, in a few words.
+        application: The application, once it plays.
+        rows: Flights it will play.
+        entries: The platform's log so far, by event id.
+        stopped: Set it to end early.
+    """
+
+    title: str = "starting"
+    application: Application | None = None
+    rows: int = 0
+    entries: dict[str, LogEntry] = field(default_factory=dict[str, LogEntry])
+    stopped: threading.Event = field(default_factory=threading.Event)
+
+
+class DemoStopped(Exception):
+    """Somebody ended the demo early."""
+
+
+def play(
+    connection: Connection,
+    *,
+    pace: float = 0.0,
+    until_us: int = data.microseconds(2014, 1),
+    stage: Stage | None = None,
+) -> Report:
+    """Train, serve, watch, retrain and roll back, on the platform of ``connection``.
+
+    Args:
+        connection: A platform without the demo's model.
+        pace: Flights a second at most; 0 for as fast as the machine goes.
+        until_us: End of the replay, event time, microseconds since 1970 UTC.
+        stage: Where to say how far it is.
+
+    Raises:
+        DemoStopped: ``stage.stopped`` was set.
+        headrace.HeadraceError, grpc.RpcError: The platform refused, or stayed away.
+    """
+    stage = stage or Stage()
+    with headrace.connect(connection) as client:
+        began = time.monotonic()
+        stage.title = "training the first model"
+        first = lifecycle.train_first()
+        _check(stage)
+        stage.title = "a careless colleague trains another"
+        careless = lifecycle.train_first(careless=True)
+        _check(stage)
+        stage.title = "approving, promoting, opening the endpoint"
+        lifecycle.open_endpoint(client, first)
+        lifecycle.wait_until_serving(client, first)
+        replay = Replay(data.load().between(data.microseconds(2013, 3), until_us), window_s=WINDOW_S)
+        stage.rows = len(replay.flights)
+        stage.application = Application(connection, project="default", endpoint="delays", replay=replay, pace=pace)
+        stage.title = "replaying the year"
+        watcher = _background(_follow, client, stage)
+        hasty = _background(_release_in_a_hurry, client, stage, careless)
+        played = time.monotonic()
+        answers = asyncio.run(stage.application.run(stage.stopped.is_set))
+        seconds = time.monotonic() - played
+        _check(stage)
+        stage.title = "letting the loop settle"
+        counts = _settle(client, stage)
+        stage.title = f"done in {time.monotonic() - began:.0f} s"
+        stage.stopped.set()
+        for thread in (watcher, hasty):
+            thread.join(timeout=10)
+        return _report(client, replay, answers, stage, counts, first=first, seconds=seconds)
+
+
+def _report(
+    client: headrace.Client,
+    replay: Replay,
+    answers: Answers,
+    stage: Stage,
+    counts: monitor.GetCountsResponse,
+    *,
+    first: str,
+    seconds: float,
+) -> Report:
+    assert stage.application is not None
+    return make_report(
+        story.read_logs(client, prefix="projects/default/"),
+        replayed=replay.flights,
+        answers=answers,
+        progress=stage.application.progress,
+        counts=counts,
+        first_model=pipeline.download(client, first),
+        seconds=seconds,
+        console=client.connection.gateway_url,
+    )
+
+
+def _release_in_a_hurry(client: headrace.Client, stage: Stage, careless: str) -> None:
+    """Once September has come and no rollout is under way, the careless version is approved and promoted by hand."""
+    while not stage.stopped.wait(0.1):
+        application = stage.application
+        if application is None or application.progress.event_us < HASTY_FROM or lifecycle.rollout_under_way(client):
+            continue
+        lifecycle.approve_and_promote(client, careless, reason="a release in a hurry: straight to everybody")
+        return
+
+
+def _follow(client: headrace.Client, stage: Stage) -> None:
+    """Keeps ``stage.entries`` up to date."""
+    while not stage.stopped.wait(0.5):
+        try:
+            entries = story.read_logs(client, prefix="projects/default/")
+        except grpc.RpcError:  # a service is away; it comes back
+            continue
+        stage.entries.update((entry.event_id, entry) for entry in entries)
+
+
+def _settle(client: headrace.Client, stage: Stage) -> monitor.GetCountsResponse:
+    """Waits until everything sent was counted and nothing is under way any more; gives up after ``SETTLE_S``."""
+    assert stage.application is not None
+    progress, deadline = stage.application.progress, time.monotonic() + SETTLE_S
+    request = monitor.GetCountsRequest(endpoint=pipeline.ENDPOINT)
+    while True:
+        _check(stage)
+        counts = client.monitor.GetCounts(request)
+        counted = counts.predictions >= progress.predictions and counts.labels_joined >= progress.labels
+        if (counted and not _under_way(client)) or time.monotonic() > deadline:
+            return counts
+        time.sleep(0.2)
+
+
+def _under_way(client: headrace.Client) -> bool:
+    runs = client.orchestrator.ListPipelineRuns(orchestrator.ListPipelineRunsRequest(parent="projects/default")).runs
+    return any(run.status not in _ENDED for run in runs)
+
+
+def _background(work: Callable[..., None], *arguments: object) -> threading.Thread:
+    thread = threading.Thread(target=work, args=arguments, name=work.__name__, daemon=True)
+    thread.start()
+    return thread
+
+
+def _check(stage: Stage) -> None:
+    if stage.stopped.is_set():
+        raise DemoStopped
+
+
+__all__ = ["DemoStopped", "Stage", "play"]
