@@ -60,7 +60,8 @@ def package(weight: float, kind: str = "onnx") -> bytes:
         return bytes(skops.io.dumps(model))
     if kind == "pickle":
         return pickle.dumps(model)
-    return bytes(skl2onnx.to_onnx(model, np.zeros((1, 3), dtype=np.float32)).SerializeToString())
+    exported: Any = skl2onnx.to_onnx(model, np.zeros((1, 3), dtype=np.float32))
+    return bytes(exported.SerializeToString())
 
 
 def signature() -> common.Signature:

@@ -157,11 +157,9 @@ def _from_json(data: Json, datatype: str, shape: list[int], *, field: str) -> Ar
 
 def _flattened(data: list[Json], shape: list[int], *, field: str) -> list[Json]:
     count = check_shape(shape, field=field)
-    if data and isinstance(data[0], list):
-        for dimension in shape:
-            if len(data) % dimension or not data:
-                break
-            if not all(isinstance(each, list) for each in data):
+    if data and isinstance(data[0], list) and shape[:1] == [len(data)]:
+        for dimension in shape[1:]:
+            if not all(isinstance(each, list) and len(each) == dimension for each in data):
                 break
             data = [element for each in data for element in each]
     if len(data) != count or any(isinstance(each, list | dict) for each in data):

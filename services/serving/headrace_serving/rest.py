@@ -11,6 +11,7 @@ import structlog
 import uvicorn
 from google.protobuf.json_format import MessageToDict
 from starlette.applications import Starlette
+from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -62,7 +63,8 @@ class Rest:
             Route("/v2/health/ready", self._guarded(self._live)),
             Route("/v2/repository/index", self._guarded(self._index), methods=["POST"]),
         ]
-        for model in ("{endpoint}", "{project}/{endpoint}"):
+        register_url_convertor("endpoint", _EndpointConvertor())
+        for model in ("{endpoint}", "{project}/{endpoint:endpoint}"):
             at = f"/v2/models/{model}"
             routes += [
                 Route(f"/v2/repository/models/{model}/load", self._guarded(self._load), methods=["POST"]),
@@ -146,6 +148,12 @@ class Rest:
     async def _unload(self, request: Request) -> Response:
         self._router.unload(_model(request)[0])
         return _json({})
+
+
+class _EndpointConvertor(StringConvertor):
+    """The second part of ``project/endpoint``; not what the protocol has after a model's name."""
+
+    regex = "(?!(?:infer|ready|load|unload)(?:/|$))[^/]+"
 
 
 class RestServer:

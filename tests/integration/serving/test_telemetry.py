@@ -28,7 +28,8 @@ async def _published(platform: Platform, endpoint: str, *, rows: int) -> list[Pr
                 found = predictions_of(records, endpoint)
                 if sum(each.rows for each in found) >= rows:
                     return found
-                records += [each.value for some in (await consumer.getmany(timeout_ms=200)).values() for each in some]
+                polled = await consumer.getmany(timeout_ms=200)
+                records += [bytes(each.value or b"") for some in polled.values() for each in some]
     finally:
         await consumer.stop()
 
