@@ -1,0 +1,197 @@
+"""The monitor's whole process, spoken to over gRPC: publish, count, alert, subscribe, refuse."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import grpc
+import numpy as np
+import pytest
+
+from headrace.api.common.v1.telemetry_pb2 import LabelBatch, PredictionBatch
+from headrace.api.monitor.v1 import resources_pb2 as resources
+from headrace.api.monitor.v1 import service_pb2 as service
+from headrace.api.monitor.v1.service_pb2_grpc import MonitorServiceStub, TelemetryServiceStub
+from headrace.kafka import encode_labels, encode_predictions, new_id
+from headrace_kit.rpc import channel
+from headrace_kit.service import open_objects
+from headrace_kit.settings import StoreSettings
+from headrace_local.testing import FreshDatabase, Infrastructure
+from tests.support.telemetry import HOUR_US, World, hourly, service_environment
+
+ROWS = 200
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@dataclass(slots=True)
+class Service:
+    """A running monitor."""
+
+    monitors: MonitorServiceStub
+    telemetry: TelemetryServiceStub
+    environment: dict[str, str]
+    process: asyncio.subprocess.Process
+
+    def objects(self) -> object:
+        return open_objects(StoreSettings())
+
+
+@asynccontextmanager
+async def running(infrastructure: Infrastructure, fresh: FreshDatabase, folder: Path) -> AsyncIterator[Service]:
+    environment = dict(service_environment(infrastructure, fresh, folder))
+    address = f"127.0.0.1:{free_port()}"
+    environment |= {"HEADRACE_GRPC_LISTEN": address, "HEADRACE_METRICS_LISTEN": f"127.0.0.1:{free_port()}"}
+    token = Path(environment["HEADRACE_TOKEN_FILE"]).read_text(encoding="ascii")
+    operator = {
+        "sha256": hashlib.sha256(token.encode()).hexdigest(),
+        "principal": "persons/operator",
+        "roles": ["operator"],
+    }
+    Path(environment["HEADRACE_TOKENS_FILE"]).write_text(json.dumps([operator]), encoding="ascii")
+    with (folder / "log").open("ab") as log:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "headrace_monitor", env=environment, stdout=log, stderr=log
+        )
+    link = channel(address, lambda: token)
+    service_ = Service(MonitorServiceStub(link), TelemetryServiceStub(link), environment, process)
+    try:
+        await link.channel_ready()
+        yield service_
+    finally:
+        await link.close()
+        if process.returncode is None:
+            os.kill(process.pid, signal.SIGTERM)
+        async with asyncio.timeout(30):
+            status = await process.wait()
+    assert status == 0, (folder / "log").read_text()[-4000:]
+
+
+class Publisher:
+    """Publishes hours of traffic of an application that serves its own model."""
+
+    def __init__(self, stub: TelemetryServiceStub, world: World) -> None:
+        self._stub, self._world = stub, world
+        self._generator = np.random.default_rng(3)
+        self._seq = 0
+
+    async def hour(self, hour: int, *, shift: float = 0.0, error: float = 0.3) -> None:
+        self._seq += 1
+        ids = [new_id(3) for _ in range(ROWS)]
+        x = self._generator.normal(size=ROWS) + shift
+        start = hour * HOUR_US
+        batch = self._world.predictions(ids, x, x, times_us=[start] * ROWS, shard=3, version="app-model")
+        known = self._world.labels(ids, [0] * ROWS, x + error, time_us=start, shard=3)
+        await self._stub.PublishPredictions(
+            service.PublishPredictionsRequest(
+                batches=[encode_predictions(batch, producer_id="app", epoch=1, seq=self._seq)]
+            )
+        )
+        await self._stub.PublishLabels(
+            service.PublishLabelsRequest(batches=[encode_labels(known, producer_id="app", epoch=1, seq=self._seq)])
+        )
+
+
+async def create(service_: Service, world: World, config: resources.MonitorConfig) -> resources.Monitor:
+    response = await service_.monitors.CreateMonitor(
+        service.CreateMonitorRequest(
+            command_id=str(uuid4()), name=world.monitor, endpoint=world.endpoint, config=config
+        )
+    )
+    return response.monitor
+
+
+async def counts(service_: Service, world: World) -> service.GetCountsResponse:
+    return await service_.monitors.GetCounts(
+        service.GetCountsRequest(endpoint=f"projects/{world.project}/endpoints/{world.endpoint}")
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+async def test_published_telemetry_is_counted_and_a_growing_share_of_missing_values_is_told_to_subscribers(
+    infrastructure: Infrastructure, database: FreshDatabase, tmp_path: Path
+) -> None:
+    world = World()
+    async with running(infrastructure, database, tmp_path) as service_:
+        monitor = await create(service_, world, hourly(lateness_s=3600))
+        assert monitor.config.false_alarm_budget == 1.0
+        publisher = Publisher(service_.telemetry, world)
+        for hour in range(12):
+            await publisher.hour(hour)
+
+        async with asyncio.timeout(60):
+            while (await counts(service_, world)).labels_joined < 12 * ROWS:
+                await asyncio.sleep(0.1)
+            windows: list[resources.Window] = []
+            while sum(each.closed for each in windows) < 9:
+                await asyncio.sleep(0.1)
+                request = service.ListWindowsRequest(monitor=world.monitor)
+                windows = list((await service_.monitors.ListWindows(request)).windows)
+
+        found = await counts(service_, world)
+        assert (found.predictions, found.labels_joined, found.batches_lost) == (12 * ROWS, 12 * ROWS, 0)
+        assert [each.predictions for each in windows] == [ROWS] * 12
+        assert windows[0].mean_error == pytest.approx(0.3, abs=1e-5)
+
+
+@pytest.mark.timeout(120)
+async def test_what_is_wrong_is_refused_by_its_field(
+    infrastructure: Infrastructure, database: FreshDatabase, tmp_path: Path
+) -> None:
+    world = World()
+    async with running(infrastructure, database, tmp_path) as service_:
+        batch = encode_predictions(
+            world.predictions([new_id(1)], np.zeros(1), np.zeros(1), times_us=[0], shard=1),
+            producer_id="app",
+            epoch=1,
+            seq=1,
+        )
+        batch.columns[1].values = b"short"
+        publish = service_.telemetry.PublishPredictions
+        for call, field in (
+            (publish(service.PublishPredictionsRequest(batches=[batch])), "batches[0].columns[1].values"),
+            (publish(service.PublishPredictionsRequest()), "batches"),
+            (publish(service.PublishPredictionsRequest(batches=[PredictionBatch()])), "batches[0].project"),
+            (
+                service_.telemetry.PublishLabels(service.PublishLabelsRequest(batches=[LabelBatch()])),
+                "batches[0].project",
+            ),
+            (create(service_, world, resources.MonitorConfig()), "config.task"),
+            (create(service_, world, hourly(false_alarm_budget=float("nan"))), "config.false_alarm_budget"),
+            (create(service_, world, hourly(error_detector="'; DROP TABLE")), "config.error_detector"),
+            (create(service_, World("Ümlaut"), hourly()), "name"),
+        ):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await call
+            assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+            assert field in str(caught.value.trailing_metadata())
+        first = await create(service_, world, hourly())
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await create(service_, World(world.endpoint + "x"), hourly())
+            await service_.monitors.CreateMonitor(
+                service.CreateMonitorRequest(
+                    command_id=str(uuid4()), name=f"{world.monitor}-2", endpoint=world.endpoint, config=hourly()
+                )
+            )
+        assert caught.value.code() is grpc.StatusCode.ALREADY_EXISTS
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await service_.monitors.ConfigureMonitor(
+                service.ConfigureMonitorRequest(command_id=str(uuid4()), name=first.name, config=hourly(slot_s=60))
+            )
+        assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
