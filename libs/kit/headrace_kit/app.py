@@ -31,6 +31,8 @@ CHECK_EVERY_S: Final = 1.0
 """How often gRPC's health follows readiness."""
 CANCEL_TIMEOUT_S: Final = 10.0
 """Most a task may take to end once it is cancelled."""
+CLOSE_TIMEOUT_S: Final = 5.0
+"""Most that closing a pool or a channel may take."""
 
 Check = Callable[[], Awaitable[str]]
 """Says why the process is not ready; empty when it is."""
@@ -116,7 +118,7 @@ class Application:
                 _log.error("task_does_not_end", task=task.get_name())
         for close in self.close:
             try:
-                await asyncio.wait_for(close(), self.settings.drain_s)
+                await asyncio.wait_for(close(), CLOSE_TIMEOUT_S)
             except (KitError, OSError, TimeoutError) as error:
                 _log.warning("close_failed", cause=str(error))
 

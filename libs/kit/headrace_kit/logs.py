@@ -10,7 +10,7 @@ import orjson
 import structlog
 
 _SECRET = re.compile(r"token|password|secret|authorization|cookie|dsn|api_?key|credential", re.IGNORECASE)
-_USERINFO = re.compile(r"(\w+://[^\s:/@]*):[^\s@]*@")  # a password inside a URL
+_USERINFO = re.compile(r"(\w+://[^\s:/@]*):[^\s/@]*@")  # a password inside a URL
 _NOISY = ("aiokafka", "faust", "mode", "asyncio", "urllib3", "uvicorn.access", "opentelemetry")
 
 
