@@ -24,7 +24,6 @@ async def build(settings: GatewaySettings) -> Application:
     pages = Pages(settings.project)
     hub = Hub(platform.read, f"{platform.parent}/")
     web = build_web(
-        platform,
         pages,
         sessions=Sessions(settings.data, settings.console_code_file),
         tokens=Tokens(settings.tokens_file),

@@ -1,7 +1,9 @@
 """Live updates: the services' logs, followed once and handed to every open page."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import contextlib
+from collections.abc import Iterator
+from enum import Enum
 from typing import Final
 
 import grpc
@@ -17,30 +19,47 @@ QUEUE: Final = 1000
 _PAUSE_S: Final = 1.0
 
 
+class Notice(Enum):
+    """What a page is told beside events."""
+
+    LOST = "some events were left out"
+    END = "nothing more comes: the gateway stops"
+
+
+Feed = asyncio.Queue[LogEntry | Notice]
+
+
 class Hub:
     """Follows the logs and feeds the pages."""
 
     def __init__(self, services: Services, prefix: str) -> None:
         self._services, self._prefix = services, prefix
-        self._pages: set[asyncio.Queue[LogEntry | None]] = set()
+        self._pages: set[Feed] = set()
+        self._ended = False
 
     async def run(self) -> None:
-        """Follows every log until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            for name in self._services.names:
-                tasks.create_task(self._follow(name), name=f"follow-{name}")
-            if not self._services.names:
-                await asyncio.Event().wait()
-
-    async def entries(self) -> AsyncIterator[LogEntry | None]:
-        """Events as they come; None when some were left out."""
-        queue: asyncio.Queue[LogEntry | None] = asyncio.Queue(QUEUE)
-        self._pages.add(queue)
+        """Follows every log until cancelled; then ends the feeds, so that open pages do not hold the stop up."""
         try:
-            while True:
-                yield await queue.get()
+            async with asyncio.TaskGroup() as tasks:
+                for name in self._services.names:
+                    tasks.create_task(self._follow(name), name=f"follow-{name}")
+                await asyncio.Event().wait()
         finally:
-            self._pages.discard(queue)
+            self._ended = True
+            for feed in self._pages:
+                _push(feed, Notice.END)
+
+    @contextlib.contextmanager
+    def feed(self) -> Iterator[Feed]:
+        """What one page gets from now on: events as they come."""
+        feed: Feed = asyncio.Queue(QUEUE)
+        if self._ended:
+            feed.put_nowait(Notice.END)
+        self._pages.add(feed)
+        try:
+            yield feed
+        finally:
+            self._pages.discard(feed)
 
     async def _follow(self, name: str) -> None:
         position = -1
@@ -50,16 +69,16 @@ class Hub:
                 async for response in self._services.log(name).FollowLog(request):
                     for entry in response.entries:
                         position = entry.position + 1
-                        self._hand_out(entry)
+                        for feed in self._pages:
+                            _push(feed, entry)
             except grpc.aio.AioRpcError as error:
                 _log.info("log_not_reachable", source=name, code=error.code().name)
             await asyncio.sleep(_PAUSE_S)
 
-    def _hand_out(self, entry: LogEntry) -> None:
-        for queue in self._pages:
-            if queue.full():
-                while not queue.empty():
-                    queue.get_nowait()
-                queue.put_nowait(None)
-            else:
-                queue.put_nowait(entry)
+
+def _push(feed: Feed, item: LogEntry | Notice) -> None:
+    if feed.full():
+        while not feed.empty():
+            feed.get_nowait()
+        feed.put_nowait(Notice.LOST)
+    feed.put_nowait(item)

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
+from uuid import uuid4
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -24,6 +25,17 @@ NAVIGATION: Final = (
     ("/pipelines", "Pipelines", "p"),
     ("/events", "Events", "v"),
 )
+"""Path, name, and the key that goes there after ``g``."""
+_KINDS: Final = {
+    "runs": "/runs/{}",
+    "models": "/models/{}",
+    "pipelineRuns": "/pipelines/runs/{}",
+    "endpoints": "/endpoints#{}",
+    "monitors": "/drift/{}",
+    "pipelines": "/pipelines#{}",
+    "experiments": "/runs?experiment={}",
+    "alerts": "/drift#{}",
+}
 
 
 class Pages:
@@ -38,9 +50,21 @@ class Pages:
             lstrip_blocks=True,
         )
         self._environment.filters.update(
-            when=when, ago=ago, short=short, words=words, number=number, duration=duration, bytes=size, event=event_name
+            when=when,
+            iso=iso,
+            ago=ago,
+            short=short,
+            words=words,
+            number=number,
+            duration=duration,
+            seconds=seconds,
+            bytes=size,
+            event=event_name,
+            area=area,
+            link=link,
         )
-        self._environment.globals.update(navigation=NAVIGATION, project=project)
+        known: dict[str, Any] = {"navigation": NAVIGATION, "project": project, "command_id": lambda: str(uuid4())}
+        self._environment.globals.update(known)
 
     def render(
         self,
@@ -67,28 +91,42 @@ class Pages:
 
 def when(stamp: Timestamp) -> str:
     """A time, UTC, to the second; empty for none."""
-    return f"{stamp.ToDatetime(tzinfo=UTC):%Y-%m-%d %H:%M:%S}" if stamp.seconds else ""
+    return f"{_time(stamp):%Y-%m-%d %H:%M:%S}" if stamp.seconds else ""
+
+
+def iso(stamp: Timestamp) -> str:
+    """A time as machines read it; empty for none."""
+    return f"{_time(stamp):%Y-%m-%dT%H:%M:%SZ}" if stamp.seconds else ""
 
 
 def ago(stamp: Timestamp) -> str:
     """How long ago; empty for no time."""
     if not stamp.seconds:
         return ""
-    seconds = max((datetime.now(UTC) - stamp.ToDatetime(tzinfo=UTC)).total_seconds(), 0)
+    passed = max((datetime.now(UTC) - _time(stamp)).total_seconds(), 0)
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= length:
-            return f"{int(seconds // length)} {unit} ago"
-    return f"{int(seconds)} s ago"
+        if passed >= length:
+            return f"{int(passed // length)} {unit} ago"
+    return f"{int(passed)} s ago"
 
 
 def duration(start: Timestamp, end: Timestamp) -> str:
     """From start to end, or to now."""
     if not start.seconds:
         return ""
-    until = end.ToDatetime(tzinfo=UTC) if end.seconds else datetime.now(UTC)
-    seconds = (until - start.ToDatetime(tzinfo=UTC)).total_seconds()
-    minutes, rest = divmod(seconds, 60)
-    return f"{int(minutes)} min {int(rest)} s" if minutes else f"{rest:.1f} s"
+    until = _time(end) if end.seconds else datetime.now(UTC)
+    return seconds((until - _time(start)).total_seconds())
+
+
+def seconds(value: float) -> str:
+    """A length of time for people."""
+    if value < 60:
+        return f"{value:.1f} s" if value < 10 and value % 1 else f"{value:.0f} s"
+    minutes, rest = divmod(round(value), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    parts = ((days, "d"), (hours, "h"), (minutes, "min"), (rest, "s"))
+    return " ".join([f"{count} {unit}" for count, unit in parts if count][:2])
 
 
 def short(name: str) -> str:
@@ -104,7 +142,7 @@ def words(enum_name: str, prefix: str) -> str:
 def number(value: float) -> str:
     """Six significant digits; thousands are set apart."""
     if value != value:  # noqa: PLR0124 - NaN
-        return "–"
+        return "\u2013"
     if float(value).is_integer() and abs(value) < 1e15:
         return f"{int(value):,}".replace(",", "\u202f")
     return f"{value:.6g}"
@@ -112,14 +150,33 @@ def number(value: float) -> str:
 
 def size(count: int) -> str:
     """Bytes for people."""
-    value = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1024 or unit == "GiB":
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    raise AssertionError
+    value, unit = float(count), "B"
+    for larger in ("KiB", "MiB", "GiB"):
+        if value < 1024:
+            break
+        value, unit = value / 1024, larger
+    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
 
 
 def event_name(entry: LogEntry) -> str:
     """``VersionPromoted`` of ``headrace.registry.v1.VersionPromoted``."""
     return entry.type.rpartition(".")[2]
+
+
+def area(entry: LogEntry) -> str:
+    """``registry`` of ``headrace/registry``."""
+    return entry.source.rpartition("/")[2]
+
+
+def link(name: str) -> str:
+    """The console's page about a resource; empty when it has none."""
+    parts = name.split("/")
+    if len(parts) < 4:
+        return ""
+    if parts[2] == "models" and len(parts) >= 6 and parts[4] == "versions":
+        return f"/models/{parts[3]}/versions/{parts[5]}"
+    return _KINDS[parts[2]].format(parts[3]) if parts[2] in _KINDS else ""
+
+
+def _time(stamp: Timestamp) -> datetime:
+    return stamp.ToDatetime(tzinfo=UTC)

@@ -65,6 +65,7 @@ class Platform:
 
     def __init__(self, settings: GatewaySettings) -> None:
         self.project = settings.project
+        self.serving_url = str(settings.serving_url or "").rstrip("/")
         self.read = Services(settings, settings.token)
         self.act = Services(settings, _reader(settings.person_token_file, settings.token))
 

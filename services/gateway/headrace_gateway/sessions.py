@@ -44,16 +44,17 @@ class Sessions:
         given = hashlib.sha256(code.encode()).hexdigest()
         if not wanted or not hmac.compare_digest(given.encode(), wanted.encode()):
             return None
-        self._code_file.unlink(missing_ok=True)
+        try:
+            self._code_file.unlink()  # of several who come with the same code, one can do this
+        except FileNotFoundError:
+            return None
         return self._cookie(secrets.token_urlsafe(24), int(time.time()) + LIFETIME_S)
 
     def session(self, cookie: str) -> Session | None:
         """The session of a cookie, or None."""
         identity, _, rest = cookie.partition(".")
         expires, _, signature = rest.partition(".")
-        if not (expires.isascii() and expires.isdecimal()) or int(expires) < time.time():
-            return None
-        if not hmac.compare_digest(signature.encode(), self._sign(f"{identity}.{expires}").encode()):
+        if not same_token(signature, self._sign(f"{identity}.{expires}")) or int(expires) < time.time():
             return None
         return Session(identity, self._sign(f"csrf.{identity}"))
 
@@ -67,7 +68,7 @@ class Sessions:
 
 def same_token(given: str, wanted: str) -> bool:
     """Compares tokens in constant time."""
-    return hmac.compare_digest(given.encode(), wanted.encode())
+    return hmac.compare_digest(given.encode("utf-8", "replace"), wanted.encode())
 
 
 def _key(path: Path) -> bytes:
@@ -78,6 +79,7 @@ def _key(path: Path) -> bytes:
         key = b""
     if len(key) != _KEY_BYTES:
         key = secrets.token_bytes(_KEY_BYTES)
-        path.touch(mode=0o600)
+        path.unlink(missing_ok=True)
+        path.touch(mode=0o600, exist_ok=False)
         path.write_bytes(key)
     return key

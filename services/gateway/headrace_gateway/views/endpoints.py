@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from headrace.api.serving.v1 import resources_pb2 as resources
 from headrace.api.serving.v1 import service_pb2 as service
 from headrace_gateway.pages import Pages
 from headrace_gateway.platform import Platform
 
+Served = tuple[resources.Endpoint, service.GetTrafficResponse]
+
 
 def routes(platform: Platform, pages: Pages) -> list[BaseRoute]:
-    """The page of all endpoints, and the part of it that is read again."""
+    """The page of all endpoints; its live part when htmx asks."""
 
-    async def read() -> list[tuple[object, object]]:
-        request = service.ListEndpointsRequest(parent=platform.parent, page_size=1000)
-        endpoints = (await platform.read.serving.ListEndpoints(request)).endpoints
-        return [
-            (each, await platform.read.serving.GetTraffic(service.GetTrafficRequest(endpoint=each.name)))
-            for each in endpoints
-        ]
+    async def with_traffic(endpoint: resources.Endpoint) -> Served:
+        request = service.GetTrafficRequest(endpoint=endpoint.name)
+        return endpoint, await platform.read.serving.GetTraffic(request)
 
     async def show(request: Request) -> Response:
-        return pages.render(request, "endpoints.html", endpoints=await read())
+        query = service.ListEndpointsRequest(parent=platform.parent, page_size=1000)
+        endpoints = (await platform.read.serving.ListEndpoints(query)).endpoints
+        found = await asyncio.gather(*(with_traffic(each) for each in endpoints))
+        template = "_endpoints.html" if "hx-request" in request.headers else "endpoints.html"
+        return pages.render(
+            request, template, endpoints=found, Mode=resources.TelemetryMode, serving_url=platform.serving_url
+        )
 
-    async def part(request: Request) -> Response:
-        return pages.render(request, "_endpoints.html", endpoints=await read())
-
-    return [Route("/endpoints", show), Route("/parts/endpoints", part)]
+    return [Route("/endpoints", show)]

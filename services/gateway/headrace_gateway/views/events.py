@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Final
 
 import grpc
 from google.protobuf.json_format import MessageToJson
@@ -18,40 +19,57 @@ from headrace_gateway.platform import Platform
 from headrace_gateway.views.home import recent_entries
 from headrace_kit.errors import NotFound
 
-SHOWN = 200
-_PAGE = 1000
+SHOWN: Final = 200
+SEARCHED: Final = 1000
+"""Newest entries of each log among which a search looks."""
+LINKS: Final = 500
+"""Links of a chain that a page shows."""
+_PAGE: Final = 1000
 
 
 def routes(platform: Platform, pages: Pages) -> list[BaseRoute]:
     """Every page about events."""
 
     async def listing(request: Request) -> Response:
-        wanted = request.query_params.get("type", "")
-        entries = await recent_entries(platform, SHOWN if not wanted else 5 * SHOWN)
-        shown = [entry for entry in entries if wanted.lower() in entry.type.lower()][:SHOWN]
+        wanted = request.query_params.get("q", "").strip()
+        entries = await recent_entries(platform, SEARCHED if wanted else SHOWN)
+        shown = [entry for entry in entries if matches(entry, wanted)][:SHOWN]
         template = "_entries.html" if "hx-request" in request.headers else "events.html"
-        return pages.render(request, template, entries=shown)
+        return pages.render(request, template, entries=shown, searched=SEARCHED, shown=SHOWN)
 
     async def show(request: Request) -> Response:
         entry = await _find(platform, request.path_params["event"])
-        links = chain(await _everything(platform), entry.event_id)
+        links = chain([*await _everything(platform), entry], entry.event_id)
         message = decode(entry)
         text = MessageToJson(message, preserving_proto_field_name=True) if message else entry.data.hex()
-        return pages.render(request, "event.html", entry=entry, links=links, text=text)
+        return pages.render(
+            request, "event.html", entry=entry, links=links[:LINKS], left_out=max(len(links) - LINKS, 0), text=text
+        )
 
     return [Route("/events", listing), Route("/events/{event}", show)]
 
 
+def matches(entry: LogEntry, wanted: str) -> bool:
+    """Whether every word stands in the type, the stream, the actor or the ids of an event, in any case."""
+    meta = entry.meta
+    text = f"{entry.type} {entry.stream_id} {meta.actor} {entry.event_id} {meta.correlation_id}".lower()
+    return all(word in text for word in wanted.lower().split())
+
+
 async def _find(platform: Platform, event_id: str) -> LogEntry:
+    silent: list[str] = []
     for name in platform.read.names:
         try:
             found: LogEntry = (await platform.read.log(name).GetEvent(GetEventRequest(event_id=event_id))).entry
         except grpc.aio.AioRpcError as error:
-            if error.code() not in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNAVAILABLE):
+            if error.code() is grpc.StatusCode.UNAVAILABLE:
+                silent.append(name)
+            elif error.code() not in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT):
                 raise
         else:
             return found
-    raise NotFound("event", event_id)
+    doubt = f" ({', '.join(silent)} did not answer)" if silent else ""
+    raise NotFound(f"no log has an event {event_id}{doubt}")
 
 
 async def _everything(platform: Platform) -> list[LogEntry]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from http import HTTPStatus
-from uuid import uuid4
+from typing import Final
 
+import grpc
+from starlette.datastructures import FormData
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
@@ -13,8 +16,11 @@ from headrace.api.registry.v1 import resources_pb2 as resources
 from headrace.api.registry.v1 import service_pb2 as service
 from headrace_gateway.pages import Pages
 from headrace_gateway.platform import Platform
-from headrace_gateway.web import field, form_of
-from headrace_kit.errors import InvalidArgument
+from headrace_gateway.web import explained, field, form_of
+from headrace_kit.errors import InvalidArgument, NotFound
+
+MOVES: Final = 200
+"""Moves of aliases that the page of a model shows."""
 
 
 def routes(platform: Platform, pages: Pages) -> list[BaseRoute]:
@@ -23,53 +29,131 @@ def routes(platform: Platform, pages: Pages) -> list[BaseRoute]:
     async def listing(request: Request) -> Response:
         query = service.ListModelsRequest(parent=platform.parent, page_size=1000)
         models = (await platform.read.registry.ListModels(query)).models
-        return pages.render(request, "models.html", models=models)
+        template = "_models.html" if "hx-request" in request.headers else "models.html"
+        return pages.render(request, template, models=models)
+
+    async def get(request: Request) -> resources.Model:
+        name = f"{platform.parent}/models/{request.path_params['model']}"
+        found: resources.Model = (await platform.read.registry.GetModel(service.GetModelRequest(name=name))).model
+        return found
+
+    async def model_page(request: Request, problem: str = "", status: HTTPStatus = HTTPStatus.OK) -> Response:
+        model = await get(request)
+        return pages.render(
+            request,
+            "model.html",
+            model=model,
+            moves=moves(model)[:MOVES],
+            problem=problem,
+            status=status,
+            State=resources.VersionState,
+            Format=resources.ModelFormat,
+        )
+
+    async def lacking(version: str, alias: str) -> tuple[str, service.CheckPromotionResponse]:
+        # Asked in the person's name: whether it may be depends on who promotes.
+        query = service.CheckPromotionRequest(version=version, alias=alias)
+        return alias, await platform.act.registry.CheckPromotion(query)
+
+    async def version_page(
+        request: Request, number: str, problem: str = "", status: HTTPStatus = HTTPStatus.OK
+    ) -> Response:
+        model = await get(request)
+        version = next((each for each in model.versions if str(each.number) == number), None)
+        if version is None:
+            raise NotFound("version", f"{model.name}/versions/{number}")
+        promotions = await asyncio.gather(*(lacking(version.name, alias) for alias in aliases(model)))
+        return pages.render(
+            request,
+            "version.html",
+            model=model,
+            version=version,
+            promotions=promotions,
+            moves=[move for move in moves(model) if number in (str(move.version), str(move.previous_version))],
+            problem=problem,
+            status=status,
+            State=resources.VersionState,
+            Format=resources.ModelFormat,
+        )
 
     async def show(request: Request) -> Response:
-        name = f"{platform.parent}/models/{request.path_params['model']}"
-        model = (await platform.read.registry.GetModel(service.GetModelRequest(name=name))).model
-        moves = sorted((move for alias in model.aliases for move in alias.history), key=lambda each: -each.time.seconds)
-        return pages.render(
-            request, "model.html", model=model, moves=moves, State=resources.VersionState, Format=resources.ModelFormat
-        )
+        return await model_page(request)
+
+    async def show_version(request: Request) -> Response:
+        return await version_page(request, request.path_params["version"])
 
     async def act(request: Request) -> Response:
         form = await form_of(request)
-        model = f"{platform.parent}/models/{request.path_params['model']}"
-        number, reason = field(form, "version"), field(form, "reason")
-        alias, command_id = field(form, "alias") or "production", field(form, "command_id") or str(uuid4())
-        registry, version = platform.act.registry, f"{model}/versions/{number}"
-        match request.path_params["action"]:
-            case "approve" | "reject" as action:
-                review = service.ReviewVersionRequest(
+        number, path = field(form, "version"), f"/models/{request.path_params['model']}"
+        try:
+            await _command(platform, request.path_params["model"], request.path_params["action"], form)
+        except grpc.aio.AioRpcError as error:
+            status, message = explained(error)
+            if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+                raise
+            if number:
+                return await version_page(request, number, message, status)
+            return await model_page(request, message, status)
+        return RedirectResponse(f"{path}/versions/{number}" if number else path, HTTPStatus.SEE_OTHER)
+
+    return [
+        Route("/models", listing),
+        Route("/models/{model}", show),
+        Route("/models/{model}/versions/{version}", show_version),
+        Route("/models/{model}/{action}", act, methods=["POST"]),
+    ]
+
+
+def moves(model: resources.Model) -> list[resources.Promotion]:
+    """Every move of the model's aliases, newest first."""
+    found = [move for alias in model.aliases for move in alias.history]
+    return sorted(found, key=lambda each: (each.time.seconds, each.time.nanos, each.revision), reverse=True)
+
+
+def aliases(model: resources.Model) -> list[str]:
+    """Aliases to which a version may be promoted: ``production`` first, ``staging``, and what there is beside."""
+    known = {each.alias for each in model.aliases} | {each.alias for each in model.gates}
+    return ["production", "staging", *sorted(known - {"production", "staging"})]
+
+
+async def _command(platform: Platform, model_id: str, action: str, form: FormData) -> None:
+    model = f"{platform.parent}/models/{model_id}"
+    version, reason = f"{model}/versions/{field(form, 'version')}", field(form, "reason")
+    alias, command_id = field(form, "alias"), field(form, "command_id")
+    registry = platform.act.registry
+    match action:
+        case "approve" | "reject":
+            await registry.ReviewVersion(
+                service.ReviewVersionRequest(
                     command_id=command_id, version=version, approve=action == "approve", reason=reason
                 )
-                await registry.ReviewVersion(review)
-            case "promote":
-                promotion = service.PromoteVersionRequest(
+            )
+        case "promote":
+            await registry.PromoteVersion(
+                service.PromoteVersionRequest(
                     command_id=command_id,
                     version=version,
                     alias=alias,
                     expected_revision=_revision(form),
                     reason=reason,
                 )
-                await registry.PromoteVersion(promotion)
-            case "rollback":
-                rollback = service.RollBackAliasRequest(
+            )
+        case "rollback":
+            await registry.RollBackAlias(
+                service.RollBackAliasRequest(
                     command_id=command_id, model=model, alias=alias, expected_revision=_revision(form), reason=reason
                 )
-                await registry.RollBackAlias(rollback)
-            case action:
-                raise InvalidArgument(f"there is no action {action}")
-        return RedirectResponse(f"/models/{request.path_params['model']}", HTTPStatus.SEE_OTHER)
-
-    return [
-        Route("/models", listing),
-        Route("/models/{model}", show),
-        Route("/models/{model}/{action}", act, methods=["POST"]),
-    ]
+            )
+        case "archive":
+            await registry.ArchiveVersion(
+                service.ArchiveVersionRequest(command_id=command_id, version=version, reason=reason)
+            )
+        case _:
+            raise InvalidArgument(f"there is no action {action}")
 
 
-def _revision(form: object) -> int:
-    text = field(form, "revision")  # type: ignore[arg-type] # always what form_of gives
-    return int(text) if text.isascii() and text.isdecimal() else -1
+def _revision(form: FormData) -> int:
+    text = field(form, "revision")
+    if not (text.isascii() and text.isdecimal() and len(text) < 19):
+        raise InvalidArgument("the form names no revision of the alias: load the page again", field="revision")
+    return int(text)

@@ -1,0 +1,72 @@
+// What all charts share: colours of the page, sizes, one chart that follows its box and the appearance.
+
+/** The colour a CSS custom property stands for now. */
+export function colour(name) {
+  const probe = document.createElement("i");
+  probe.hidden = true;
+  probe.style.color = `var(${name})`;
+  document.body.append(probe);
+  const found = getComputedStyle(probe).color;
+  probe.remove();
+  return found;
+}
+
+export function lineColour(index) {
+  return colour(`--c${index % 8}`);
+}
+
+export function number(value) {
+  if (value === null || value === undefined || Number.isNaN(value)) return "–";
+  if (Number.isInteger(value)) return value.toLocaleString("en").replaceAll(",", "\u202f");
+  return String(Number(value.toPrecision(6)));
+}
+
+export function axes({ time = false, log = false } = {}) {
+  const plain = { stroke: colour("--muted"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false }, font: "11px system-ui" };
+  const thin = (values) => values.map((value) => (value === null ? "" : number(value)));
+  return [
+    { ...plain, space: 70, ...(time ? {} : { values: (_, ticks) => thin(ticks) }) },
+    { ...plain, size: 62, space: 34, values: (_, ticks) => (log ? ticks.map((tick) => (tick && Math.log10(Math.abs(tick)) % 1 === 0 ? number(tick) : "")) : thin(ticks)) },
+  ];
+}
+
+/** Draws in a box now, and anew when its width or the appearance changes. `make` returns { options, data }. */
+export class Chart {
+  constructor(box, make, height = 210) {
+    this.box = box;
+    this.make = make;
+    this.height = height;
+    this.plot = null;
+    this.draw();
+    new ResizeObserver(() => {
+      const width = this.width();
+      if (this.plot && width > 0 && Math.abs(width - this.plot.width) > 1) this.plot.setSize({ width, height: this.height });
+    }).observe(box);
+    document.addEventListener("headrace:theme", () => this.draw());
+  }
+
+  width() {
+    return Math.floor(this.box.clientWidth);
+  }
+
+  draw() {
+    const made = this.make();
+    this.plot?.destroy();
+    this.plot = null;
+    if (!made) return;
+    this.plot = new uPlot({ width: Math.max(this.width(), 200), height: this.height, ...made.options }, made.data, this.box);
+  }
+}
+
+/** A card with a title and a box to draw in. */
+export function card(parent, title) {
+  const element = document.createElement("div");
+  element.className = "chart";
+  const head = document.createElement("h3");
+  head.textContent = title;
+  const box = document.createElement("div");
+  box.className = "plot";
+  element.append(head, box);
+  parent.append(element);
+  return { element, box };
+}
