@@ -51,14 +51,7 @@ class LocalWorker:
             await asyncio.sleep(pause_s)
 
     async def _once(self, worker: str) -> int:
-        host, _, port = self._settings.grpc_listen.rpartition(":")
-        address = f"{'127.0.0.1' if host in ('0.0.0.0', '[::]') else host}:{port}"  # noqa: S104 - where to dial, not listen
-        folder = self._settings.data / "worker"
-        command = [sys.executable, "-m", "headrace.worker", "--address", address, "--worker-id", worker]
-        command += ["--capacity", str(self._settings.orchestrator_local_workers), "--parent", str(os.getpid())]
-        # Popen, and not asyncio: it runs none of gRPC's fork handlers, and starts from this thread, which lives as long as
-        # this process does (the worker would die with the thread).
-        process = subprocess.Popen(  # noqa: ASYNC220 - see above[*command, "--folder", str(folder)], env=_environment(os.environ, folder))
+        process = self._spawn(worker)
         self.pid = process.pid
         _note(self._noted, worker, process.pid)
         try:
@@ -66,6 +59,15 @@ class LocalWorker:
         finally:
             await asyncio.shield(self._end(process, worker))
         return process.returncode
+
+    def _spawn(self, worker: str) -> "subprocess.Popen[bytes]":
+        """Starts the process: by Popen, which runs none of gRPC's fork handlers; in the main thread: it dies with it."""
+        host, _, port = self._settings.grpc_listen.rpartition(":")
+        address = f"{'127.0.0.1' if host in ('0.0.0.0', '[::]') else host}:{port}"  # noqa: S104 - where to dial
+        folder = self._settings.data / "worker"
+        command = [sys.executable, "-m", "headrace.worker", "--address", address, "--worker-id", worker]
+        command += ["--capacity", str(self._settings.orchestrator_local_workers), "--parent", str(os.getpid())]
+        return subprocess.Popen([*command, "--folder", str(folder)], env=_environment(os.environ, folder))
 
     async def _end(self, process: "subprocess.Popen[bytes]", worker: str) -> None:
         self.pid = None

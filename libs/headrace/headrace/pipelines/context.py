@@ -18,7 +18,7 @@ class StepContext:
     """The attempt that this process carries out.
 
     Attributes:
-        run: Resource name of the pipeline run.
+        run: Resource name of the pipeline run; empty outside of one.
         step: Id of the step.
         attempt: From 1.
         token: Fencing token: higher than that of every earlier attempt of the run.
@@ -40,8 +40,8 @@ class StepContext:
 
     @property
     def project(self) -> str:
-        """The run's project."""
-        return self.run.split("/")[1]
+        """The run's project; ``default`` outside of a run."""
+        return self.run.split("/")[1] if self.run else "default"
 
     def command_id(self, key: str = "") -> UUID:
         """A command id that is the same in every attempt: the call then takes effect once, however often it is made.
@@ -58,10 +58,14 @@ _current: StepContext | None = None
 
 
 def step_context() -> StepContext:
-    """The attempt that this process carries out. Raises LookupError outside of one."""
-    if _current is None:
-        raise LookupError("this process does not carry out a step of a pipeline run")
-    return _current
+    """The attempt that this process carries out.
+
+    Where a step is called as a plain function, such as in a test, it is one of no run: ``run`` is empty, the folder is
+    the working directory, and command ids are the same in every process.
+    """
+    return _current or StepContext(
+        run="", step="", attempt=1, token=0, folder=Path.cwd(), causation_id="", correlation_id="", on_behalf_of=""
+    )
 
 
 def enter(context: StepContext) -> None:
