@@ -158,7 +158,7 @@ def _settle(client: headrace.Client, stage: Stage) -> monitor.GetCountsResponse:
     """Waits until everything sent was counted and nothing is under way any more; gives up after ``SETTLE_S``."""
     assert stage.application is not None
     progress, deadline = stage.application.progress, time.monotonic() + SETTLE_S
-    request = monitor.GetCountsRequest(endpoint=pipeline.ENDPOINT)
+    request = monitor.GetCountsRequest(endpoint=lifecycle.ENDPOINT)
     while True:
         _check(stage)
         counts = client.monitor.GetCounts(request)

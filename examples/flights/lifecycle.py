@@ -17,6 +17,7 @@ from headrace.api.registry.v1 import service_pb2 as registry
 from headrace.api.serving.v1 import resources_pb2 as serving_resources
 from headrace.api.serving.v1 import service_pb2 as serving
 
+ENDPOINT: Final = f"projects/default/endpoints/{pipeline.ENDPOINT}"
 MONITOR: Final = "projects/default/monitors/delays"
 FIRST_UNTIL: Final = "2013-03-01T00:00:00Z"
 """The first model knows January and February."""
@@ -55,19 +56,21 @@ def open_endpoint(client: headrace.Client, version: str) -> None:
     client.serving.CreateEndpoint(
         serving.CreateEndpointRequest(
             command_id=_id(),
-            name=pipeline.ENDPOINT,
+            name=ENDPOINT,
             model=pipeline.MODEL,
             alias=pipeline.ALIAS,
             telemetry=serving_resources.TELEMETRY_MODE_DURABLE,
         )
     )
     client.monitor.CreateMonitor(
-        monitor.CreateMonitorRequest(command_id=_id(), name=MONITOR, endpoint="delays", config=monitor_settings())
+        monitor.CreateMonitorRequest(
+            command_id=_id(), name=MONITOR, endpoint=pipeline.ENDPOINT, config=monitor_settings()
+        )
     )
     pipeline.retrain.on_event(
         RETRAIN_TRIGGER,
         "headrace.monitor.v1.RetrainRequested",
-        match={"endpoint": "delays"},
+        match={"endpoint": pipeline.ENDPOINT},
         parameters={"until": "data_until", "endpoint": "endpoint"},
         client=client,
     )
@@ -107,19 +110,19 @@ def approve_and_promote(client: headrace.Client, version: str, *, reason: str) -
 def wait_until_serving(client: headrace.Client, version: str, *, within_s: float = 60.0) -> None:
     """Wait until the endpoint answers from a version alone. Raises TimeoutError."""
     deadline = time.monotonic() + within_s
-    request = serving.GetEndpointRequest(name=pipeline.ENDPOINT)
+    request = serving.GetEndpointRequest(name=ENDPOINT)
     while True:
         routes = client.serving.GetEndpoint(request).endpoint.routes
         if [(route.version, route.weight) for route in routes] == [(version, 100)]:
             return
         if time.monotonic() > deadline:
-            raise TimeoutError(f"{pipeline.ENDPOINT} does not answer from {version}: see the log of serving")
+            raise TimeoutError(f"{ENDPOINT} does not answer from {version}: see the log of serving")
         time.sleep(0.05)
 
 
 def rollout_under_way(client: headrace.Client) -> bool:
     """Whether a candidate is being rolled out now."""
-    endpoint = client.serving.GetEndpoint(serving.GetEndpointRequest(name=pipeline.ENDPOINT)).endpoint
+    endpoint = client.serving.GetEndpoint(serving.GetEndpointRequest(name=ENDPOINT)).endpoint
     return endpoint.HasField("rollout")
 
 
