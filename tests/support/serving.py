@@ -35,7 +35,7 @@ from headrace_kit.cloudevents import ReceivedEvent, to_headers
 from headrace_kit.eventtypes import type_name
 from headrace_kit.log import events_topic
 from headrace_kit.objects import S3ObjectStore
-from headrace_local.testing import BackgroundStack
+from headrace_local.background import BackgroundStack
 
 COLUMNS = ("distance", "wind", "hour")
 FORMATS = {

@@ -3,16 +3,14 @@
 pyarrow is known here. Memory holds one chunk, whatever the size of the file.
 """
 
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import pyarrow
-import pyarrow.csv
-import pyarrow.parquet
+import pyarrow as pa
+from pyarrow import csv, parquet
 
 from headrace.kafka.columns import ColumnData
 from headrace_kit.errors import InvalidArgument
@@ -23,8 +21,8 @@ from headrace_serving.versions import LoadedVersion
 CHUNK_ROWS: Final = 8192
 Progress = Callable[[int], None]
 """Called with the number of rows scored so far."""
-Publish = Callable[[Sequence[str], Sequence[ColumnData]], Any]
-"""Called with the ids and the columns of each chunk; what it returns is ignored."""
+Publish = Callable[[Sequence[ColumnData]], Awaitable[str]]
+"""Sends the columns of a chunk as one prediction; returns its id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +47,9 @@ async def score_file(
 ) -> Scored:
     """Writes a prediction for each row of ``source`` beside its id, in the order of the rows.
 
-    Each input of the signature is read from the columns it names, or from the one column of its name. The target appears
-    when all is written, or not at all.
+    Each input of the signature is read from the columns it names, or from the one column of its name. The target
+    appears when all is written, or not at all. With ``publish`` each chunk is one prediction, whose id and row, by
+    which labels name it, are written beside each row.
 
     Args:
         version: What computes.
@@ -59,7 +58,7 @@ async def score_file(
         id_column: Column that identifies rows; the number of the row, from 0, when empty.
         chunk_rows: Rows computed at once.
         progress: Told after each chunk.
-        publish: Given each chunk's ids and columns, such as to send prediction events.
+        publish: Sends prediction events.
 
     Raises:
         InvalidArgument: A column is missing, a value is not of its type, or a name ends otherwise.
@@ -75,9 +74,9 @@ async def score_file(
             inputs = _inputs(table, version.contract)
             outputs = await _compute(version, inputs, rows=table.num_rows)
             data = version.contract.columns(inputs, (), outputs, rows=table.num_rows)
-            if publish is not None:
-                publish([str(each) for each in ids.to_pylist()], data)
             scored = _table(id_column or "row", ids, outputs)
+            if publish is not None:
+                scored = _named(scored, await publish(data))
             if writer is None:
                 writer, columns = _Writer(partial, target.suffix, scored.schema), tuple(scored.schema.names)
             writer.write(scored)
@@ -88,7 +87,7 @@ async def score_file(
             raise InvalidArgument(f"{source.name} has no rows", field="source")
         writer.close()
         writer = None
-        os.replace(partial, target)
+        partial.replace(target)
     finally:
         if writer is not None:
             writer.close()
@@ -108,27 +107,27 @@ def _chunks(source: Path, rows: int) -> Iterator[Any]:  # Any: pyarrow has no ty
     """Tables of at most ``rows`` rows."""
     for batch in _batches(source, rows):
         for start in range(0, batch.num_rows, rows):
-            yield pyarrow.Table.from_batches([batch.slice(start, rows)])
+            yield pa.Table.from_batches([batch.slice(start, rows)])
 
 
 def _batches(source: Path, rows: int) -> Iterator[Any]:  # Any: as above
     try:
         match source.suffix:
             case ".parquet":
-                with pyarrow.parquet.ParquetFile(source) as file:
+                with parquet.ParquetFile(source) as file:
                     yield from file.iter_batches(batch_size=rows)
             case ".csv":
-                with pyarrow.csv.open_csv(source) as reader:
+                with csv.open_csv(source) as reader:
                     yield from reader
             case _:
                 raise InvalidArgument("give a .parquet or a .csv file", field="source")
-    except pyarrow.ArrowInvalid as error:
+    except pa.ArrowInvalid as error:
         raise InvalidArgument(f"{source.name} can not be read: {error}"[:500], field="source") from error
 
 
 def _ids(table: Any, column: str, *, first: int) -> Any:  # noqa: ANN401 - pyarrow has no types
     if not column:
-        return pyarrow.array(range(first, first + table.num_rows), pyarrow.int64())
+        return pa.array(range(first, first + table.num_rows), pa.int64())
     return _column(table, column, field="id_column").combine_chunks()
 
 
@@ -159,9 +158,9 @@ def _values(column: Any, name: str, datatype: str) -> Array:  # noqa: ANN401 - a
     if column.null_count and dtype.kind != "f":
         raise InvalidArgument(f"column {name} has missing values, and {datatype} has none", field="source")
     try:
-        values = column.cast(pyarrow.float64()) if dtype.kind == "f" else column
+        values = column.cast(pa.float64()) if dtype.kind == "f" else column
         return np.asarray(values.to_numpy()).astype(dtype, casting="unsafe" if dtype.kind == "f" else "same_kind")
-    except (pyarrow.ArrowInvalid, pyarrow.ArrowNotImplementedError, TypeError, ValueError) as error:
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, TypeError, ValueError) as error:
         raise InvalidArgument(f"column {name} is no {datatype}: {error}"[:500], field="source") from error
 
 
@@ -174,8 +173,14 @@ def _table(id_name: str, ids: Any, outputs: Sequence[Tensor]) -> Any:  # noqa: A
             name = tensor.name if width == 1 else f"{tensor.name}[{index}]"
             values = array[:, index]
             plain = [each.decode(errors="replace") if isinstance(each, bytes) else each for each in values.tolist()]
-            columns[name] = pyarrow.array(plain) if tensor.datatype == BYTES else pyarrow.array(values)
-    return pyarrow.table(_renamed(columns, id_name))
+            columns[name] = pa.array(plain) if tensor.datatype == BYTES else pa.array(values)
+    return pa.table(_renamed(columns, id_name))
+
+
+def _named(table: Any, prediction_id: str) -> Any:  # noqa: ANN401 - as above
+    rows = pa.array(range(table.num_rows), pa.int64())
+    named = table.append_column("prediction_id", pa.array([prediction_id] * table.num_rows))
+    return named.append_column("prediction_row", rows)
 
 
 def _renamed(columns: Mapping[str, Any], id_name: str) -> dict[str, Any]:
@@ -190,7 +195,7 @@ class _Writer:
     """Writes tables of one schema to a Parquet or CSV file."""
 
     def __init__(self, path: Path, suffix: str, schema: Any) -> None:  # noqa: ANN401 - as above
-        writers = {".parquet": pyarrow.parquet.ParquetWriter, ".csv": pyarrow.csv.CSVWriter}
+        writers = {".parquet": parquet.ParquetWriter, ".csv": csv.CSVWriter}
         if suffix not in writers:
             raise InvalidArgument("give a .parquet or a .csv file", field="target")
         self._writer = writers[suffix](path, schema)

@@ -81,35 +81,15 @@ class ModelLoader:
             Unavailable: Registry or object store are away.
         """
         version = await self._look_up(name)
-        if version.format == registry.MODEL_FORMAT_PICKLE and not allow_pickle:
-            raise ModelNotLoadable(
-                f"{name} is a pickle, which can run any code: the endpoint's allow_pickle consents to that",
-                reason="PICKLE_REFUSED",
-            )
-        build = _RUNTIMES.get(version.format)
-        if build is None:
-            raise ModelNotLoadable(f"{name} has a format this server does not know")
+        require_loadable(version, allow_pickle=allow_pickle)
         package = await self._package(version.artifact)
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(LOAD_TIMEOUT_S):
-                loaded = await loop.run_in_executor(self._loading, self._build, build, version, package)
+                loaded = await loop.run_in_executor(self._loading, build_version, version, package, self._threads)
         except TimeoutError as error:
             raise ModelNotLoadable(f"{name} was not loaded within {LOAD_TIMEOUT_S:g} s") from error
         _log.info("model_loaded", version=name, platform=loaded.platform, size_bytes=len(package))
-        return loaded
-
-    def _build(
-        self, build: Callable[[bytes, Contract], Runtime], version: registry.Version, package: bytes
-    ) -> LoadedVersion:
-        contract = Contract(version.signature)
-        runtime = build(package, contract)
-        loaded = LoadedVersion(version, runtime, contract, threads=self._threads)
-        try:
-            loaded.warm_up()
-        except ModelFailed as error:
-            runtime.close()
-            raise ModelNotLoadable(f"{version.name} fails on zeros: {error.message}") from error
         return loaded
 
     async def _look_up(self, name: str) -> registry.Version:
@@ -130,6 +110,30 @@ class ModelLoader:
             package = await self._objects.get(reference)
         await asyncio.to_thread(_keep, kept, package)
         return package
+
+
+def require_loadable(version: registry.Version, *, allow_pickle: bool) -> None:
+    """Refuses formats that are unknown, and pickles without consent, before anything is fetched."""
+    if version.format == registry.MODEL_FORMAT_PICKLE and not allow_pickle:
+        raise ModelNotLoadable(
+            f"{version.name} is a pickle, which can run any code: allow_pickle consents to that",
+            reason="PICKLE_REFUSED",
+        )
+    if version.format not in _RUNTIMES:
+        raise ModelNotLoadable(f"{version.name} has a format that is not known here")
+
+
+def build_version(version: registry.Version, package: bytes, threads: ThreadPoolExecutor) -> LoadedVersion:
+    """A version in memory, warm; ``package`` was verified, ``version`` is loadable. Blocks. Raises ModelNotLoadable."""
+    contract = Contract(version.signature)
+    runtime = _RUNTIMES[version.format](package, contract)
+    loaded = LoadedVersion(version, runtime, contract, threads=threads)
+    try:
+        loaded.warm_up()
+    except ModelFailed as error:
+        runtime.close()
+        raise ModelNotLoadable(f"{version.name} fails on zeros: {error.message}") from error
+    return loaded
 
 
 def _keep(path: Path, content: bytes) -> None:

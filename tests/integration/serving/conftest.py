@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from headrace_local.background import BackgroundStack
 from headrace_local.stack import Stack
-from headrace_local.testing import BackgroundStack, temporary_folder
+from headrace_local.testing import temporary_folder
 from tests.support.serving import Platform
 
 

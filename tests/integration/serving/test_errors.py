@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import grpc
 import httpx2
@@ -88,7 +89,7 @@ INVALID: list[tuple[str, Change, str]] = [
 
 def _field(error: grpc.RpcError) -> str:
     """The field an error names in its details."""
-    metadata = dict(error.trailing_metadata())  # type: ignore[attr-defined]
+    metadata: dict[str, Any] = dict(error.trailing_metadata() or ())  # type: ignore[arg-type]  # pairs, by another name
     status = status_pb2.Status.FromString(metadata["grpc-status-details-bin"])
     info = error_details_pb2.ErrorInfo()
     assert status.details[0].Unpack(info)

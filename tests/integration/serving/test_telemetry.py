@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
+from pathlib import Path
 
 import aiokafka
 import pytest
@@ -69,3 +72,30 @@ async def test_a_clients_own_id_names_the_prediction(platform: Platform) -> None
     assert response.id == "request-7"
     assert list(batch.ids) == ["flight-1545"]
     assert batch.shard == shard_of("flight-1545")
+
+
+async def test_a_file_is_scored_by_the_command_line_and_published(platform: Platform, tmp_path: Path) -> None:
+    name = await platform.serve(2.0)
+    source, target = tmp_path / "in.csv", tmp_path / "out.csv"
+    source.write_text("flight,distance,wind,hour\nUA1,1,2,3\nAA2,4,5,6\n")
+    version = f"projects/default/models/{name}@production"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        "from headrace.cli import main; main()",
+        "score",
+        version,
+        str(source),
+        str(target),
+        "--id-column=flight",
+        f"--publish={name}",
+        env={**os.environ, "HEADRACE_DATA": str(platform.stack.stack.folder.path)},
+    )
+    assert await asyncio.wait_for(process.wait(), 30) == 0
+
+    [batch] = await _published(platform, name, rows=2)
+
+    lines = target.read_text().splitlines()
+    assert lines[0] == '"flight","variable","prediction_id","prediction_row"'
+    assert lines[1:] == [f'"UA1",12,"{batch.ids[0]}",0', f'"AA2",30,"{batch.ids[0]}",1']
+    assert batch.model_version == f"projects/default/models/{name}/versions/1"
