@@ -90,6 +90,21 @@ def test_a_step_is_tried_again_when_its_process_is_killed(platform: Platform, tm
     assert outcomes(platform, run.name)["held", "completed"] == 1
 
 
+def test_a_run_goes_on_when_what_steps_are_forked_from_is_killed(platform: Platform, tmp_path: Path) -> None:
+    run = begin(platform, stepping.stepping, tmp_path)
+    eventually(lambda: marks(tmp_path, "held"))
+    worker = psutil.Process(local_worker(platform))
+
+    (template,) = [each for each in worker.children() if "headrace.worker.template" in each.cmdline()]
+    template.kill()
+
+    eventually(lambda: len(marks(tmp_path, "held")) == 2)
+    allow(tmp_path, "held")
+    run.wait(timeout_s=60)
+    assert outcomes(platform, run.name)["held", "WORKER_LOST"] == 1
+    assert outcomes(platform, run.name)["held", "completed"] == 1
+
+
 def test_a_run_goes_on_when_the_orchestrator_is_killed(platform: Platform, tmp_path: Path) -> None:
     run = begin(platform, stepping.stepping, tmp_path)
     eventually(lambda: marks(tmp_path, "held"))

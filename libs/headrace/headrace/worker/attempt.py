@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Final
 
 from headrace.api.orchestrator.v1.resources_pb2 import StepOutput
 from headrace.api.orchestrator.v1.service_pb2 import Lease, LogChunk, StepResult
-from headrace.worker import shim
+from headrace.worker.forks import LOST, Forked, Template
 
 MAX_LOG_BYTES: Final = 64 * 1024 * 1024
 MAX_OUTPUT_BYTES: Final = 8 * 1024 * 1024
@@ -36,11 +35,13 @@ class Attempt:
     Args:
         lease: What to run.
         folder: A folder of its own, made here and removed by ``remove``.
+        template: What its process is forked from.
         environment: Of the process.
     """
 
-    def __init__(self, lease: Lease, folder: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, lease: Lease, folder: Path, *, template: Template, environment: Mapping[str, str]) -> None:
         self.lease = lease
+        self._template = template
         self.result: StepResult | None = None
         """Once it ended."""
         self.log_sent = 0
@@ -60,28 +61,19 @@ class Attempt:
         """Runs the step to its end, whatever that is."""
         lease = self.lease
         self._prepare()
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-P", shim.__file__, str(os.getpid()), str(self._folder)),
-            stdin=asyncio.subprocess.DEVNULL,
-            env=self._environment,
-            start_new_session=True,
-        )
-        ended = asyncio.ensure_future(process.wait())
+        forked = await self._template.fork(self._folder, self._environment)
         stopping = asyncio.ensure_future(self._stopping.wait())
         try:
-            await asyncio.wait((ended, stopping), timeout=lease.timeout_s, return_when=asyncio.FIRST_COMPLETED)
-            if not ended.done():
+            waiting = (forked.ended, stopping)
+            await asyncio.wait(waiting, timeout=lease.timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            if not forked.ended.done():
                 self.stop(TIMEOUT, f"it took longer than {lease.timeout_s:g} s")
-                await _end(process)
-            status = await ended
+                await _end(forked)
+            status = await forked.ended
         finally:
             stopping.cancel()
-            if not ended.done():  # the worker ends: the shim ends the tree by itself
-                ended.cancel()
-                with suppress(ProcessLookupError):
-                    process.terminate()
-        if status == -signal.SIGKILL:
+            forked.send(signal.SIGTERM)
+        if status in (LOST, -signal.SIGKILL):
             _end_marked(lease.token)
         self.result = self._outcome(status)
 
@@ -129,8 +121,8 @@ class Attempt:
         try:
             told: dict[str, str] = json.loads((self._folder / "result.json").read_text())
         except (OSError, ValueError):
-            reason = self._stop_reason or (PROCESS_DIED, f"the process ended with status {status}")
-            result.error_class, result.error = reason
+            died = (WORKER_LOST, "its template died") if status == LOST else (PROCESS_DIED, _said(status))
+            result.error_class, result.error = self._stop_reason or died
             return result
         if "json" not in told:
             result.error_class, result.error = told["error_class"], told["error"]
@@ -142,15 +134,18 @@ class Attempt:
         return result
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
+async def _end(forked: Forked) -> None:
     """Has the shim end the step's tree, and waits until it did."""
-    with suppress(ProcessLookupError):
-        process.terminate()
-    with suppress(TimeoutError):
-        await asyncio.wait_for(process.wait(), STOP_WITHIN_S)
-        return
-    with suppress(ProcessLookupError):
-        process.kill()
+    forked.send(signal.SIGTERM)
+    await asyncio.wait((forked.ended,), timeout=STOP_WITHIN_S)
+    forked.send(signal.SIGKILL)
+
+
+def _said(status: int) -> str:
+    number = status - 128 if status > 128 else -status
+    with suppress(ValueError):
+        return f"the process was ended by {signal.Signals(number).name}"
+    return f"the process exited with status {status} before its function returned"
 
 
 def _end_marked(token: int) -> None:

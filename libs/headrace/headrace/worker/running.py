@@ -15,9 +15,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from headrace.worker.session import Worker
-from headrace.worker.shim import prctl
-
-_PR_SET_PDEATHSIG = 1
+from headrace.worker.shim import PR_SET_PDEATHSIG, prctl
 
 
 def run_worker(
@@ -43,7 +41,7 @@ def run_worker(
     """
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     if parent is not None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
             return 1
     steps = Path(tempfile.mkdtemp(prefix="headrace-worker-")) if folder is None else folder / "steps"

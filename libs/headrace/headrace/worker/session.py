@@ -15,6 +15,7 @@ from headrace.api.orchestrator.v1.service_pb2 import Lease, WorkerHello, WorkReq
 from headrace.api.orchestrator.v1.service_pb2_grpc import WorkerServiceStub
 from headrace.channel import OPTIONS
 from headrace.worker.attempt import CANCELLED, CHUNK_BYTES, WORKER_LOST, Attempt
+from headrace.worker.forks import Template
 
 LOG_INTERVAL_S: Final = 0.1
 REPEAT_S: Final = 2.0
@@ -55,6 +56,7 @@ class Worker:
         self._beats: dict[int, float] = {}
         self._contact = self._greeted = 0.0
         self._draining = False
+        self._template = Template()
         self._wake = asyncio.Event()
         self._fewer = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
@@ -63,9 +65,11 @@ class Worker:
         """Runs until cancelled; the steps' processes end with it."""
         try:
             async with asyncio.TaskGroup() as self._tasks:
+                await self._template.start()
                 self._tasks.create_task(self._keep_lease())
                 await self._dial()
         finally:
+            await self._template.close()
             for attempt in self._attempts.values():
                 attempt.remove()
 
@@ -184,7 +188,7 @@ class Worker:
             "HEADRACE_ON_BEHALF_OF": lease.on_behalf_of,
             "PYTHONUNBUFFERED": "1",
         }
-        attempt = Attempt(lease, self._folder / str(lease.token), environment)
+        attempt = Attempt(lease, self._folder / str(lease.token), template=self._template, environment=environment)
         self._attempts[lease.token] = attempt
         self._tasks.create_task(self._carry_out(attempt))
 

@@ -1,8 +1,8 @@
 """Stands between a worker and one step: runs the step in a process of its own and leaves no descendant of it.
 
-Run as ``python -P shim.py PARENT_PID FOLDER``. It is the subreaper of everything the step starts, daemons included. It
-ends when the step ended and all of that is gone; told to stop (SIGTERM), or when its parent dies, it ends them first.
-Before the fork only the standard library is imported, and no thread runs.
+The shim is the subreaper of everything the step starts, daemons included. It ends when the step ended and all of that
+is gone; told to stop (SIGTERM), or when its parent dies, it ends them first. The step leads a session of its own and
+dies with the shim.
 """
 
 from __future__ import annotations
@@ -11,33 +11,42 @@ import contextlib
 import ctypes
 import os
 import signal
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
-GRACE_S = 0.5
+GRACE_S: Final = 0.5
 """Between asking a step to end and ending it."""
-_PR_SET_PDEATHSIG = 1
-_PR_SET_CHILD_SUBREAPER = 36
-_SIGNALS = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT}
+PR_SET_PDEATHSIG: Final = 1
+_PR_SET_CHILD_SUBREAPER: Final = 36
+_SIGNALS: Final = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT}
 
 
-def main(argv: list[str]) -> int:
-    """Run the step in ``FOLDER``; return its exit status, or 128 and the number of the signal that ended it."""
-    parent, folder = int(argv[1]), Path(argv[2])
+def supervise(parent: int, folder: Path, run_step: Callable[[], int]) -> int:
+    """Becomes the shim of a step. Called in a process of its own with one thread.
+
+    Returns only in the step's process, with the status that it is to exit with; the shim exits with the same status, or
+    with 128 and the number of the signal that ended the step.
+
+    Args:
+        parent: Process with which the shim dies.
+        folder: Has ``work`` in it, which becomes the step's working directory, and gets ``log``, its output.
+        run_step: Carries out the step.
+    """
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     prctl(_PR_SET_CHILD_SUBREAPER, 1)
     if os.getppid() != parent:
-        return 1
+        os._exit(1)
     shim = os.getpid()
     step = os.fork()
     if step == 0:
         _become_step(shim, folder)
-        return _run_step(folder)
+        return run_step()
     status = _wait(step, parent)
     end_descendants()
-    return status
+    os._exit(status)
 
 
 def prctl(option: int, value: int) -> None:
@@ -108,7 +117,7 @@ def _reap(step: int) -> int | None:
 def _become_step(shim: int, folder: Path) -> None:
     os.setsid()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-    prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != shim:
         os._exit(1)
     nothing = os.open(os.devnull, os.O_RDONLY)
@@ -117,13 +126,3 @@ def _become_step(shim: int, folder: Path) -> None:
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.chdir(folder / "work")
-
-
-def _run_step(folder: Path) -> int:
-    from headrace.worker.child import run  # noqa: PLC0415 - it imports the step's code, which belongs into the child
-
-    return run(folder)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv))
