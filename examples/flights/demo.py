@@ -29,7 +29,7 @@ from headrace.connection import Connection
 WINDOW_S: Final = 3 * 3600
 """Flights that leave within so long share requests."""
 HASTY_FROM: Final = data.microseconds(2013, 9)
-"""From this event time on, somebody releases in a hurry."""
+"""When somebody releases in a hurry, event time."""
 SETTLE_S: Final = 60.0
 _ENDED: Final = (
     orchestrator_resources.PIPELINE_RUN_STATUS_SUCCEEDED,
@@ -66,6 +66,7 @@ def play(
     *,
     pace: float = 0.0,
     until_us: int = data.microseconds(2014, 1),
+    hasty_from_us: int = HASTY_FROM,
     stage: Stage | None = None,
 ) -> Report:
     """Train, serve, watch, retrain and roll back, on the platform of ``connection``.
@@ -74,6 +75,7 @@ def play(
         connection: A platform without the demo's model.
         pace: Flights a second at most; 0 for as fast as the machine goes.
         until_us: End of the replay, event time, microseconds since 1970 UTC.
+        hasty_from_us: Event time from which on a bad version is released by hand, as soon as no rollout is under way.
         stage: Where to say how far it is.
 
     Raises:
@@ -97,7 +99,7 @@ def play(
         stage.application = Application(connection, project="default", endpoint="delays", replay=replay, pace=pace)
         stage.title = "replaying the year"
         watcher = _background(_follow, client, stage)
-        hasty = _background(_release_in_a_hurry, client, stage, careless)
+        hasty = _background(_release_in_a_hurry, client, stage, careless, hasty_from_us)
         played = time.monotonic()
         answers = asyncio.run(stage.application.run(stage.stopped.is_set))
         seconds = time.monotonic() - played
@@ -134,11 +136,11 @@ def _report(
     )
 
 
-def _release_in_a_hurry(client: headrace.Client, stage: Stage, careless: str) -> None:
-    """Once September has come and no rollout is under way, the careless version is approved and promoted by hand."""
+def _release_in_a_hurry(client: headrace.Client, stage: Stage, careless: str, from_us: int) -> None:
+    """Once it is time and no rollout is under way, the careless version is approved and promoted by hand."""
     while not stage.stopped.wait(0.1):
         application = stage.application
-        if application is None or application.progress.event_us < HASTY_FROM or lifecycle.rollout_under_way(client):
+        if application is None or application.progress.event_us < from_us or lifecycle.rollout_under_way(client):
             continue
         lifecycle.approve_and_promote(client, careless, reason="a release in a hurry: straight to everybody")
         return

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flights.demo import Stage
-from flights.report import Report
+from flights.report import Errors, Report
 from headrace import story
 from headrace.api.audit.v1.resources_pb2 import LogEntry
 from headrace.api.monitor.v1 import events_pb2 as monitor
@@ -81,15 +81,10 @@ def report_lines(report: Report) -> list[str]:
         f"{report.flights:,} flights in {report.seconds:.0f} s; {report.predictions_sent:,} predictions sent,"
         f" {report.predictions_counted:,} counted by the monitor, {report.batches_lost} batches lost;"
         f" {report.labels_joined:,} of {report.labels_sent:,} labels joined",
-        f"mean error {report.errors.with_loop:.2f} min with the loop, {report.errors.frozen:.2f} with the first model"
-        f" frozen ({_change(report.errors.with_loop, report.errors.frozen)})",
+        f"mean error {_against(report.errors)}",
     ]
     if report.errors_july_to_october is not None:
-        summer = report.errors_july_to_october
-        lines.append(
-            f"July to October: {summer.with_loop:.2f} against {summer.frozen:.2f} min"
-            f" ({_change(summer.with_loop, summer.frozen)})"
-        )
+        lines.append(f"July to October: {_against(report.errors_july_to_october)}")
     for retrain in report.retrains:
         outcome = (
             f"version {retrain.version.rpartition('/')[2]} promoted after {retrain.alert_to_promotion_s:.1f} s,"
@@ -113,6 +108,15 @@ def report_lines(report: Report) -> list[str]:
             f" it answered {rollback.flights_answered:,} flights"
         )
     return [line.replace(",", " ") if line[:1].isdigit() and "predictions sent" in line else line for line in lines]
+
+
+def _against(errors: Errors) -> str:
+    return (
+        f"{errors.with_loop:.2f} min with the loop, {errors.frozen:.2f} with the first model frozen"
+        f" ({_change(errors.with_loop, errors.frozen)}); without the flights of the version made bad on purpose"
+        f" {errors.with_loop_but_bad:.2f} and {errors.frozen_but_bad:.2f}"
+        f" ({_change(errors.with_loop_but_bad, errors.frozen_but_bad)})"
+    )
 
 
 def _change(loop: float, frozen: float) -> str:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
+from google.protobuf.message import Message
 
 from flights.data import Flights, Floats, microseconds
 from flights.model import Predictor
@@ -17,6 +20,8 @@ from headrace.api.monitor.v1 import resources_pb2 as monitor_resources
 from headrace.api.monitor.v1.service_pb2 import GetCountsResponse
 from headrace.api.registry.v1 import events_pb2 as registry
 from headrace.api.serving.v1 import events_pb2 as serving
+
+M = TypeVar("M", bound=Message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +82,21 @@ class Rollback:
 
 @dataclass(frozen=True, slots=True)
 class Errors:
-    """Mean absolute error in minutes with the loop, and with the first model frozen, on the same flights."""
+    """Mean absolute errors in minutes on the same flights.
+
+    Attributes:
+        with_loop: Of what was answered.
+        frozen: Of the first model, had it answered everything.
+        flights: Flights compared.
+        with_loop_but_bad: As ``with_loop``, without the flights that a version made bad on purpose answered.
+        frozen_but_bad: As ``frozen``, on those same flights.
+    """
 
     with_loop: float
     frozen: float
     flights: int
+    with_loop_but_bad: float
+    frozen_but_bad: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +153,8 @@ def make_report(
     summer = replayed.between(microseconds(2013, 7), microseconds(2013, 11))
     first = int(np.searchsorted(replayed.event_us, microseconds(2013, 7)))
     july_to_october = slice(first, first + len(summer))
+    rollbacks = tuple(_rollbacks(log, answers))
+    bad = np.isin(answers.versions, [place for place, name in enumerate(answers.names) if _is_bad(name, rollbacks)])
     return Report(
         flights=len(replayed),
         seconds=seconds,
@@ -147,17 +164,24 @@ def make_report(
         labels_sent=progress.labels,
         labels_joined=counts.labels_joined,
         batches_lost=counts.batches_lost,
-        errors=_errors(answers.predictions, frozen, replayed.labels),
+        errors=_errors(answers.predictions, frozen, replayed.labels, bad),
         errors_july_to_october=_errors(
-            answers.predictions[july_to_october], frozen[july_to_october], replayed.labels[july_to_october]
+            answers.predictions[july_to_october],
+            frozen[july_to_october],
+            replayed.labels[july_to_october],
+            bad[july_to_october],
         )
         if len(summer)
         else None,
         retrains=tuple(_retrains(log, answers)),
-        rollbacks=tuple(_rollbacks(log, answers)),
+        rollbacks=rollbacks,
         alerts=len(log.of(monitor.AlertRaised)),
         console=console,
     )
+
+
+def _is_bad(name: str, rollbacks: Sequence[Rollback]) -> bool:
+    return any(each.bad_version == name for each in rollbacks)
 
 
 class _Log:
@@ -167,13 +191,12 @@ class _Log:
         self._decoded = [(entry, story.decode(entry)) for entry in entries]
         self._entries = list(entries)
 
-    def of(self, kind: type) -> list[tuple[LogEntry, object]]:
+    def of(self, kind: type[M]) -> list[tuple[LogEntry, M]]:
         return [(entry, message) for entry, message in self._decoded if isinstance(message, kind)]
 
-    def effects(self, event_id: str, kind: type) -> list[tuple[LogEntry, object]]:
+    def effects(self, event_id: str, kind: type[M]) -> list[tuple[LogEntry, M]]:
         """Events of a kind that an event led to, directly or not."""
-        ids = {link.entry.event_id for link in story.chain(self._entries, event_id)}
-        below = _below(self._entries, event_id) & ids
+        below = _below(self._entries, event_id)
         return [(entry, message) for entry, message in self.of(kind) if entry.event_id in below]
 
 
@@ -240,13 +263,21 @@ def _rollbacks(log: _Log, answers: Answers) -> list[Rollback]:
     return found
 
 
-def _errors(loop: Floats, frozen: Floats, labels: Floats) -> Errors:
+def _errors(loop: Floats, frozen: Floats, labels: Floats, bad: npt.NDArray[np.bool_]) -> Errors:
     known = ~np.isnan(labels) & ~np.isnan(loop)
+    loop_error, frozen_error = np.abs(loop - labels), np.abs(frozen - labels)
+    good = known & ~bad
     return Errors(
-        with_loop=float(np.abs(loop[known] - labels[known]).mean()),
-        frozen=float(np.abs(frozen[known] - labels[known]).mean()),
+        with_loop=_mean(loop_error[known]),
+        frozen=_mean(frozen_error[known]),
         flights=int(known.sum()),
+        with_loop_but_bad=_mean(loop_error[good]),
+        frozen_but_bad=_mean(frozen_error[good]),
     )
+
+
+def _mean(values: Floats) -> float:
+    return float(values.mean()) if len(values) else float("nan")
 
 
 def _seconds(entry: LogEntry) -> float:

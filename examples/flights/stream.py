@@ -17,6 +17,8 @@ import grpc
 import numpy as np
 import numpy.typing as npt
 
+# Any: stubs and messages of awaited calls, which grpc types as blocking ones.
+# ruff: noqa: ANN401
 from flights.data import FEATURES, TARGET, Floats
 from flights.model import INPUT, OUTPUT
 from flights.replay import LabelBatch, PredictRequest, Replay
@@ -107,7 +109,6 @@ class Application:
         serving = grpc.aio.insecure_channel(self._connection.address("serving"), options=OPTIONS)
         monitor = grpc.aio.insecure_channel(self._connection.address("monitor"), options=OPTIONS)
         async with serving, monitor:
-            # Any: one stub class is typed for blocking and awaited calls.
             infer: Any = GRPCInferenceServiceStub(serving)  # type: ignore[no-untyped-call, unused-ignore]
             telemetry: Any = TelemetryServiceStub(monitor)
             window: deque[asyncio.Task[Any]] = deque()
@@ -116,12 +117,11 @@ class Application:
                 if stopped():
                     break
                 if isinstance(step, PredictRequest):
-                    task = asyncio.create_task(self._ask(infer, step, metadata))
-                    self._ids[step.number] = task
+                    self._ids[step.number] = asyncio.create_task(self._ask(infer, step, metadata))
+                    window.append(self._ids[step.number])
                     await self._keep_pace(began)
                 else:
-                    task = asyncio.create_task(self._report(telemetry, step, metadata))
-                window.append(task)
+                    window.append(asyncio.create_task(self._report(telemetry, step, metadata)))
                 if len(window) > IN_FLIGHT:
                     await window.popleft()
             while window:
@@ -134,7 +134,7 @@ class Application:
             if ahead > 0:
                 await asyncio.sleep(ahead)
 
-    async def _ask(self, stub: Any, step: PredictRequest, metadata: Sequence[tuple[str, str]]) -> str:  # Any: see run
+    async def _ask(self, stub: Any, step: PredictRequest, metadata: Sequence[tuple[str, str]]) -> str:
         rows = len(step.features)
         request = oip.ModelInferRequest(
             model_name=f"{self._project}/{self._endpoint}",
@@ -153,7 +153,7 @@ class Application:
         self.progress.versions[version] = self.progress.versions.get(version, 0) + rows
         return str(response.id)
 
-    async def _report(self, stub: Any, step: LabelBatch, metadata: Sequence[tuple[str, str]]) -> None:  # Any: see run
+    async def _report(self, stub: Any, step: LabelBatch, metadata: Sequence[tuple[str, str]]) -> None:
         numbers = step.requests.tolist()
         known = {number: await self._ids[number] for number in dict.fromkeys(numbers)}
         grouped = group_labels(
@@ -173,9 +173,7 @@ class Application:
         await self._patiently(stub.PublishLabels, request, metadata, rows=0)
         self.progress.labels += len(step.labels)
 
-    async def _patiently(
-        self, call: Any, request: Any, metadata: Sequence[tuple[str, str]], *, rows: int
-    ) -> Any:  # Any: see run
+    async def _patiently(self, call: Any, request: Any, metadata: Sequence[tuple[str, str]], *, rows: int) -> Any:
         """Calls until there is an answer; the platform may be away for a while, and its parts may die."""
         give_up = time.monotonic() + PATIENCE_S
         first = True
