@@ -18,7 +18,7 @@ import headrace
 from flights import data, lifecycle, pipeline
 from flights.replay import Replay
 from flights.report import Report, make_report
-from flights.stream import Answers, Application
+from flights.stream import Application, Progress
 from headrace import story
 from headrace.api.audit.v1.resources_pb2 import LogEntry
 from headrace.api.monitor.v1 import service_pb2 as monitor
@@ -105,35 +105,21 @@ def play(
         seconds = time.monotonic() - played
         _check(stage)
         stage.title = "letting the loop settle"
-        counts = _settle(client, stage)
+        counts = _settle(client, stage, stage.application.progress)
         stage.title = f"done in {time.monotonic() - began:.0f} s"
         stage.stopped.set()
         for thread in (watcher, hasty):
             thread.join(timeout=10)
-        return _report(client, replay, answers, stage, counts, first=first, seconds=seconds)
-
-
-def _report(
-    client: headrace.Client,
-    replay: Replay,
-    answers: Answers,
-    stage: Stage,
-    counts: monitor.GetCountsResponse,
-    *,
-    first: str,
-    seconds: float,
-) -> Report:
-    assert stage.application is not None
-    return make_report(
-        story.read_logs(client, prefix="projects/default/"),
-        replayed=replay.flights,
-        answers=answers,
-        progress=stage.application.progress,
-        counts=counts,
-        first_model=pipeline.download(client, first),
-        seconds=seconds,
-        console=client.connection.gateway_url,
-    )
+        return make_report(
+            story.read_logs(client, prefix="projects/default/"),
+            replayed=replay.flights,
+            answers=answers,
+            progress=stage.application.progress,
+            counts=counts,
+            first_model=pipeline.download(client, first),
+            seconds=seconds,
+            console=connection.gateway_url,
+        )
 
 
 def _release_in_a_hurry(client: headrace.Client, stage: Stage, careless: str, from_us: int) -> None:
@@ -156,10 +142,9 @@ def _follow(client: headrace.Client, stage: Stage) -> None:
         stage.entries.update((entry.event_id, entry) for entry in entries)
 
 
-def _settle(client: headrace.Client, stage: Stage) -> monitor.GetCountsResponse:
+def _settle(client: headrace.Client, stage: Stage, progress: Progress) -> monitor.GetCountsResponse:
     """Waits until everything sent was counted and nothing is under way any more; gives up after ``SETTLE_S``."""
-    assert stage.application is not None
-    progress, deadline = stage.application.progress, time.monotonic() + SETTLE_S
+    deadline = time.monotonic() + SETTLE_S
     request = monitor.GetCountsRequest(endpoint=lifecycle.ENDPOINT)
     while True:
         _check(stage)

@@ -56,7 +56,7 @@ def picture(stage: Stage, *, console_url: str = "") -> RenderableType:
         head.add_row("answers", answered.replace(",", " "))
     if console_url:
         head.add_row("console", Text(console_url, style="underline"))
-    lines = [line for entry in sorted(list(stage.entries.values()), key=story.order_of) if (line := story_line(entry))]
+    lines = [line for entry in sorted(tuple(stage.entries.values()), key=story.order_of) if (line := story_line(entry))]
     body = Group(*lines[-LINES:]) if lines else Text("the story begins with the first alert", style="dim")
     return Group(head, Panel(body, title="train → track → register → serve → watch → retrain", title_align="left"))
 
@@ -78,9 +78,11 @@ def story_line(entry: LogEntry) -> Text | None:
 def report_lines(report: Report) -> list[str]:
     """The report in sentences."""
     lines = [
-        f"{report.flights:,} flights in {report.seconds:.0f} s; {report.predictions_sent:,} predictions sent,"
-        f" {report.predictions_counted:,} counted by the monitor, {report.batches_lost} batches lost;"
-        f" {report.labels_joined:,} of {report.labels_sent:,} labels joined",
+        (
+            f"{report.flights:,} flights in {report.seconds:.0f} s; {report.predictions_sent:,} predictions sent,"
+            f" {report.predictions_counted:,} counted by the monitor, {report.batches_lost} batches lost;"
+            f" {report.labels_joined:,} of {report.labels_sent:,} labels joined"
+        ),
         f"mean error {_against(report.errors)}",
     ]
     if report.errors_july_to_october is not None:
@@ -123,7 +125,7 @@ def _change(loop: float, frozen: float) -> str:
     return f"{(loop / frozen - 1) * 100:+.1f} %"
 
 
-def _about(message: object) -> str:
+def _about(message: object) -> str:  # noqa: PLR0911 - one line an event
     match message:
         case monitor.AlertRaised():
             return message.alert.summary

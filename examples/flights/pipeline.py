@@ -73,7 +73,7 @@ class Trained:
 
 
 @step(retries=2, timeout_s=300)
-def train(until: str, careless: bool) -> Trained:
+def train(until: str, *, careless: bool) -> Trained:
     """Train on the two months before the hold-out, and record how."""
     known_us = moment_us(until)
     end_us = known_us - HOLDOUT_US
@@ -154,7 +154,7 @@ def register(trained: Trained) -> str:
 
 
 @step(retries=2)
-def validate(version: str, trained: Trained, until: str, careless: bool) -> str:
+def validate(version: str, trained: Trained, until: str, *, careless: bool) -> str:
     """Measure the version on flights it was not trained on, against the one that serves; returns its name."""
     known_us = moment_us(until)
     recent = read(careless=careless).labelled(known_us).between(trained.trained_us[1] + 1, known_us)
@@ -203,15 +203,15 @@ def deploy(version: str, endpoint: str) -> str:
 
 
 @pipeline(name="retrain-delays", max_active_runs=1)
-def retrain(until: str, endpoint: str = "", careless: bool = False) -> None:
+def retrain(until: str, endpoint: str = "", *, careless: bool = False) -> None:
     """Train on what was known ``until`` then (RFC 3339), register, validate, and roll out to ``endpoint`` if given.
 
     ``careless`` reads the departure delay in hours where it should be minutes: a mistake of the pipeline that its own
     checks can not see, since they read the same way.
     """
-    trained = train(until, careless)
+    trained = train(until, careless=careless)
     version = register(trained)
-    deploy(validate(version, trained, until, careless), endpoint)
+    deploy(validate(version, trained, until, careless=careless), endpoint)
 
 
 def read(*, careless: bool) -> data.Flights:

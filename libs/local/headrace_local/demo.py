@@ -1,5 +1,8 @@
 """``headrace demo``: the whole platform and the example of ``examples/flights``, from nothing to the report."""
 
+# The example is a package of the source tree, not an installed one: inside this module Any is what it is.
+# ruff: noqa: ANN401
+
 from __future__ import annotations
 
 import json
@@ -65,14 +68,14 @@ def run(data: Path, console: Console, *, pace: float, as_json: bool, keep: bool)
     return status
 
 
-def _play(flights: Any, data: Path, console: Console, *, pace: float, as_json: bool, link: str) -> int:  # Any: a module
+def _play(flights: Any, data: Path, console: Console, *, pace: float, as_json: bool, link: str) -> int:
     stage = flights.demo.Stage()
     outcome: dict[str, Any] = {}
 
     def work() -> None:
         try:
             outcome["report"] = flights.demo.play(find(data, {}), pace=pace, stage=stage)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the person who watches is told
             outcome["error"] = error
 
     # The steps of the example's pipelines find the platform by the environment that the worker gives them; what the
@@ -104,7 +107,7 @@ def _play(flights: Any, data: Path, console: Console, *, pace: float, as_json: b
     return 0 if report.closed else 1
 
 
-def _example() -> Any:  # Any: a package that is not installed
+def _example() -> Any:
     root = Path(__file__).resolve().parents[3] / "examples"
     if not (root / "flights" / "demo.py").is_file():
         raise DemoMissing("the demo is part of the project's source: clone it and type `make demo`")
