@@ -25,8 +25,10 @@ MIN_SLOTS = 40
 """Slots of a reference below which it cannot say how much slots differ among themselves."""
 DEFAULT_SPREAD = 0.1
 """Assumed standard deviation between slots, in units of that between rows, where the reference cannot say."""
+LEAST_SPREAD = 0.05
+"""No reference is so steady that less than this, in the same units, would concern anybody."""
 MISSING_SPREAD = 0.02
-"""Assumed share by which missing values vary from slot to slot, likewise."""
+"""Share by which missing values may vary from slot to slot: training data often lacks the rows that lack values."""
 _MAX_PHASES = 168
 
 
@@ -45,6 +47,9 @@ class Channel:
     """Cells whose rows count (missing values have no score)."""
     one_sided: bool = False
     spread: float = DEFAULT_SPREAD
+    """Assumed standard deviation between slots where the reference cannot say, in units of that between rows."""
+    least_spread: float = LEAST_SPREAD
+    """Below which the spread between slots is never taken to be."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,12 +74,16 @@ class Baseline:
     def standardised(self, start_us: int, counts: SlotCounts, *, minimum: int) -> Floats:
         """``(channels,)`` deviations of a slot; NaN for a channel with fewer than ``minimum`` rows."""
         means, rows = _observe(self.channels, counts)
-        usual = self.phase_means[_phase(start_us, self.slot_us, len(self.phase_means))]
-        return _standardise(means, rows, usual, self.between, self.channels, minimum=minimum)
+        return _standardise(means, rows, self.usual(start_us), self.between, self.channels, minimum=minimum)
 
     def observed(self, counts: SlotCounts) -> Floats:
         """``(channels,)`` means of a slot."""
         return _observe(self.channels, counts)[0]
+
+    def usual(self, start_us: int) -> Floats:
+        """``(channels,)`` means to be expected of a slot."""
+        usual: Floats = self.phase_means[_phase(start_us, self.slot_us, len(self.phase_means))]
+        return usual
 
 
 def baseline_of(layout: Layout, *, slot_us: int, minimum: int, features: Collection[str] = ()) -> Baseline:
@@ -120,7 +129,8 @@ def _fit(
     freedom = count / np.maximum(count - phases, 1)
     square = np.where(valid, residual**2, 0.0).sum(axis=0) / np.maximum(count, 1) * freedom
     between = np.maximum(square - np.where(valid, sampling, 0.0).sum(axis=0) / np.maximum(count, 1), 0.0)
-    between = np.where(count >= MIN_SLOTS, between, assumed)
+    least = np.array([channel.least_spread**2 * channel.variance for channel in channels])
+    between = np.where(count >= MIN_SLOTS, np.maximum(between, least), assumed)
     history = np.array(
         [
             _standardise(means[index], rows[index], usual[number[index]], between, channels, minimum=minimum)
@@ -209,6 +219,7 @@ def _column_channels(name: str, bins: Bins, column: ColumnProfile) -> list[Chann
             everything,
             one_sided=True,
             spread=MISSING_SPREAD / float(np.sqrt(max(share * (1 - share), 1e-4))),
+            least_spread=MISSING_SPREAD / float(np.sqrt(max(share * (1 - share), 1e-4))),
         ),
     ]
     return [channel for channel in channels if channel.variance > 1e-9]

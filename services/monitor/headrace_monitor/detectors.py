@@ -62,6 +62,7 @@ class VersionDetector:
         longest = self._calibration.scales[-1]
         self._deviations: deque[Floats] = deque(maxlen=longest)
         self._observed: deque[Floats] = deque(maxlen=longest)
+        self._usual: deque[Floats] = deque(maxlen=longest)
         self._starts: deque[int] = deque(maxlen=longest)
         self._above = 0
 
@@ -82,6 +83,7 @@ class VersionDetector:
             return None  # too few rows to say anything, for or against
         self._deviations.append(np.nan_to_num(deviations))
         self._observed.append(self._baseline.observed(counts))
+        self._usual.append(self._baseline.usual(start_us))
         self._starts.append(start_us)
         findings, length = self._multiscale()
         findings.extend(self._error_stream(deviations))
@@ -111,16 +113,18 @@ class VersionDetector:
             channel = channels[index]
             if channel.name == "error" and not self._error.is_multiscale:
                 continue
-            recent = [each[index] for each in list(self._observed)[-int(length[index]) :]]
-            known = [value for value in recent if not np.isnan(value)]
+            window = slice(-int(length[index]), None)
+            seen = np.array([each[index] for each in list(self._observed)[window]])
+            usual = np.array([each[index] for each in list(self._usual)[window]])
+            known = ~np.isnan(seen)
             findings.append(
                 Finding(
                     channel=channel.name,
                     statistic=channel.statistic,
                     value=float(best[index]),
                     threshold=self.threshold,
-                    reference=channel.mean,
-                    observed=float(np.mean(known)) if known else channel.mean,
+                    reference=float(usual[known].mean()) if known.any() else channel.mean,
+                    observed=float(seen[known].mean()) if known.any() else channel.mean,
                 )
             )
         strongest = int(length[int(np.argmax(best))]) if len(best) else 1
@@ -139,7 +143,7 @@ class VersionDetector:
                 statistic=self._error.name,
                 value=level,
                 threshold=self._error.threshold,
-                reference=channels[-1].mean,
+                reference=float(self._usual[-1][-1]),
                 observed=float(self._observed[-1][-1]),
             )
         ]

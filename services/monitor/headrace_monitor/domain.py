@@ -11,7 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from headrace.api.monitor.v1 import events_pb2 as events
 from headrace.api.monitor.v1 import resources_pb2 as resources
 from headrace.api.monitor.v1 import service_pb2 as service
-from headrace.api.monitor.v1.resources_pb2 import Alert, AlertKind, Monitor, MonitorConfig, Verdict
+from headrace.api.monitor.v1.resources_pb2 import Alert, AlertKind, Finding, Monitor, MonitorConfig, Verdict
 from headrace_kit.context import CommandContext
 from headrace_kit.errors import AlreadyExists, FailedPrecondition, NotFound, Violation
 
@@ -19,6 +19,12 @@ MAX_RECENT_ALERTS = 100
 VERDICTS = UUID("9b1c6f0a-3c52-5a0e-8f52-6a6d4a1e7f10")
 """Root of the command ids of decisions. Fixed for ever: changing it would decide every slot again."""
 
+_QUALITY = "quality:"
+_DRIFTS = (
+    resources.ALERT_KIND_INPUT_DRIFT,
+    resources.ALERT_KIND_PREDICTION_DRIFT,
+    resources.ALERT_KIND_CONCEPT_DRIFT,
+)
 _FIXED = ("task", "prediction_column", "slot_s")
 
 
@@ -78,10 +84,14 @@ def decide_verdict(state: Monitor | None, name: str, verdict: Verdict, context: 
     if monitor.paused:
         return []
     decided: list[Message] = []
-    alert = _drift_alert(monitor, verdict, context)
-    if alert is not None:
-        decided.append(events.AlertRaised(alert=alert))
-    decided.extend(_retrain(monitor, verdict, alert))
+    broken = [each for each in verdict.findings if each.channel.startswith(_QUALITY)]
+    drifted = [each for each in verdict.findings if not each.channel.startswith(_QUALITY)]
+    for findings in (broken, drifted):
+        alert = _drift_alert(monitor, verdict, findings, context, index=len(decided))
+        if alert is not None:
+            decided.append(events.AlertRaised(alert=alert))
+    if drifted:
+        decided.extend(_retrain(monitor, verdict, decided))
     decided.extend(_bad_version(monitor, verdict, context, index=len(decided)))
     return decided
 
@@ -143,22 +153,25 @@ def _existing(state: Monitor | None, name: str) -> Monitor:
     return state
 
 
-def _drift_alert(monitor: Monitor, verdict: Verdict, context: CommandContext) -> Alert | None:
-    if not verdict.findings:
+def _drift_alert(
+    monitor: Monitor, verdict: Verdict, findings: Sequence[Finding], context: CommandContext, *, index: int
+) -> Alert | None:
+    """One alert for all findings of a kind: drift of any channel, or data that is broken."""
+    if not findings:
         return None
-    kind = _kind_of([finding.channel for finding in verdict.findings])
+    kind = _kind_of([finding.channel for finding in findings])
     if _rests(monitor, f"alert:{AlertKind.Name(kind)}", verdict.slot):
         return None
-    strongest = verdict.findings[0]
-    others = len({finding.channel for finding in verdict.findings}) - 1
+    strongest = findings[0]
+    others = len({finding.channel for finding in findings}) - 1
     more = f", and {others} more channel{'s' if others > 1 else ''}" if others else ""
     summary = (
         f"{strongest.channel} left its reference: {strongest.observed:.4g} where {strongest.reference:.4g} was"
         f" expected ({strongest.statistic} {strongest.value:.1f} over {strongest.threshold:.1f}){more}"
     )
-    alert = _alert(monitor, verdict, context, kind=kind, index=0)
+    alert = _alert(monitor, verdict, context, kind=kind, index=index)
     alert.model_version, alert.summary = verdict.model_version, summary
-    alert.findings.extend(verdict.findings[:100])
+    alert.findings.extend(findings[:100])
     alert.onset.CopyFrom(verdict.onset)
     return alert
 
@@ -168,19 +181,19 @@ def _kind_of(channels: Sequence[str]) -> AlertKind.ValueType:
         return resources.ALERT_KIND_CONCEPT_DRIFT
     if channels[0] == "prediction":
         return resources.ALERT_KIND_PREDICTION_DRIFT
-    if channels[0].startswith("quality:"):
+    if channels[0].startswith(_QUALITY):
         return resources.ALERT_KIND_DATA_QUALITY
     return resources.ALERT_KIND_INPUT_DRIFT
 
 
-def _retrain(monitor: Monitor, verdict: Verdict, alert: Alert | None) -> Sequence[Message]:
-    wanted = monitor.config.drift_action == resources.DRIFT_ACTION_RETRAIN and verdict.findings
-    if not wanted or _rests(monitor, "retrain", verdict.slot):
+def _retrain(monitor: Monitor, verdict: Verdict, decided: Sequence[Message]) -> Sequence[Message]:
+    """Drift asks for training, citing its alert; broken data is no ground for training on it."""
+    if monitor.config.drift_action != resources.DRIFT_ACTION_RETRAIN or _rests(monitor, "retrain", verdict.slot):
         return []
-    drifts = (each for each in monitor.recent_alerts if each.kind != resources.ALERT_KIND_BAD_VERSION)
-    cited = alert or next(drifts, None)
-    if cited is None or cited.kind == resources.ALERT_KIND_DATA_QUALITY:
-        return []  # broken data is no ground for training on it
+    raised = [event.alert for event in decided if isinstance(event, events.AlertRaised)]
+    cited = next((each for each in (*raised, *monitor.recent_alerts) if each.kind in _DRIFTS), None)
+    if cited is None:
+        return []
     request = events.RetrainRequested(
         project=monitor.name.split("/")[1],
         endpoint=monitor.endpoint,
