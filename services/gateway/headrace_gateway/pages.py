@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
@@ -36,6 +37,19 @@ _KINDS: Final = {
     "experiments": "/runs?experiment={}",
     "alerts": "/drift#{}",
 }
+_WORDS: Final = {
+    "runs": "run",
+    "models": "model",
+    "pipelineRuns": "pipeline run",
+    "endpoints": "endpoint",
+    "monitors": "monitor",
+    "pipelines": "pipeline",
+    "experiments": "experiment",
+    "alerts": "alert",
+    "policies": "policy",
+    "schedules": "schedule",
+}
+_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class Pages:
@@ -49,20 +63,23 @@ class Pages:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._environment.filters.update(
-            when=when,
-            iso=iso,
-            ago=ago,
-            short=short,
-            words=words,
-            number=number,
-            duration=duration,
-            seconds=seconds,
-            bytes=size,
-            event=event_name,
-            area=area,
-            link=link,
-        )
+        filters: dict[str, Any] = {
+            "when": when,
+            "iso": iso,
+            "ago": ago,
+            "short": short,
+            "words": words,
+            "number": number,
+            "duration": duration,
+            "seconds": seconds,
+            "bytes": size,
+            "event": event_name,
+            "area": area,
+            "link": link,
+            "label": label,
+            "kind": kind,
+        }
+        self._environment.filters.update(filters)
         known: dict[str, Any] = {"navigation": NAVIGATION, "project": project, "command_id": lambda: str(uuid4())}
         self._environment.globals.update(known)
 
@@ -176,6 +193,18 @@ def link(name: str) -> str:
     if parts[2] == "models" and len(parts) >= 6 and parts[4] == "versions":
         return f"/models/{parts[3]}/versions/{parts[5]}"
     return _KINDS[parts[2]].format(parts[3]) if parts[2] in _KINDS else ""
+
+
+def label(name: str) -> str:
+    """What a resource is called in a table: its id, or the end of it when it is a UUID."""
+    found = short(name)
+    return found[-8:] if _UUID.fullmatch(found) else found
+
+
+def kind(name: str) -> str:
+    """``run`` of ``projects/p/runs/r``; empty when the kind is not known."""
+    parts = name.split("/")
+    return _WORDS.get(parts[2], "") if len(parts) > 3 else ""
 
 
 def _time(stamp: Timestamp) -> datetime:

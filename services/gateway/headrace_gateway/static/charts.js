@@ -1,5 +1,5 @@
-// Metric charts of one run or of several: a card a metric, grouped by the prefix before "/".
-import { Chart, axes, card, lineColour, number } from "./plot.js";
+// Metric charts of one run or of several: a card a metric, those of one prefix ("train/") together.
+import { Chart, axes, card, lineColour, number, utc } from "./plot.js";
 
 const root = document.querySelector("[data-charts]");
 if (root) start(root);
@@ -15,15 +15,7 @@ function start(root) {
     filter: bar.querySelector("[data-chart-filter]"),
   };
   const cards = [];
-  let group = null;
   for (const key of [...keys].sort((a, b) => prefix(a).localeCompare(prefix(b)) || a.localeCompare(b))) {
-    if (prefix(key) !== group && (prefix(key) || group)) {
-      const head = document.createElement("h3");
-      head.className = "group";
-      head.textContent = prefix(key) || "other";
-      root.append(head);
-    }
-    group = prefix(key);
     cards.push(metric(root, key, runs, setting));
   }
   // Charts load when they come into view: a run may have hundreds.
@@ -48,6 +40,7 @@ function metric(root, key, runs, setting) {
   let lines = null;
   let chart = null;
   async function load() {
+    box.style.minHeight = "238px";
     lines = await Promise.all(runs.map(([id]) => series(id, key)));
     if (chart) chart.draw();
     else chart = new Chart(box, () => drawing(lines, runs, setting));
@@ -82,6 +75,7 @@ function drawing(lines, runs, setting) {
     options: {
       scales: { x: { time: kind === "time" }, y: log ? { distr: 3 } : {} },
       axes: axes({ time: kind === "time", log }),
+      tzDate: utc,
       legend: { live: true },
       cursor: { sync: { key: "metrics" }, points: { size: 6 } },
       series: [

@@ -1,5 +1,5 @@
 // Charts of a monitor over event time: error by version with the alerts, predictions a slot, each channel against its threshold.
-import { Chart, axes, card, colour, lineColour, number } from "./plot.js";
+import { Chart, axes, card, colour, lineColour, number, utc } from "./plot.js";
 
 const root = document.querySelector("[data-windows]");
 if (root) start(root);
@@ -20,16 +20,17 @@ async function start(root) {
       return;
     }
     waiting?.remove();
-    show("Error by version", "error", () => lines(found, found.errors, { marks: true }), 240);
-    show("Predictions per slot", "predictions", () => lines(found, found.predictions, { bars: true }), 160);
+    show("Error by version", "error", () => lines(found, found.errors, { marks: true }), 240, true);
+    show("Predictions per slot", "predictions", () => lines(found, found.predictions, { bars: true }), 140, true);
     for (const name of ranked(found)) {
       show(`Statistic: ${name}`, `channel ${name}`, () => lines(found, { statistic: found.channels[name] ?? [], threshold: found.thresholds[name] ?? [] }, { threshold: true, marks: true }), 150);
     }
   }
-  function show(title, key, make, height) {
+  function show(title, key, make, height, across = false) {
     if (charts.has(key)) return charts.get(key).draw();
     const { element, box } = card(root, title);
     element.dataset.chart = key;
+    element.classList.toggle("across", across);
     charts.set(key, new Chart(box, make, height));
     element.dataset.drawn = "yes";
   }
@@ -53,7 +54,7 @@ function lines(found, named, { bars = false, threshold = false, marks = false } 
       scales: { x: { time: true }, y: { range: (_, low, high) => [Math.min(low ?? 0, 0), (high ?? 1) * 1.08 || 1] } },
       axes: axes({ time: true }),
       cursor: { sync: { key: "drift" } },
-      tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "UTC"),
+      tzDate: utc,
       series: [
         { label: "slot (UTC)", value: "{YYYY}-{MM}-{DD} {HH}:{mm}" },
         ...names.map((name, index) => ({
@@ -76,6 +77,7 @@ function lines(found, named, { bars = false, threshold = false, marks = false } 
 function drawMarks(plot, alerts) {
   const { ctx, bbox } = plot;
   ctx.save();
+  ctx.setLineDash([]);
   ctx.font = `${11 * devicePixelRatio}px system-ui`;
   let edge = -Infinity;
   for (const alert of [...alerts].sort((a, b) => a.time - b.time)) {

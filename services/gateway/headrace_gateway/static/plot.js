@@ -21,11 +21,26 @@ export function number(value) {
   return String(Number(value.toPrecision(6)));
 }
 
+const MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(" ");
+const two = (value) => String(value).padStart(2, "0");
+
+/** Marks of a time axis, UTC: the day where marks are days apart, else the time of day. */
+function times(_plot, marks, _axis, _space, step) {
+  return marks.map((mark) => {
+    const at = new Date(mark * 1000);
+    if (step >= 86400) return `${at.getUTCDate()} ${MONTHS[at.getUTCMonth()]}`;
+    const clock = `${two(at.getUTCHours())}:${two(at.getUTCMinutes())}`;
+    return step >= 60 ? clock : `${clock}:${two(at.getUTCSeconds())}`;
+  });
+}
+
+export const utc = (seconds) => uPlot.tzDate(new Date(seconds * 1000), "UTC");
+
 export function axes({ time = false, log = false } = {}) {
   const plain = { stroke: colour("--muted"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false }, font: "11px system-ui" };
   const thin = (values) => values.map((value) => (value === null ? "" : number(value)));
   return [
-    { ...plain, space: 70, ...(time ? {} : { values: (_, ticks) => thin(ticks) }) },
+    { ...plain, space: 70, size: 28, values: time ? times : (_, ticks) => thin(ticks) },
     { ...plain, size: 62, space: 34, values: (_, ticks) => (log ? ticks.map((tick) => (tick && Math.log10(Math.abs(tick)) % 1 === 0 ? number(tick) : "")) : thin(ticks)) },
   ];
 }
@@ -37,6 +52,7 @@ export class Chart {
     this.make = make;
     this.height = height;
     this.plot = null;
+    box.style.minHeight = `${height + 28}px`;
     this.draw();
     new ResizeObserver(() => {
       const width = this.width();

@@ -8,10 +8,10 @@ from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
 
-WIDTH: Final = 190
+WIDTH: Final = 164
 HEIGHT: Final = 58
 """Size of a box, pixels."""
-_ACROSS: Final = 60
+_ACROSS: Final = 42
 _DOWN: Final = 22
 _MARGIN: Final = 6
 

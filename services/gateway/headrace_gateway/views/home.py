@@ -30,7 +30,7 @@ from headrace_gateway.live import Feed, Hub, Notice
 from headrace_gateway.pages import Pages
 from headrace_gateway.platform import NAMES, Platform, ServiceMissingError
 
-RECENT: Final = 40
+RECENT: Final = 30
 _Request = TypeVar("_Request")
 _WITHIN_S: Final = 3.0
 """How long the picture waits for a service."""

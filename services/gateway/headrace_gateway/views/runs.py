@@ -30,7 +30,7 @@ CHART_POINTS: Final = 2000
 """Most points of one line."""
 COMPARED: Final = 20
 """Most runs of one comparison."""
-COLUMNS: Final = 5
+COLUMNS: Final = 4
 """Metrics that the table of runs shows when it is not told which."""
 PICTURES: Final = ("image/svg+xml", "image/png", "image/jpeg", "image/webp", "image/gif")
 PLAIN: Final = ("text/", "application/json")
@@ -86,15 +86,16 @@ def routes(platform: Platform, pages: Pages, objects: ObjectStore) -> list[BaseR
             search(request), platform.read.tracking.ListExperiments(experiments)
         )
         chosen = [each for each in request.query_params.getlist("metric") if each]
+        part = "hx-request" in request.headers
         return pages.render(
             request,
-            "_runs.html" if "hx-request" in request.headers else "runs.html",
+            "_runs.html" if part else "runs.html",
             runs=page.runs,
             keys=chosen or frequent(page.runs),
             next=page.next_page_token,
             experiments=listed.experiments,
             problem=problem,
-            status=status,
+            status=HTTPStatus.OK if part else status,
             RunStatus=RunStatus,
         )
 
