@@ -56,7 +56,7 @@ def picture(stage: Stage, *, console_url: str = "") -> RenderableType:
         head.add_row("answers", answered.replace(",", " "))
     if console_url:
         head.add_row("console", Text(console_url, style="underline"))
-    lines = [line for entry in sorted(tuple(stage.entries.values()), key=story.order_of) if (line := story_line(entry))]
+    lines = [line for entry in sorted(stage.entries.copy().values(), key=story.order_of) if (line := story_line(entry))]
     body = Group(*lines[-LINES:]) if lines else Text("the story begins with the first alert", style="dim")
     return Group(head, Panel(body, title="train → track → register → serve → watch → retrain", title_align="left"))
 

@@ -33,6 +33,7 @@ WINDOW_US: Final = 60 * DAY_US
 """A model is trained on so much time before its hold-out."""
 HOLDOUT_US: Final = 7 * DAY_US
 """The newest labelled flights validate it and are not trained on."""
+LATE_FROM: Final = 15
 CHECKS: Final = ("schema", "onnx-parity", "beats-naive")
 """What every version must pass; one that replaces another must beat it, too."""
 
@@ -98,9 +99,7 @@ def train(until: str, *, careless: bool) -> Trained:
         error = np.abs(expected - asked.labels)[known]
         run.log_metrics({"mae": float(error.mean()), "rows": len(window), "seconds": trained.seconds})
         run.log_feature_importances(trained.importances)
-        late = [("late" if value > 15 else "on time") for value in window.labels]
-        guessed = [("late" if value > 15 else "on time") for value in expected]
-        run.log_confusion_matrix(late, guessed, labels=["on time", "late"])
+        run.log_confusion_matrix(_lateness(window.labels), _lateness(expected[known]), labels=["on time", "late"])
         profile = reference_profile(
             {name: asked.features[:, place] for place, name in enumerate(data.FEATURES)},
             predictions=expected,
@@ -212,6 +211,11 @@ def retrain(until: str, endpoint: str = "", *, careless: bool = False) -> None:
     trained = train(until, careless=careless)
     version = register(trained)
     deploy(validate(version, trained, until, careless=careless), endpoint)
+
+
+def _lateness(minutes: data.Floats) -> list[str]:
+    """The industry's own word: a flight is late from the sixteenth minute on."""
+    return ["late" if value > LATE_FROM else "on time" for value in minutes.tolist()]
 
 
 def read(*, careless: bool) -> data.Flights:
