@@ -18,7 +18,7 @@ from headrace_kit.errors import InvalidArgument, NotFound
 from headrace_kit.eventstore import EventStore
 from headrace_kit.names import MODEL as MODEL_NAME
 from headrace_kit.names import PROJECT, parse_id, require_text
-from headrace_kit.objects import PRESIGN_TTL, ObjectStore
+from headrace_kit.objects import PRESIGN_TTL, ObjectStore, holds
 from headrace_kit.paging import page_of
 from headrace_kit.rpc import command_context, current_principal
 from headrace_kit.validate import require_range
@@ -243,9 +243,9 @@ class RegistryServicer(RegistryServiceServicer):
         return loaded[0]
 
     async def _require_stored(self, reference: ObjectRef, *, field: str) -> None:
-        size = await self._objects.size(reference)
-        if size != reference.size_bytes:
-            found = "nothing lies there" if size is None else f"{size} bytes lie there"
+        if not await holds(self._objects, reference):
+            size = await self._objects.size(reference)
+            found = "nothing lies there" if size is None else f"what lies there ({size} bytes) is something else"
             raise InvalidArgument(f"upload {reference.size_bytes} bytes to {reference.uri} first: {found}", field=field)
 
 

@@ -20,7 +20,7 @@ from headrace_kit.errors import InvalidArgument, NotFound
 from headrace_kit.eventstore import PostgresEventStore
 from headrace_kit.eventstore.commands import request_hash
 from headrace_kit.names import EXPERIMENT, PROJECT, require_text
-from headrace_kit.objects import PRESIGN_TTL, ObjectStore, object_key
+from headrace_kit.objects import PRESIGN_TTL, ObjectStore, holds, object_key
 from headrace_kit.paging import page_of
 from headrace_kit.rpc import command_context
 from headrace_kit.validate import require_dataset, require_range
@@ -119,8 +119,10 @@ class TrackingServicer(TrackingServiceServicer):
     async def LogArtifact(self, request: service.LogArtifactRequest, context: Context) -> service.LogArtifactResponse:
         requests.check_artifact(request)
         wanted = request.artifact.object
-        if await self._objects.size(wanted) != wanted.size_bytes:
-            raise InvalidArgument(f"upload {wanted.size_bytes} bytes to {wanted.uri} first", field="artifact.object")
+        if not await holds(self._objects, wanted):
+            raise InvalidArgument(
+                f"upload {wanted.size_bytes} bytes of this digest to {wanted.uri} first", field="artifact.object"
+            )
         return await self._command(
             request.run,
             request,
@@ -138,7 +140,7 @@ class TrackingServicer(TrackingServiceServicer):
             size_bytes=request.size_bytes,
             media_type=request.media_type,
         )
-        stored = await self._objects.size(reference) == request.size_bytes
+        stored = await holds(self._objects, reference)  # what is damaged there may be uploaded again
         url = "" if stored else self._objects.presign_put(reference)
         response = service.PresignUploadResponse(url=url, object=reference)
         response.expire_time.FromDatetime(datetime.now(UTC) + PRESIGN_TTL)

@@ -22,6 +22,7 @@ from headrace_kit.objects import (
     ObjectStore,
     ObjectsUnavailable,
     S3ObjectStore,
+    holds,
     object_ref,
 )
 from headrace_local.s3 import ObjectStoreAddress
@@ -136,6 +137,15 @@ async def test_other_bytes_are_never_served(subject: Subject, content: bytes, tm
         with pytest.raises(ObjectCorrupt):
             await call()
     assert names(tmp_path) == []
+
+
+async def test_the_store_holds_what_is_whole_and_unaltered(subject: Subject) -> None:
+    reference = await subject.store.put("default", b"model")
+    assert await holds(subject.store, reference)
+    for content in (b"modeL", b"mode"):
+        await subject.damage(reference, content)
+        assert not await holds(subject.store, reference)
+    assert not await holds(subject.store, object_ref("default", b"never stored"))
 
 
 async def test_putting_again_mends_what_was_damaged(subject: Subject) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from headrace.api.common.v1.resources_pb2 import ObjectRef
-from headrace_kit.errors import InvalidArgument, KitError, Unavailable
+from headrace_kit.errors import InvalidArgument, KitError, NotFound, Unavailable
 
 PRESIGN_TTL: Final = timedelta(minutes=10)
 """How long a presigned URL is good."""
@@ -89,6 +89,21 @@ class ObjectStore(Protocol):
     async def close(self) -> None:
         """Waits for what is under way."""
         ...
+
+
+async def holds(store: ObjectStore, reference: ObjectRef) -> bool:
+    """Whether the store has the bytes, whole and unaltered: it reads them all, whatever their number.
+
+    Raises:
+        ObjectsUnavailable: the store is away.
+    """
+    if await store.size(reference) != reference.size_bytes:
+        return False
+    try:
+        await store.verify(reference)
+    except (NotFound, ObjectCorrupt):
+        return False
+    return True
 
 
 def object_key(project: str, sha256: str) -> str:
