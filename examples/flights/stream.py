@@ -29,7 +29,7 @@ from headrace.channel import OPTIONS
 from headrace.connection import Connection
 from headrace.inference import grpc_service_pb2 as oip
 from headrace.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
-from headrace.kafka import ColumnData, encode_labels, group_labels
+from headrace.kafka import ColumnData, Labels, encode_labels, group_labels
 
 IN_FLIGHT: Final = 16
 """Requests under way at once."""
@@ -96,6 +96,7 @@ class Application:
         self._versions = np.full(rows, -1, dtype=np.int16)
         self._times = np.zeros(rows, dtype=np.float64)
         self._names: list[str] = []
+        self._publishing = asyncio.Lock()
         self._ids: dict[int, asyncio.Task[str]] = {}
         self._producer_id, self._epoch, self._seq = str(uuid.uuid4()), time.time_ns(), np.zeros(256, dtype=np.int64)
 
@@ -164,13 +165,10 @@ class Application:
             times_us=step.label_us.tolist(),
             rows=step.rows.tolist(),
         )
-        batches: list[WireLabels] = []
-        for labels in grouped:
-            self._seq[labels.shard] += 1
-            seq = int(self._seq[labels.shard])
-            batches.append(encode_labels(labels, producer_id=self._producer_id, epoch=self._epoch, seq=seq))
-        request = PublishLabelsRequest(batches=batches)
-        await self._patiently(stub.PublishLabels, request, metadata, rows=0)
+        # One at a time: batches of a shard must arrive in the order of their numbers, or they count as lost.
+        async with self._publishing:
+            request = PublishLabelsRequest(batches=[self._numbered(labels) for labels in grouped])
+            await self._patiently(stub.PublishLabels, request, metadata, rows=0)
         self.progress.labels += len(step.labels)
 
     async def _patiently(self, call: Any, request: Any, metadata: Sequence[tuple[str, str]], *, rows: int) -> Any:
@@ -187,6 +185,11 @@ class Application:
                     self.progress.repeated += rows
                 first = False
             await asyncio.sleep(0.1)
+
+    def _numbered(self, labels: Labels) -> WireLabels:
+        self._seq[labels.shard] += 1
+        seq = int(self._seq[labels.shard])
+        return encode_labels(labels, producer_id=self._producer_id, epoch=self._epoch, seq=seq)
 
     def _index(self, version: str) -> int:
         if version not in self._names:
