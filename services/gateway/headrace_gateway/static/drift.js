@@ -97,12 +97,12 @@ function drawMarks(plot, alerts) {
     ctx.lineTo(x, bbox.top + bbox.height);
     ctx.stroke();
     const width = ctx.measureText(alert.kind).width;
-    if (x > edge) {
+    const gap = 4 * devicePixelRatio;
+    const left = x + gap + width > bbox.left + bbox.width ? x - gap - width : x + gap;
+    if (left > edge) {
       ctx.fillStyle = colour("--bad");
-      const right = x + width + 8 * devicePixelRatio > bbox.left + bbox.width;
-      ctx.textAlign = right ? "right" : "left";
-      ctx.fillText(alert.kind, x + (right ? -4 : 4) * devicePixelRatio, bbox.top + 12 * devicePixelRatio);
-      edge = x + width + 12 * devicePixelRatio;
+      ctx.fillText(alert.kind, left, bbox.top + 12 * devicePixelRatio);
+      edge = left + width + 2 * gap;
     }
   }
   ctx.restore();
