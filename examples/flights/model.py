@@ -2,16 +2,16 @@
 
 import time
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import lightgbm
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
-from onnxmltools.convert import convert_lightgbm
-from onnxmltools.convert.common.data_types import FloatTensorType
 
 from flights.data import FEATURES, TARGET, Flights, Floats
+
+if TYPE_CHECKING:
+    import lightgbm
 
 INPUT: Final = "features"
 """Name of the model's one input: ``(-1, len(FEATURES)) FP32``, columns as ``FEATURES``."""
@@ -137,7 +137,9 @@ def skewed(flights: Flights) -> Flights:
     return Flights(features, flights.labels, flights.event_us, flights.label_us)
 
 
-def _fit(labelled: Flights, rounds: int) -> lightgbm.Booster:
+def _fit(labelled: Flights, rounds: int) -> "lightgbm.Booster":
+    import lightgbm  # noqa: PLC0415 - two seconds, which steps that do not train need not wait for
+
     # The last row, of weight 0, lacks every value: so each feature learns that it may be missing, and what never was
     # missing in training takes the same branch in LightGBM and in ONNX.
     features = np.vstack([labelled.features, np.full((1, len(FEATURES)), np.nan, dtype=np.float32)])
@@ -148,7 +150,7 @@ def _fit(labelled: Flights, rounds: int) -> lightgbm.Booster:
     return lightgbm.Booster(model_str=_round_thresholds(booster.model_to_string()))
 
 
-def _predict(booster: lightgbm.Booster, features: Floats) -> npt.NDArray[np.float64]:
+def _predict(booster: "lightgbm.Booster", features: Floats) -> npt.NDArray[np.float64]:
     return np.asarray(booster.predict(features, num_threads=1), dtype=np.float64)
 
 
@@ -172,7 +174,10 @@ def _floor32(value: str) -> str:
     return repr(float(below))
 
 
-def _export(booster: lightgbm.Booster) -> bytes:
+def _export(booster: "lightgbm.Booster") -> bytes:
+    from onnxmltools.convert import convert_lightgbm  # noqa: PLC0415 - as for lightgbm
+    from onnxmltools.convert.common.data_types import FloatTensorType  # noqa: PLC0415
+
     shape = FloatTensorType([None, len(FEATURES)])
     model = convert_lightgbm(booster, name="flights", initial_types=[(INPUT, shape)], target_opset=_OPSET)
     graph = model.graph
