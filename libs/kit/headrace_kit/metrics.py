@@ -1,10 +1,9 @@
 """Every Prometheus metric of the platform's processes, with its type and unit.
 
-Names end in their unit; counters in ``_total``. What an object counts for itself is read from it at each scrape
-(``watch``), so that hot paths touch no metric.
+Names end in their unit; counters in ``_total``. What an object counts for itself is read from it before each scrape
+(``Application.refresh``), so that hot paths touch no metric.
 """
 
-from collections.abc import Callable
 from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -38,8 +37,3 @@ OBJECT_SECONDS = Histogram(
     "headrace_object_seconds", "Time of one request to the object store, seconds.", ["operation"], buckets=_SECONDS
 )
 OBJECT_BYTES = Counter("headrace_object_bytes_total", "Bytes moved to and from the object store.", ["operation"])
-
-
-def watch(gauge: Gauge, read: Callable[[], float], *labels: str) -> None:
-    """At each scrape the gauge shows what ``read`` returns."""
-    (gauge.labels(*labels) if labels else gauge).set_function(read)

@@ -79,7 +79,7 @@ class LogOwner:
             LookupError: The settings do not say where it is.
         """
         if name not in self.channels:
-            address = getattr(self.settings, f"{name}_address")
+            address = self.settings.peers().get(name)
             if address is None:
                 raise LookupError(f"HEADRACE_{name.upper()}_ADDRESS is not set")
             self.channels[name] = channel(address, self.settings.token)
@@ -141,7 +141,7 @@ class LogOwner:
         for source in sources:
             if source == self.name:
                 readers[f"headrace/{source}"] = StoreLogReader(self.store)
-            elif getattr(self.settings, f"{source}_address") is not None:
+            elif source in self.settings.peers():
                 readers[f"headrace/{source}"] = RemoteLogReader(self.peer(source))
         return readers
 
