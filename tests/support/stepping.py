@@ -100,13 +100,16 @@ def slow(folder: str) -> None:
 
 @step
 def breeds(folder: str) -> None:
-    """Starts a child, a grandchild that left the group, and an orphan in a session of its own; then waits."""
+    """Starts a child, one in a session of its own, an orphan in another, and a copy of itself; then waits."""
     wait = "import time; time.sleep(300)"
     orphan = f"import os\nif os.fork() == 0:\n os.setsid()\n if os.fork() == 0:\n  {wait}\n os._exit(0)"
     subprocess.Popen([sys.executable, "-c", wait])
     subprocess.Popen([sys.executable, "-c", wait], start_new_session=True)
     subprocess.run([sys.executable, "-c", orphan], check=True)
-    mark(folder, "bred", os.environ["HEADRACE_STEP_TOKEN"])
+    if os.fork() == 0:
+        wait_for(folder, "never")
+        os._exit(0)
+    mark(folder, "bred", f"{os.getpid()} {os.environ['HEADRACE_STEP_TOKEN']}")
     wait_for(folder, "never")
 
 

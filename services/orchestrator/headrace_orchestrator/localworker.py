@@ -61,7 +61,7 @@ class LocalWorker:
         return process.returncode
 
     def _spawn(self, worker: str) -> "subprocess.Popen[bytes]":
-        """Starts the process: by Popen, which runs none of gRPC's fork handlers; in the main thread: it dies with it."""
+        """Starts the process, by Popen: it runs none of gRPC's fork handlers. It dies with the thread that starts it."""
         host, _, port = self._settings.grpc_listen.rpartition(":")
         address = f"{'127.0.0.1' if host in ('0.0.0.0', '[::]') else host}:{port}"  # noqa: S104 - where to dial
         folder = self._settings.data / "worker"
@@ -74,7 +74,8 @@ class LocalWorker:
         if process.poll() is None:
             process.terminate()
             try:
-                await asyncio.wait_for(_ended(process.pid), self._settings.drain_s)
+                async with asyncio.timeout(self._settings.drain_s):
+                    await _ended(process.pid)
             except TimeoutError:
                 process.kill()
         process.wait()

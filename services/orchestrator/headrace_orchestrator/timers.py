@@ -4,6 +4,7 @@ import asyncio
 import heapq
 import itertools
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 
 LONGEST_SLEEP_S = 1.0
@@ -37,10 +38,9 @@ class Timers:
             if self._heap:
                 left_s = (self._heap[0][0] - self._now()).total_seconds()
                 timeout_s = min(max(left_s, 0.0), LONGEST_SLEEP_S)
-            try:
-                await asyncio.wait_for(self._changed.wait(), timeout_s)
-            except TimeoutError:
-                continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s):  # wait_for of Python 3.11 may swallow a cancellation
+                    await self._changed.wait()
 
     def _fire(self) -> None:
         now = self._now()

@@ -17,7 +17,7 @@ import pytest
 from headrace.api.audit.v1 import service_pb2 as audit
 from headrace.api.orchestrator.v1 import events_pb2 as events
 from headrace.api.orchestrator.v1 import resources_pb2 as resources
-from headrace.pipelines import Pipeline, StartedRun
+from headrace.pipelines import Pipeline, PipelineRunFailed, StartedRun
 from tests.support import stepping
 from tests.support.eventually import eventually
 from tests.support.platform import Platform
@@ -170,23 +170,53 @@ def test_a_run_goes_on_when_the_database_is_killed(platform: Platform, tmp_path:
     assert len(marks(tmp_path, "held")) == 1
 
 
+def family(step_pid: int, token: str) -> list[int]:
+    """What a step started, by the token in its environment or by its group; and the step."""
+    mark = f"HEADRACE_STEP_TOKEN={token}".encode()
+    found: list[int] = []
+    for each in psutil.process_iter():
+        try:
+            marked = mark in Path(f"/proc/{each.pid}/environ").read_bytes().split(b"\0")
+            if (marked or os.getsid(each.pid) == step_pid) and each.status() != psutil.STATUS_ZOMBIE:
+                found.append(each.pid)
+        except (OSError, psutil.NoSuchProcess):
+            continue
+    return found
+
+
+def bred(folder: Path) -> tuple[int, str]:
+    pid, token = eventually(lambda: marks(folder, "bred"))[0].split()
+    assert len(family(int(pid), token)) == 5
+    return int(pid), token
+
+
 def test_nothing_of_a_cancelled_step_is_left(platform: Platform, tmp_path: Path) -> None:
     run = begin(platform, stepping.breeding, tmp_path)
-    token = eventually(lambda: marks(tmp_path, "bred"))[0]
-    mark = f"HEADRACE_STEP_TOKEN={token}".encode()
+    step = bred(tmp_path)
 
-    def alive() -> list[int]:
-        found: list[int] = []
-        for each in psutil.process_iter():
-            try:
-                if mark in Path(f"/proc/{each.pid}/environ").read_bytes().split(b"\0"):
-                    found.append(each.pid)
-            except OSError:
-                continue
-        return found
-
-    assert len(alive()) >= 4
     run.cancel("enough")
-    eventually(lambda: not alive(), within_s=10)
+
+    eventually(lambda: not family(*step), within_s=10)
     assert run.state().status == resources.PIPELINE_RUN_STATUS_CANCELLED
     assert run.state().error == "enough"
+
+
+def test_nothing_of_a_step_is_left_whose_shim_is_killed(platform: Platform, tmp_path: Path) -> None:
+    run = begin(platform, stepping.breeding, tmp_path)
+    step = bred(tmp_path)
+
+    os.kill(psutil.Process(step[0]).ppid(), signal.SIGKILL)
+
+    eventually(lambda: not family(*step), within_s=10)
+    with pytest.raises(PipelineRunFailed, match="PROCESS_DIED: the process was ended by SIGKILL"):
+        run.wait(timeout_s=60)
+
+
+def test_nothing_of_a_step_is_left_when_its_worker_is_killed(platform: Platform, tmp_path: Path) -> None:
+    run = begin(platform, stepping.breeding, tmp_path)
+    step = bred(tmp_path)
+
+    os.kill(local_worker(platform), signal.SIGKILL)
+
+    eventually(lambda: not family(*step), within_s=10)
+    run.cancel()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import shutil
 import signal
 from collections.abc import Mapping
@@ -73,8 +72,6 @@ class Attempt:
         finally:
             stopping.cancel()
             forked.send(signal.SIGTERM)
-        if status in (LOST, -signal.SIGKILL):
-            _end_marked(lease.token)
         self.result = self._outcome(status)
 
     def log_chunk(self) -> LogChunk | None:
@@ -146,13 +143,3 @@ def _said(status: int) -> str:
     with suppress(ValueError):
         return f"the process was ended by {signal.Signals(number).name}"
     return f"the process exited with status {status} before its function returned"
-
-
-def _end_marked(token: int) -> None:
-    """Kills what a step started whose shim was killed: every process carries the token in its environment."""
-    mark = f"HEADRACE_STEP_TOKEN={token}".encode()
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal() and int(entry.name) != os.getpid():
-            with suppress(OSError):
-                if mark in (entry / "environ").read_bytes().split(b"\0"):
-                    os.kill(int(entry.name), signal.SIGKILL)

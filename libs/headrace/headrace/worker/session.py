@@ -123,7 +123,8 @@ class Worker:
         while True:
             timeout_s = min(next_beat - _now(), LOG_INTERVAL_S if self._attempts else self._lease_s / 3)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), max(0.0, timeout_s))
+                async with asyncio.timeout(max(0.0, timeout_s)):  # wait_for of Python 3.11 may swallow a cancellation
+                    await self._wake.wait()
             self._wake.clear()
             request = WorkRequest()
             if _now() >= next_beat:

@@ -12,14 +12,14 @@ import ctypes
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Final
 
 GRACE_S: Final = 0.5
 """Between asking a step to end and ending it."""
 PR_SET_PDEATHSIG: Final = 1
-_PR_SET_CHILD_SUBREAPER: Final = 36
+PR_SET_CHILD_SUBREAPER: Final = 36
 _SIGNALS: Final = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT}
 
 
@@ -36,7 +36,7 @@ def supervise(parent: int, folder: Path, run_step: Callable[[], int]) -> int:
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
     if os.getppid() != parent:
         os._exit(1)
     shim = os.getpid()
@@ -56,32 +56,46 @@ def prctl(option: int, value: int) -> None:
         raise OSError(ctypes.get_errno(), "prctl")
 
 
-def descendants() -> list[int]:
-    """Process ids of everything below this process."""
+def reaped() -> Iterator[tuple[int, int]]:
+    """Reaps what has ended: process ids and their wait statuses."""
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        yield pid, status
+
+
+def end_descendants(spare: Collection[int] = ()) -> None:
+    """Kills and reaps everything below this process, except for what is at and below the children in ``spare``.
+
+    What forks meanwhile is met in the next round.
+    """
+    while below := _descendants(spare):
+        for pid in below:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        for pid in below:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+
+
+def _descendants(spare: Collection[int]) -> list[int]:
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
             with contextlib.suppress(OSError, ValueError, IndexError):
                 stat = (entry / "stat").read_bytes()
                 children.setdefault(int(stat[stat.rindex(b")") + 2 :].split()[1]), []).append(int(entry.name))
-    found, queue = [], [os.getpid()]
+    found: list[int] = []
+    queue = [os.getpid()]
     while queue:
-        below = children.get(queue.pop(), [])
+        below = [pid for pid in children.get(queue.pop(), []) if pid not in spare]
         found.extend(below)
         queue.extend(below)
     return found
-
-
-def end_descendants() -> None:
-    """Kill and reap until nothing is left; what forks meanwhile is met in the next round."""
-    while True:
-        for pid in descendants():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        try:
-            os.waitpid(-1, 0)
-        except ChildProcessError:
-            return
 
 
 def _wait(step: int, parent: int) -> int:
@@ -105,13 +119,12 @@ def _wait(step: int, parent: int) -> int:
 
 def _reap(step: int) -> int | None:
     """Reap what has ended; the step's exit status when that is among it."""
-    while True:
-        pid, status = os.waitpid(-1, os.WNOHANG)
-        if pid == 0:
-            return None
+    found = None
+    for pid, status in reaped():
         if pid == step:
             code = os.waitstatus_to_exitcode(status)
-            return code if code >= 0 else 128 - code
+            found = code if code >= 0 else 128 - code
+    return found
 
 
 def _become_step(shim: int, folder: Path) -> None:

@@ -41,6 +41,7 @@ def main(argv: list[str]) -> int:
     """Serve until the end; return the exit status, which in a forked process is that of the step."""
     parent = int(argv[1])
     shim.prctl(shim.PR_SET_PDEATHSIG, signal.SIGKILL)
+    shim.prctl(shim.PR_SET_CHILD_SUBREAPER, 1)
     if os.getppid() != parent:
         return 1
     # Python from 3.12 on warns of a fork beside threads: OpenBLAS has some, and looks after its own.
@@ -94,11 +95,13 @@ class _Template:
         return None
 
     def _reap(self) -> None:
-        while self._jobs:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-            if pid == 0:
-                return
-            told = {"ended": self._jobs.pop(pid), "status": os.waitstatus_to_exitcode(status)}
+        for pid, status in shim.reaped():
+            if pid not in self._jobs:
+                continue
+            code = os.waitstatus_to_exitcode(status)
+            if code < 0:  # somebody killed the shim: what it looked after is below this process now
+                shim.end_descendants(spare=set(self._jobs))
+            told = {"ended": self._jobs.pop(pid), "status": code}
             os.write(1, json.dumps(told).encode() + b"\n")
 
 
