@@ -13,7 +13,7 @@ import numpy as np
 import sklearn  # the sandbox lets no package outside of Python's own folders in, so import before
 
 from headrace_serving import framing, sandbox
-from headrace_serving.runtime import predict
+from headrace_serving.estimator import predict
 
 
 def main() -> None:
@@ -25,6 +25,8 @@ def main() -> None:
     held = sandbox.enter()
     try:
         model = joblib.load(io.BytesIO(package))
+        if not callable(getattr(model, "predict", None)):
+            raise TypeError(f"it holds a {type(model).__name__}, which can not predict")
     except Exception as error:  # noqa: BLE001 - a pickle may raise anything
         framing.write_message(stdout, {"error": _told(error), "sandbox": held}, {})
         return

@@ -202,7 +202,9 @@ def error_response(error: errors.KitError) -> Response:
         headers["Retry-After"] = str(max(1, round(error.retry_after_s)))
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    return _json({"error": error.message, "reason": error.reason, "field": error.field}, status=status, headers=headers)
+    return _json(
+        {"error": error.message[:2000], "reason": error.reason, "field": error.field}, status=status, headers=headers
+    )
 
 
 async def _body(request: Request) -> bytes:

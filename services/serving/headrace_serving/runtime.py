@@ -4,16 +4,14 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
 
-import numpy as np
 import onnxruntime
 import skops.io
 
 from headrace_kit.errors import FailedPrecondition
 from headrace_serving.contract import Contract, Spec
-from headrace_serving.tensors import BYTES, DTYPES, OBJECT, Array, as_bytes
+from headrace_serving.estimator import as_text, predict
+from headrace_serving.tensors import BYTES, DTYPES, OBJECT, Array
 
-PROBABILITIES: Final = frozenset({"predict_proba", "probabilities", "probability", "scores"})
-"""Names of outputs that mean ``predict_proba``; any other means ``predict``."""
 TRUSTED_TYPES: Final = (
     "sklearn.tree._tree.Tree",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
@@ -100,7 +98,7 @@ class OnnxRuntime:
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
         """As ``Runtime.run``."""
-        feed = {name: _as_text(array) if array.dtype == OBJECT else array for name, array in inputs.items()}
+        feed = {name: as_text(array) if array.dtype == OBJECT else array for name, array in inputs.items()}
         try:
             return dict(zip(outputs, self._session.run(list(outputs), feed), strict=True))
         except Exception as error:  # as above
@@ -157,22 +155,6 @@ class SklearnRuntime:
         del self._model
 
 
-def predict(model: Any, inputs: Sequence[Array], outputs: Sequence[str]) -> dict[str, Array]:  # noqa: ANN401 - any estimator
-    """The outputs of a scikit-learn estimator.
-
-    One input is its matrix; several are its columns, in the order of the signature.
-    """
-    matrix = inputs[0] if len(inputs) == 1 else np.column_stack([each.reshape(len(each), -1) for each in inputs])
-    if matrix.ndim == 1:
-        matrix = matrix.reshape(-1, 1)
-    if matrix.dtype == OBJECT:
-        matrix = _as_text(matrix)
-    computed: dict[bool, Array] = {}
-    for wants in {each in PROBABILITIES for each in outputs}:
-        computed[wants] = np.asarray(model.predict_proba(matrix) if wants else model.predict(matrix))
-    return {each: computed[each in PROBABILITIES] for each in outputs}
-
-
 def fitted(outputs: Mapping[str, Array], specs: Sequence[Spec]) -> dict[str, Array]:
     """Outputs in the types of the signature. Raises ModelFailed where a shape differs."""
     found: dict[str, Array] = {}
@@ -191,11 +173,6 @@ def _as_type(array: Array, datatype: str) -> Array:
     if datatype == BYTES:
         return array.astype(object)
     return array.astype(DTYPES[datatype], copy=False)
-
-
-def _as_text(array: Array) -> Array:
-    words = [as_bytes(each).decode(errors="replace") for each in array.ravel().tolist()]
-    return np.array(words, dtype=object).reshape(array.shape)
 
 
 def _first_line(error: Exception) -> str:
