@@ -72,6 +72,7 @@ def open_endpoint(client: headrace.Client, version: str) -> None:
         "headrace.monitor.v1.RetrainRequested",
         match={"endpoint": pipeline.ENDPOINT},
         parameters={"until": "data_until", "endpoint": "endpoint"},
+        newest_only=True,
         client=client,
     )
 

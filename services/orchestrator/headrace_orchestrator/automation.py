@@ -144,7 +144,9 @@ class Automation:
                 parameters={name: _json(value, types.get(name, "")) for name, value in values.items()},
             )
             try:
-                await self._scheduler.start(request, cause=f"trigger:{trigger.id}", context=context)
+                started = await self._scheduler.start(request, cause=f"trigger:{trigger.id}", context=context)
+                if trigger.newest_only:
+                    await self._supersede(pipeline, trigger, event, newest=started.run.name)
                 return
             except KitError as error:
                 if error.retryable:
@@ -158,6 +160,15 @@ class Automation:
                 state, trigger=trigger.id, event_id=str(event.id), reason=reason[:2000]
             ),
         )
+
+    async def _supersede(
+        self, pipeline: resources.Pipeline, trigger: resources.Trigger, event: ReceivedEvent, *, newest: str
+    ) -> None:
+        """Of the runs of a trigger that wait for a place only the newest is of use: it knows what the others do."""
+        for run in self._scheduler.waiting(pipeline.name, cause=f"trigger:{trigger.id}"):
+            if run != newest:
+                context = CommandContext.caused_by(event, f"orchestrator.superseded/{run}", self._now(), actor=ACTOR)
+                await self._scheduler.supersede(run, reason=f"superseded by {newest}", context=context)
 
     async def _change(
         self, name: str, context: CommandContext, decide: Callable[[resources.Pipeline | None], list[Message]]

@@ -138,6 +138,14 @@ def decide_cancel(state: resources.PipelineRun | None, *, reason: str, context: 
     return [cancelled]
 
 
+def decide_supersede(state: resources.PipelineRun | None, *, reason: str, context: CommandContext) -> list[Message]:
+    """The end of a run that still waits for a place; nothing when it has begun or ended."""
+    run = existing(state)
+    if run.status != resources.PIPELINE_RUN_STATUS_QUEUED or any(step.attempt for step in run.steps):
+        return []
+    return decide_cancel(state, reason=reason, context=context)
+
+
 def decide_resume(state: resources.PipelineRun | None, context: CommandContext) -> list[Message]:
     """Goes on with a failed or cancelled run; nothing when it is open already.
 

@@ -61,7 +61,7 @@ class LocalWorker:
         return process.returncode
 
     def _spawn(self, worker: str) -> "subprocess.Popen[bytes]":
-        """Starts the process, by Popen: it runs none of gRPC's fork handlers. It dies with the thread that starts it."""
+        """Starts the process, by Popen: it runs none of gRPC's fork handlers. It dies with the thread that did."""
         host, _, port = self._settings.grpc_listen.rpartition(":")
         address = f"{'127.0.0.1' if host in ('0.0.0.0', '[::]') else host}:{port}"  # noqa: S104 - where to dial
         folder = self._settings.data / "worker"

@@ -138,6 +138,30 @@ class Scheduler:
         await self._adopt(request.run)
         return response
 
+    async def supersede(self, run: str, *, reason: str, context: CommandContext) -> None:
+        """Ends a run that still waits for a place, since a newer one does its work; nothing when it has begun."""
+        request = service.CancelPipelineRunRequest(command_id=str(context.command_id), run=run, reason=reason)
+        await self._store.execute(
+            RUN,
+            run,
+            context=context,
+            request=request,
+            decide=lambda state: domain.decide_supersede(state, reason=reason, context=context),
+            respond=lambda state: service.CancelPipelineRunResponse(run=state),
+            fence=self._fence,
+        )
+        await self._adopt(run)
+
+    def waiting(self, pipeline: str, *, cause: str) -> list[str]:
+        """Runs of a pipeline that a cause started and that wait for a place, oldest first."""
+        states = [each.state for each in self._runs.values()]
+        return [
+            state.name
+            for state in states
+            if (state.pipeline, state.cause) == (pipeline, cause)
+            and state.status == resources.PIPELINE_RUN_STATUS_QUEUED
+        ]
+
     async def resume(
         self, request: service.ResumePipelineRunRequest, context: CommandContext
     ) -> service.ResumePipelineRunResponse:

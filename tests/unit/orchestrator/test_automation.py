@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from uuid import UUID, uuid4
 
 import pytest
@@ -169,7 +170,7 @@ def test_a_daily_schedule_fires_once_a_day_when_clocks_change(
     times = definitions.cron_of(made, around - timedelta(days=1, hours=12))
     fires = [next(times).astimezone(UTC) for _ in range(4)]
     assert len({each.astimezone(fires[0].tzinfo).date() for each in fires}) == 4
-    gaps = {round((later - earlier) / timedelta(hours=1)) for earlier, later in zip(fires, fires[1:], strict=False)}
+    gaps = {round((later - earlier) / timedelta(hours=1)) for earlier, later in pairwise(fires)}
     assert gaps <= {22, 23, 24, 25, 26}
     assert expected_hours in gaps
 
@@ -206,6 +207,24 @@ async def test_an_event_that_comes_five_times_starts_one_run_that_names_it_as_it
         assert run.causation_id == str(event.id)
         assert run.correlation_id == str(UUID(int=9))
         assert run.cause == "trigger:t"
+
+
+@pytest.mark.parametrize("newest_only", [True, False])
+async def test_where_only_the_newest_is_of_use_a_new_run_ends_those_that_wait(newest_only: bool) -> None:
+    world = Orchestration()
+    async with world.leading() as (scheduler, automation):
+        await world.register(scheduler, definition())
+        made = resources.Trigger(id="t", event_type=RETRAIN, newest_only=newest_only)
+        await trigger(world, scheduler, automation, made)
+        by_hand = await world.start(scheduler)
+        first, second = retrain(), retrain()
+        for event in (first, second, second):
+            await automation.handle(event)
+        states = {run.causation_id: run for run in await runs(world) if run.name != by_hand}
+        ended = states[str(first.id)].status == resources.PIPELINE_RUN_STATUS_CANCELLED
+        assert ended is newest_only
+        assert states[str(second.id)].status == resources.PIPELINE_RUN_STATUS_QUEUED
+        assert (await world.state(by_hand)).status == resources.PIPELINE_RUN_STATUS_QUEUED
 
 
 async def test_only_events_of_the_project_that_match_start_runs() -> None:

@@ -185,6 +185,7 @@ class Pipeline(Generic[P]):
         *,
         match: Mapping[str, str] | None = None,
         parameters: Mapping[str, str] | None = None,
+        newest_only: bool = False,
         client: Client | None = None,
     ) -> None:
         """Starts a run for each event of a type.
@@ -194,9 +195,12 @@ class Pipeline(Generic[P]):
             event_type: Such as ``headrace.monitor.v1.RetrainRequested``.
             match: Fields of the event, by path, that must have these values.
             parameters: Name of a parameter -> path of the event's field it takes.
+            newest_only: A new run ends those of the trigger that still wait for a place.
             client: The platform; found by default.
         """
-        trigger = resources.Trigger(id=id, event_type=event_type, match=match or {}, parameters=parameters or {})
+        trigger = resources.Trigger(
+            id=id, event_type=event_type, match=match or {}, parameters=parameters or {}, newest_only=newest_only
+        )
         connected = client or connect()
         self.register(connected)
         with _calling(connected):

@@ -728,12 +728,15 @@ class Trigger(_message.Message):
     MATCH_FIELD_NUMBER: _builtins.int
     PARAMETERS_FIELD_NUMBER: _builtins.int
     PAUSED_FIELD_NUMBER: _builtins.int
+    NEWEST_ONLY_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id within the pipeline, 1 to 100 characters of a-z 0-9 . _ -"""
     event_type: _builtins.str
     """Type of event, such as `headrace.monitor.v1.RetrainRequested`."""
     paused: _builtins.bool
     """True when it rests."""
+    newest_only: _builtins.bool
+    """True when of the runs that wait for a place only the newest is of use: it ends those before it."""
     @_builtins.property
     def match(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Fields of the event that must have these values, by path, such as `endpoint` or `alert.kind`. Values are compared as
@@ -752,10 +755,11 @@ class Trigger(_message.Message):
         match: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         parameters: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         paused: _builtins.bool = ...,
+        newest_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_type", b"event_type", "id", b"id", "match", b"match", "parameters", b"parameters", "paused", b"paused"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_type", b"event_type", "id", b"id", "match", b"match", "newest_only", b"newest_only", "parameters", b"parameters", "paused", b"paused"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
