@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 
 def eventually(read: Callable[[], T], holds: Callable[[T], bool] = bool, *, within_s: float = 30.0) -> T:
-    """Reads until what was read holds, and returns it; raises AssertionError with the last reading when it never does."""
+    """Reads until what was read holds, and returns it. Raises AssertionError with the last reading otherwise."""
     deadline = time.monotonic() + within_s
     while True:
         value = read()

@@ -2,7 +2,7 @@
 
     def test_records(platform: Platform, project: str) -> None:
         with platform.client() as client:
-            client.registry.CreateModel(CreateModelRequest(command_id=str(uuid4()), name=f"projects/{project}/models/m"))
+            client.tracking.GetRun(GetRunRequest(name=f"projects/{project}/runs/..."))
 
     def test_survives(platform: Platform) -> None:
         killed = platform.kill("registry")

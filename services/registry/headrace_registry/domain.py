@@ -246,7 +246,7 @@ def decide_archive(state: resources.Model | None, command: service.ArchiveVersio
     return [events.VersionArchived(version=version.name, reason=command.reason)]
 
 
-def evolve(state: resources.Model | None, event: Message) -> resources.Model:  # noqa: C901 - one branch an event
+def evolve(state: resources.Model | None, event: Message) -> resources.Model:
     """The state after ``event``; the given state is left as it was."""
     model = resources.Model()
     if state is not None:

@@ -77,7 +77,7 @@ def test_the_same_table_has_the_same_digest_in_every_library() -> None:
 def test_a_dataset_has_rows_and_a_schema() -> None:
     dataset = describe_dataset(pd.DataFrame({"a": [1.5, 2.5], "b": ["x", "y"]}), name="t", context="test")
     assert dataset.rows == 2
-    assert [(each.name, each.type) for each in dataset.columns][0] == ("a", "float64")
+    assert next((each.name, each.type) for each in dataset.columns) == ("a", "float64")
 
 
 def test_other_content_has_another_digest(tmp_path: Path) -> None:
