@@ -1,0 +1,84 @@
+"""What a person does in the console is done once, in that person's name."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.async_api import BrowserContext, Page, expect
+
+from headrace.api.registry.v1.resources_pb2 import Model
+from headrace.api.registry.v1.service_pb2 import GetModelRequest
+from tests.console.conftest import PARENT, Console
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
+
+
+def model_of(console: Console, name: str) -> Model:
+    with console.operator() as client:
+        return client.registry.GetModel(GetModelRequest(name=f"{PARENT}/models/{name}")).model
+
+
+async def test_a_version_is_approved_promoted_and_rolled_back_by_forms(page: Page, console: Console) -> None:
+    for number in (console.version_by_a_service("approved"), console.version_by_a_service("approved")):
+        await page.goto(f"{console.url}/models/approved/versions/{number}")
+        production = page.locator('[data-alias="production"]')
+        await expect(production).to_contain_text("approval")
+        await expect(production.get_by_role("button")).to_be_disabled()
+
+        await page.locator("#review input[name=reason]").fill("I read its card")
+        await page.get_by_role("button", name="Approve").click()
+        await expect(page.locator("#promote")).to_contain_text("I read its card")
+
+        await production.locator("input[name=reason]").fill("good enough")
+        await production.get_by_role("button").click()
+        await expect(production).to_contain_text("this version")
+
+    await page.goto(f"{console.url}/models/approved")
+    await page.get_by_text("Roll back").click()
+    await page.locator("#aliases input[name=reason]").fill("v2 errs more")
+    await page.get_by_role("button", name="Roll production back").click()
+
+    await expect(page.locator("#aliases .figure")).to_contain_text("v1")
+    await expect(page.locator(".timeline li")).to_have_count(3)
+    await expect(page.locator(".timeline li").first).to_contain_text("v2 errs more")
+    moves = model_of(console, "approved").aliases[0].history
+    assert [move.version for move in moves] == [1, 2, 1]
+    assert [move.actor for move in moves] == ["persons/operator"] * 3
+    assert moves[0].approvals[0].reason == "I read its card"
+
+
+async def test_a_form_sent_twice_acts_once(page: Page, console: Console) -> None:
+    number = console.version_by_a_service("twice")
+    await page.goto(f"{console.url}/models/twice/versions/{number}")
+    await page.locator("#review input[name=reason]").fill("seen")
+    send = """async () => {
+        const form = document.querySelector('#review');
+        const once = () => fetch(form.action, {method: 'POST', body: new URLSearchParams(new FormData(form))});
+        return (await Promise.all([once(), once()])).map((answer) => answer.status);
+    }"""
+
+    assert await page.evaluate(send) == [200, 200]
+    assert len(model_of(console, "twice").versions[0].approvals) == 1
+
+
+async def test_a_refusal_is_told_on_the_page_with_its_reasons(page: Page, console: Console) -> None:
+    number = console.version_by_a_service("refused")
+    await page.goto(f"{console.url}/models/refused/versions/{number}")
+    await page.evaluate("document.querySelectorAll('[disabled]').forEach((each) => each.removeAttribute('disabled'))")
+    production = page.locator('[data-alias="production"]')
+    await production.locator("input[name=reason]").fill("impatience")
+    await production.get_by_role("button").click()
+
+    await expect(page.get_by_role("alert")).to_contain_text("approv")
+    assert list(model_of(console, "refused").aliases) == []
+
+
+async def test_a_form_without_its_token_changes_nothing(context: BrowserContext, console: Console) -> None:
+    number = console.version_by_a_service("forged")
+    fields = {"version": number, "reason": "forged", "command_id": "00000000-0000-4000-8000-000000000001"}
+    path = f"{console.url}/models/forged/approve"
+
+    for csrf in ({}, {"csrf": ""}, {"csrf": "0" * 64}):
+        answer = await context.request.post(path, form={**fields, **csrf})
+        assert answer.status == 403
+
+    assert list(model_of(console, "forged").versions[0].approvals) == []

@@ -1,0 +1,189 @@
+"""Every page in a real browser: it renders, says what it should, and nothing complains."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from playwright.async_api import BrowserContext, ConsoleMessage, Page, Response, expect
+
+from tests.console.conftest import HOSTILE, POINTS, STEPS, Console
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
+
+PAGES = {
+    "/": "The loop",
+    "/runs": "Runs",
+    "/runs/{run}": "run-",
+    "/runs/{hostile}": "run-",
+    "/runs/compare?run={run}&run={other}": "2 runs side by side",
+    "/models": "Models",
+    "/models/delays": "delays",
+    "/models/delays/versions/1": "delays v1",
+    "/endpoints": "Endpoints",
+    "/drift": "Drift",
+    "/drift/delays": "delays",
+    "/pipelines": "Pipelines",
+    "/pipelines/runs/{pipeline_run}": "retrain",
+    "/events": "Events",
+}
+
+
+def address(console: Console, path: str) -> str:
+    run, other, hostile = console.runs
+    return console.url + path.format(run=run, other=other, hostile=hostile, pipeline_run=console.pipeline_run)
+
+
+def complaints_of(page: Page) -> list[str]:
+    """What the browser complains about on a page from now on: errors, warnings, refused or failed loads."""
+    found: list[str] = []
+
+    def on_console(message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            found.append(f"{message.type}: {message.text}")
+
+    def on_response(response: Response) -> None:
+        if response.status >= 400:
+            found.append(f"{response.status}: {response.url}")
+
+    page.on("console", on_console)
+    page.on("response", on_response)
+    page.on("pageerror", lambda error: found.append(str(error)))
+    return found
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 800])
+async def test_every_page_renders_without_complaint_and_without_scrolling_sideways(
+    context: BrowserContext, console: Console, scheme: str, width: int
+) -> None:
+    page = await context.new_page()
+    complaints = complaints_of(page)
+    await page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+    await page.set_viewport_size({"width": width, "height": 900})
+    for path, title in PAGES.items():
+        await page.goto(address(console, path))
+        await expect(page.locator("h1")).to_contain_text(title)
+        await expect(page.locator("#live")).to_have_attribute("data-state", "on")
+        assert await page.evaluate("document.documentElement.scrollWidth") <= width, path
+        assert complaints == [], path
+
+
+async def test_a_run_of_ten_thousand_points_is_drawn_in_a_blink(page: Page, console: Console) -> None:
+    complaints = complaints_of(page)
+    began = time.monotonic()
+    await page.goto(address(console, "/runs/{run}"))
+    await page.locator("[data-charts] .chart[data-drawn] canvas").wait_for()
+    took_s = time.monotonic() - began
+
+    await expect(page.locator("#summary")).to_contain_text(f"{POINTS:,}".replace(",", "\u202f"))
+    assert took_s < 5  # 0.6 s on an idle machine
+    assert complaints == []
+
+
+async def test_charts_follow_the_choice_of_axis_scale_and_smoothing(page: Page, console: Console) -> None:
+    complaints = complaints_of(page)
+    await page.goto(address(console, "/runs/compare?run={run}&run={other}"))
+    chart = page.locator("[data-charts] .chart[data-drawn]")
+    await chart.locator("canvas").wait_for()
+    before = await chart.locator("canvas").screenshot()
+
+    await page.locator("[data-chart-x]").select_option("relative")
+    await page.locator("[data-chart-log]").check()
+    await page.locator("[data-chart-smooth]").fill("0.9")
+
+    assert await chart.locator("canvas").screenshot() != before
+    assert complaints == []
+
+
+async def test_the_graph_shows_every_step_and_a_click_its_log(page: Page, console: Console) -> None:
+    await page.goto(address(console, "/pipelines/runs/{pipeline_run}"))
+
+    await expect(page.locator(".node")).to_have_count(len(STEPS))
+    await expect(page.locator(".edge")).to_have_count(sum(len(needs) for needs in STEPS.values()))
+    await expect(page.locator('.node[data-status="completed"]')).to_have_count(len(STEPS))
+    await page.locator('.node[data-step="train"]').click()
+    await expect(page.locator("#log-of-train")).to_contain_text("train")
+
+
+async def test_an_events_page_tells_what_caused_it_and_what_it_caused(page: Page, console: Console) -> None:
+    await page.goto(address(console, "/pipelines/runs/{pipeline_run}"))
+    await page.get_by_role("link", name="story").click()
+
+    story = page.locator(".story li")
+    await expect(story.first).to_contain_text("PipelineRunStarted")
+    await expect(page.locator(".story li:not(.depth-0)").first).to_be_visible()
+    await page.locator(".story a", has_text="PipelineRunCompleted").first.click()
+    await expect(page.locator("h1")).to_contain_text("PipelineRunCompleted")
+    await expect(page.locator(".story li.here")).to_have_count(1)
+
+
+async def test_what_a_run_recorded_stays_text(page: Page, console: Console) -> None:
+    run = console.runs[2]
+    await page.goto(f"{console.url}/runs/{run}")
+    await expect(page.locator("#summary .breaks").first).to_have_text(HOSTILE)
+    await expect(page.locator("#summary .tag")).to_contain_text(HOSTILE)
+    for path in ("bad.svg", "bad.html"):
+        await page.goto(f"{console.url}/runs/{run}/artifacts/{path}")
+        assert await page.title() != "taken"
+        assert await page.evaluate("self.origin") == "null"  # sandboxed: no cookie, no right of the console
+
+
+async def test_a_preview_shows_json_in_lines(page: Page, console: Console) -> None:
+    await page.goto(address(console, "/runs/{run}"))
+    row = page.locator("tr", has_text="notes.json")
+    await row.get_by_text("preview").click()
+
+    await expect(row.locator("pre")).to_have_text('{\n  "a": 1\n}')
+
+
+async def test_a_filter_narrows_the_runs_and_a_wrong_one_is_explained(page: Page, console: Console) -> None:
+    complaints = complaints_of(page)
+    await page.goto(f"{console.url}/runs")
+    await page.keyboard.press("/")
+    await page.keyboard.type('param.depth = "6"')
+    await expect(page.locator("#runs tbody tr")).to_have_count(1)
+
+    await page.locator("[data-search]").fill("metric.loss <")
+
+    await expect(page.get_by_role("alert")).to_contain_text("can not be read")
+    assert complaints == []
+
+
+async def test_the_keyboard_goes_everywhere(page: Page, console: Console) -> None:
+    await page.goto(console.url)
+    for key, title in (("r", "Runs"), ("m", "Models"), ("d", "Drift"), ("v", "Events"), ("l", "The loop")):
+        await page.keyboard.press("g")
+        await page.keyboard.press(key)
+        await expect(page.locator("h1")).to_have_text(title)
+    await page.keyboard.press("?")
+    await expect(page.locator("#help")).to_be_visible()
+    await page.keyboard.press("Escape")
+
+    await page.goto(f"{console.url}/runs")
+    for key in ("j", "x", "j", "x"):
+        await page.keyboard.press(key)
+    await expect(page.locator("[data-compare]")).to_have_text("Compare 2")
+    await page.locator("[data-compare]").click()
+    await expect(page.locator("h1")).to_have_text("2 runs side by side")
+
+
+async def test_the_chosen_appearance_is_kept(page: Page, console: Console) -> None:
+    await page.emulate_media(color_scheme="light")
+    await page.goto(console.url)
+    light = await page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
+    await page.locator("#theme").click()
+    await page.locator("#theme").click()
+    await page.goto(f"{console.url}/runs")
+
+    assert await page.locator("html").get_attribute("data-theme") == "dark"
+    assert await page.evaluate("getComputedStyle(document.documentElement).backgroundColor") != light
+
+
+async def test_a_page_that_is_not_there_says_so_kindly(page: Page, console: Console) -> None:
+    for path in ("/nothing", "/runs/nobody", "/models/none", "/events/00000000-0000-7000-8000-000000000000"):
+        response = await page.goto(console.url + path)
+        assert response is not None
+        assert response.status in (400, 404), path
+        await expect(page.locator("h1")).to_be_visible()
+        assert "Traceback" not in await page.content()
