@@ -14,16 +14,24 @@ from headrace_kit.errors import KitError
 from headrace_kit.objects import ObjectStore, verified
 from headrace_serving.contract import Contract
 from headrace_serving.quarantine import PickleRuntime
-from headrace_serving.runtime import ModelFailed, ModelNotLoadable, OnnxRuntime, Runtime, SklearnRuntime
+from headrace_serving.runtime import ModelFailed, ModelNotLoadable, OnnxRuntime, Runtime
 from headrace_serving.versions import LoadedVersion
 
 _log = structlog.get_logger(__name__)
 
 LOAD_TIMEOUT_S: Final = 60.0
 MAX_PACKAGE_BYTES: Final = 2 << 30
+
+
+def _skops(package: bytes, contract: Contract) -> Runtime:
+    from headrace_serving.skops_runtime import SklearnRuntime  # noqa: PLC0415 - paid for only where it is used
+
+    return SklearnRuntime(package, contract)
+
+
 _RUNTIMES: Final[dict[int, Callable[[bytes, Contract], Runtime]]] = {
     registry.MODEL_FORMAT_ONNX: OnnxRuntime,
-    registry.MODEL_FORMAT_SKOPS: SklearnRuntime,
+    registry.MODEL_FORMAT_SKOPS: _skops,
     registry.MODEL_FORMAT_PICKLE: PickleRuntime,
 }
 

@@ -1,31 +1,16 @@
-"""How a version computes: one loaded model, whatever made it. onnxruntime and scikit-learn are known here."""
+"""How a version computes: one loaded model, whatever made it. onnxruntime is known here."""
 
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import onnxruntime
-import skops.io
 
 from headrace_kit.errors import FailedPrecondition
 from headrace_serving.contract import Contract, Spec
-from headrace_serving.estimator import as_text, predict
+from headrace_serving.estimator import as_text
 from headrace_serving.tensors import BYTES, DTYPES, OBJECT, Array
 
-TRUSTED_TYPES: Final = (
-    "sklearn.tree._tree.Tree",
-    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
-    "sklearn.ensemble._hist_gradient_boosting.binning._BinMapper",
-    "sklearn.ensemble._gb_losses.LeastSquaresError",
-    "sklearn._loss.link.IdentityLink",
-    "sklearn._loss.link.Interval",
-    "sklearn._loss.link.LogLink",
-    "sklearn._loss.link.LogitLink",
-    "sklearn._loss.loss.HalfBinomialLoss",
-    "sklearn._loss.loss.HalfSquaredError",
-    "numpy.dtype",
-)
-"""Types a skops package may hold beside those skops itself trusts: data, no code. Whatever else it names is refused."""
 _EXTERNAL: Final = re.compile(rb"\n\x08location\x12")
 """An entry ``location`` of a tensor's external data: the model would read files of this machine."""
 _ORT_TYPES: Final = {
@@ -92,7 +77,7 @@ class OnnxRuntime:
             # Any: onnxruntime has no types.
             self._session: Any = onnxruntime.InferenceSession(package, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its errors have no root but Exception
-            raise ModelNotLoadable(f"onnxruntime can not load it: {_first_line(error)}") from error
+            raise ModelNotLoadable(f"onnxruntime can not load it: {first_line(error)}") from error
         self._check(self._session.get_inputs(), contract.inputs, "input")
         self._check(self._session.get_outputs(), contract.outputs, "output", more=True)
 
@@ -102,7 +87,7 @@ class OnnxRuntime:
         try:
             return dict(zip(outputs, self._session.run(list(outputs), feed), strict=True))
         except Exception as error:  # as above
-            raise ModelFailed(f"the model failed: {_first_line(error)}") from error
+            raise ModelFailed(f"the model failed: {first_line(error)}") from error
 
     def close(self) -> None:
         """As ``Runtime.close``."""
@@ -120,39 +105,6 @@ class OnnxRuntime:
         unknown = types.keys() - {each.name for each in specs}
         if unknown and not more:
             raise ModelNotLoadable(f"{kind} {min(unknown)} of the model is not in the signature")
-
-
-class SklearnRuntime:
-    """A scikit-learn model from a skops package.
-
-    Raises:
-        ModelNotLoadable: It is no skops package, or holds types outside of ``TRUSTED_TYPES``.
-    """
-
-    platform = "sklearn_skops"
-
-    def __init__(self, package: bytes, contract: Contract) -> None:
-        try:
-            unknown = sorted(set(skops.io.get_untrusted_types(data=package)) - set(TRUSTED_TYPES))
-            if unknown:
-                raise ModelNotLoadable(f"the package holds types that are not trusted: {', '.join(unknown[:10])}")
-            self._model: Any = skops.io.loads(package, trusted=list(TRUSTED_TYPES))  # Any: whatever estimator it is
-        except ModelNotLoadable:
-            raise
-        except Exception as error:  # skops raises what its parser meets
-            raise ModelNotLoadable(f"skops can not load it: {_first_line(error)}") from error
-        self._inputs = contract.inputs
-
-    def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
-        """As ``Runtime.run``."""
-        try:
-            return predict(self._model, [inputs[each.name] for each in self._inputs], outputs)
-        except Exception as error:  # whatever the estimator raises
-            raise ModelFailed(f"the model failed: {_first_line(error)}") from error
-
-    def close(self) -> None:
-        """As ``Runtime.close``."""
-        del self._model
 
 
 def fitted(outputs: Mapping[str, Array], specs: Sequence[Spec]) -> dict[str, Array]:
@@ -175,6 +127,7 @@ def _as_type(array: Array, datatype: str) -> Array:
     return array.astype(DTYPES[datatype], copy=False)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error of a library says, in short."""
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0][:300]

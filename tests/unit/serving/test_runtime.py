@@ -17,7 +17,8 @@ from headrace.api.registry.v1 import resources_pb2 as registry
 from headrace_serving.contract import Contract
 from headrace_serving.loader import build_version
 from headrace_serving.quarantine import PickleRuntime
-from headrace_serving.runtime import ModelFailed, ModelNotLoadable, OnnxRuntime, SklearnRuntime
+from headrace_serving.runtime import ModelFailed, ModelNotLoadable, OnnxRuntime
+from headrace_serving.skops_runtime import SklearnRuntime
 from tests.support.serving import FORMATS, package, signature
 
 ROWS = np.array([[1, 2, 3], [4, 5, 6]], dtype="<f4")
