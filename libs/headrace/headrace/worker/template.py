@@ -12,6 +12,8 @@ At the end of standard input, or when its parent dies, it ends, and every shim e
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import gc
 import importlib
 import json
@@ -19,10 +21,11 @@ import os
 import select
 import signal
 import sys
+import threading
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from headrace.worker import child, shim
 
@@ -38,7 +41,7 @@ class _Job:
 
 
 def main(argv: list[str]) -> int:
-    """Serve until the end; return the exit status, which in a forked process is that of the step."""
+    """Serve until the end; return the exit status. Forked processes never return."""
     parent = int(argv[1])
     shim.prctl(shim.PR_SET_PDEATHSIG, signal.SIGKILL)
     shim.prctl(shim.PR_SET_CHILD_SUBREAPER, 1)
@@ -51,7 +54,7 @@ def main(argv: list[str]) -> int:
     if job is None:
         return 0
     _become(job)
-    return shim.supervise(os.getppid(), job.folder, lambda: child.run(job.folder))
+    return _leave(shim.supervise(os.getppid(), job.folder, lambda: child.run(job.folder)))
 
 
 class _Template:
@@ -120,6 +123,16 @@ def _become(job: _Job) -> None:
     numpy_random: Any = sys.modules.get("numpy.random")  # its global generator was copied with the process
     if numpy_random is not None:
         numpy_random.seed()
+
+
+def _leave(status: int) -> NoReturn:
+    """Ends a step's process as Python does, but for taking every imported module apart, which costs 30 ms and more."""
+    for module, name in ((threading, "_shutdown"), (atexit, "_run_exitfuncs")):  # they have no public names
+        getattr(module, name)()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # the step may have closed them
+            stream.flush()
+    os._exit(status)
 
 
 if __name__ == "__main__":
