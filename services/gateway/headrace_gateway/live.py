@@ -47,7 +47,7 @@ class Hub:
         finally:
             self._ended = True
             for feed in self._pages:
-                _push(feed, Notice.END)
+                push(feed, Notice.END)
 
     @contextlib.contextmanager
     def feed(self) -> Iterator[Feed]:
@@ -70,13 +70,14 @@ class Hub:
                     for entry in response.entries:
                         position = entry.position + 1
                         for feed in self._pages:
-                            _push(feed, entry)
+                            push(feed, entry)
             except grpc.aio.AioRpcError as error:
                 _log.info("log_not_reachable", source=name, code=error.code().name)
             await asyncio.sleep(_PAUSE_S)
 
 
-def _push(feed: Feed, item: LogEntry | Notice) -> None:
+def push(feed: Feed, item: LogEntry | Notice) -> None:
+    """Puts an item into a feed; one that is full loses what waits there, and says so first."""
     if feed.full():
         while not feed.empty():
             feed.get_nowait()

@@ -39,9 +39,9 @@ class Sessions:
             return None
         try:
             wanted = self._code_file.read_text(encoding="ascii").strip()
-        except OSError:
+        except (OSError, ValueError):
             return None
-        given = hashlib.sha256(code.encode()).hexdigest()
+        given = hashlib.sha256(code.encode("utf-8", "replace")).hexdigest()
         if not wanted or not hmac.compare_digest(given.encode(), wanted.encode()):
             return None
         try:

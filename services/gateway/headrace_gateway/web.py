@@ -84,7 +84,9 @@ def build_web(pages: Pages, *, sessions: Sessions, tokens: Tokens, routes: list[
         absent = isinstance(error, ServiceMissingError)
         title = "Not part of this stack" if absent else _TITLES.get(status, status.phrase)
         template = "_problem.html" if "hx-request" in request.headers else "error.html"
-        return pages.render(request, template, status=status, title=title, message=message, code=0 if absent else int(status))
+        return pages.render(
+            request, template, status=status, title=title, message=message, code=0 if absent else int(status)
+        )
 
     async def healthz(_request: Request) -> Response:
         return Response("alive\n", media_type="text/plain")
@@ -135,7 +137,10 @@ def explained(error: Exception) -> tuple[HTTPStatus, str]:
         case grpc.aio.AioRpcError():
             return _HTTP.get(error.code(), HTTPStatus.INTERNAL_SERVER_ERROR), str(from_rpc_error(error))
         case ServiceMissingError():
-            return HTTPStatus.SERVICE_UNAVAILABLE, f"This page needs the service {error}, and the stack was started without it."
+            return (
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                f"This page needs the service {error}, and the stack was started without it.",
+            )
         case KitError():
             status = next((each for kind, each in _KIT.items() if isinstance(error, kind)), HTTPStatus.CONFLICT)
             return status, error.message

@@ -1,0 +1,171 @@
+"""What the pages compute: comparison, layers of a pipeline, series of a monitor, moves of aliases, searches."""
+
+from __future__ import annotations
+
+import math
+import struct
+
+import numpy as np
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from headrace.api.audit.v1.resources_pb2 import LogEntry
+from headrace.api.common.v1.resources_pb2 import DatasetVersion
+from headrace.api.monitor.v1 import resources_pb2 as monitor
+from headrace.api.orchestrator.v1 import resources_pb2 as orchestrator
+from headrace.api.registry.v1 import resources_pb2 as registry
+from headrace.api.tracking.v1 import resources_pb2 as tracking
+from headrace_gateway.views.drift import chart_data
+from headrace_gateway.views.events import matches
+from headrace_gateway.views.graph import HEIGHT, WIDTH, draw
+from headrace_gateway.views.home import newest
+from headrace_gateway.views.models import aliases, moves
+from headrace_gateway.views.pipelines import graph, layers, needed
+from headrace_gateway.views.runs import columns_response, comparison, frequent
+
+
+def run(**metrics: float) -> tracking.Run:
+    return tracking.Run(metrics={key: tracking.MetricSummary(last=value, count=1) for key, value in metrics.items()})
+
+
+def test_a_comparison_has_a_row_for_each_name_that_any_run_has() -> None:
+    first, second = run(loss=0.5), run(loss=0.5, f1=0.9)
+    first.params["depth"] = "4"
+    second.params["depth"] = "6"
+    second.datasets.append(DatasetVersion(name="flights", digest="sha256:0123456789abcdef"))
+    second.code.commit, second.code.dirty = "c" * 40, True
+
+    rows = {(row.kind, row.name): (row.values, row.differs) for row in comparison([first, second])}
+
+    assert rows[("param", "depth")] == (("4", "6"), True)
+    assert rows[("metric", "loss")] == (("0.5", "0.5"), False)
+    assert rows[("metric", "f1")] == (("", "0.9"), True)
+    assert rows[("dataset", "flights")] == (("", "sha256:0123456789ab"), True)
+    assert rows[("code", "commit")] == (("", "c" * 12 + " + changes"), True)
+
+
+def test_the_table_shows_the_metrics_that_most_runs_have() -> None:
+    runs = [run(a=1, b=1, z=1), run(b=1, z=1, c=1, d=1), run(z=1, e=1)]
+
+    assert frequent(runs) == ["a", "b", "c", "z"]
+    assert frequent([]) == []
+
+
+def test_columns_travel_as_little_endian_doubles_behind_their_shape() -> None:
+    body = bytes(columns_response([np.array([1.0, 2.0]), np.array([math.nan, -3.5])]).body)
+
+    assert struct.unpack_from("<II", body) == (2, 2)
+    values = np.frombuffer(body, "<f8", offset=8)
+    assert values[[0, 1, 3]].tolist() == [1.0, 2.0, -3.5]
+    assert math.isnan(values[2])
+    assert bytes(columns_response([]).body) == struct.pack("<II", 0, 0)
+
+
+def step(
+    name: str, *inputs: str, after: tuple[str, ...] = (), listed: tuple[str, ...] = ()
+) -> orchestrator.StepDefinition:
+    items = [orchestrator.StepInput(step=each) for each in listed]
+    given = [orchestrator.StepInput(argument=each, step=each) for each in inputs]
+    if items:
+        given.append(orchestrator.StepInput(argument="all", list=orchestrator.StepInputList(items=items)))
+    given.append(orchestrator.StepInput(argument="month", parameter="month"))
+    return orchestrator.StepDefinition(id=name, inputs=given, after=after)
+
+
+def pipeline_run(*steps: orchestrator.StepDefinition) -> orchestrator.PipelineRun:
+    return orchestrator.PipelineRun(
+        definition=orchestrator.PipelineDefinition(steps=steps),
+        steps=[orchestrator.StepState(id=each.id) for each in steps],
+    )
+
+
+def test_a_step_needs_what_it_takes_alone_in_lists_and_what_it_comes_after() -> None:
+    assert needed(step("d", "a", "b", "a", listed=("b", "c"), after=("e", "a"))) == ["a", "b", "c", "e"]
+
+
+def test_a_step_stands_right_of_everything_it_needs() -> None:
+    run = pipeline_run(step("a"), step("b"), step("c", "a"), step("d", listed=("b", "c")), step("e", after=("d",)))
+
+    assert [[state.id for state in layer] for layer in layers(run)] == [["a", "b"], ["c"], ["d"], ["e"]]
+    assert layers(orchestrator.PipelineRun()) == []
+
+
+def test_a_drawing_holds_every_box_apart_from_the_others() -> None:
+    drawn = graph(pipeline_run(step("a"), step("b"), step("c", "a", "b"), step("d", "c")))
+
+    corners = [(box.x, box.y) for box in drawn.boxes]
+    assert len(set(corners)) == 4
+    assert all(x >= 0 and x + WIDTH <= drawn.width for x, _ in corners)
+    assert all(y >= 0 and y + HEIGHT <= drawn.height for _, y in corners)
+    assert [(edge.source, edge.target) for edge in drawn.edges] == [("a", "c"), ("b", "c"), ("c", "d")]
+
+
+def test_a_drawing_leaves_out_what_it_does_not_know() -> None:
+    assert draw([[("a", 1)]], {"a": ["nobody"], "gone": ["a"]}).edges == []
+    assert draw([], {}).boxes == []
+
+
+def window(start: int, version: str, **values: float) -> monitor.Window:
+    found = monitor.Window(
+        start=Timestamp(seconds=start), model_version=f"projects/p/models/m/versions/{version}", predictions=10
+    )
+    if "error" in values:
+        found.labels, found.mean_error = 10, values["error"]
+    if "drift" in values:
+        found.statistics.append(monitor.Finding(channel="input:temp", value=values["drift"], threshold=0.2))
+    return found
+
+
+def test_series_of_a_monitor_share_the_slots_and_leave_holes_where_nothing_was_measured() -> None:
+    alert = monitor.Alert(kind=monitor.ALERT_KIND_CONCEPT_DRIFT, summary="grew", slot=Timestamp(seconds=20))
+    windows = [
+        window(20, "1", error=3.0, drift=0.3),
+        window(10, "1", error=2.0, drift=math.nan),
+        window(20, "2", error=1.0),
+        window(40, "2", error=math.nan),
+    ]
+
+    data = chart_data(windows, [alert])
+
+    assert data["times"] == [10, 20, 40]
+    assert data["errors"] == {"version 1": [2.0, 3.0, None], "version 2": [None, 1.0, None]}
+    assert data["predictions"] == {"version 1": [10, 10, 0], "version 2": [0, 10, 10]}
+    assert data["channels"] == {"input:temp": [None, 0.3, None]}
+    assert data["thresholds"] == {"input:temp": [None, 0.2, None]}
+    assert data["alerts"] == [{"time": 20, "onset": 0, "kind": "concept drift", "summary": "grew"}]
+
+
+def test_a_monitor_that_saw_nothing_has_empty_series() -> None:
+    assert chart_data([], [])["times"] == []
+
+
+def test_moves_of_all_aliases_stand_newest_first() -> None:
+    def move(version: int, seconds: int) -> registry.Promotion:
+        return registry.Promotion(version=version, time=Timestamp(seconds=seconds))
+
+    model = registry.Model(
+        aliases=[
+            registry.Alias(alias="production", history=[move(1, 10), move(3, 30)]),
+            registry.Alias(alias="shadow", history=[move(2, 20)]),
+        ],
+        gates=[registry.Gates(alias="canary")],
+    )
+
+    assert [each.version for each in moves(model)] == [3, 2, 1]
+    assert aliases(model) == ["production", "staging", "canary", "shadow"]
+
+
+def test_a_search_wants_every_word_anywhere() -> None:
+    entry = LogEntry(type="headrace.registry.v1.VersionPromoted", stream_id="projects/default/models/flights")
+    entry.meta.actor = "services/serving"
+
+    assert matches(entry, "promoted FLIGHTS")
+    assert matches(entry, "serving")
+    assert matches(entry, "")
+    assert not matches(entry, "promoted hotels")
+
+
+def test_logs_merge_so_that_no_cause_stands_above_its_effect() -> None:
+    cause, effect = LogEntry(event_id="cause", hlc=5, position=900), LogEntry(event_id="effect", hlc=6, position=1)
+
+    assert [each.event_id for each in newest([[cause], [effect]], 10)] == ["effect", "cause"]
+    assert [each.event_id for each in newest([[cause], [effect]], 1)] == ["effect"]
