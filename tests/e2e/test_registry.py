@@ -10,6 +10,7 @@ import pytest
 from headrace.api.common.v1 import resources_pb2 as common
 from headrace.api.registry.v1 import resources_pb2 as resources
 from headrace.api.registry.v1 import service_pb2 as service
+from headrace.api.registry.v1.service_pb2_grpc import RegistryServiceStub
 from headrace.api.tracking.v1 import service_pb2 as tracking
 from headrace.client import Client
 from headrace.errors import error_details
@@ -48,6 +49,7 @@ def version_request(project: str, artifact: common.ObjectRef) -> service.CreateV
 def test_a_version_goes_from_registration_to_production_and_back(platform: Platform, project: str) -> None:
     with platform.client() as person, Client(platform.connection_of("orchestrator")) as pipeline:
         names: list[str] = []
+        promotions: list[resources.Promotion] = []
         for _ in range(2):
             created = pipeline.registry.CreateVersion(version_request(project, upload(person, project))).version
             names.append(created.name)
@@ -64,6 +66,7 @@ def test_a_version_goes_from_registration_to_production_and_back(platform: Platf
             )
             promotion = person.registry.PromoteVersion(promote).promotion
             assert person.registry.PromoteVersion(promote).promotion == promotion
+            promotions.append(promotion)
         rollback = service.RollBackAliasRequest(
             command_id=str(uuid4()),
             model=f"projects/{project}/models/delays",
@@ -84,7 +87,7 @@ def test_a_version_goes_from_registration_to_production_and_back(platform: Platf
         assert kinds[-1] == "VersionRolledBack"
         assert {entry.meta.actor for entry in entries} == {"persons/operator", "services/orchestrator"}
         assert [entry.version for entry in entries] == list(range(1, len(entries) + 1))
-        assert chain(entries, promotion.event_id)[0].entry.event_id == promotion.event_id
+        assert chain(entries, promotions[1].event_id)[0].entry.event_id == promotions[1].event_id
 
 
 def test_a_download_gives_the_bytes_of_the_digest(platform: Platform, project: str) -> None:
@@ -110,8 +113,8 @@ def test_a_version_of_bytes_that_are_not_there_is_refused_by_field(platform: Pla
 
 def test_without_a_token_nothing_is_said(platform: Platform, project: str) -> None:
     with grpc.insecure_channel(platform.connection.address("registry")) as channel:
-        call = channel.unary_unary("/headrace.api.registry.v1.RegistryService/ListModels")
+        stub = RegistryServiceStub(channel)
         for metadata in ((), (("authorization", "Bearer wrong"),), (("authorization", "Basic x"),)):
             with pytest.raises(grpc.RpcError) as refusal:
-                call(b"", metadata=metadata, timeout=10)
+                stub.ListModels(service.ListModelsRequest(), metadata=metadata, timeout=10)
             assert refusal.value.code() is grpc.StatusCode.UNAUTHENTICATED

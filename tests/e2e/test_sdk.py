@@ -11,7 +11,7 @@ import pytest
 import headrace
 from headrace.api.tracking.v1 import resources_pb2 as resources
 from headrace.api.tracking.v1 import service_pb2 as service
-from headrace.tracking import pending_runs
+from headrace.tracking.spool import pending_runs
 from tests.support.platform import Platform
 
 pytestmark = pytest.mark.timeout(180)

@@ -21,8 +21,9 @@ import pytest
 
 from headrace.client import Client
 from headrace.connection import Connection, find
+from headrace_local.background import BackgroundStack
 from headrace_local.stack import Stack
-from headrace_local.testing import BackgroundStack, temporary_folder
+from headrace_local.testing import temporary_folder
 
 
 class Platform(BackgroundStack):
