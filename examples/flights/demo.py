@@ -65,6 +65,7 @@ def play(
     connection: Connection,
     *,
     pace: float = 0.0,
+    from_us: int = data.microseconds(2013, 3),
     until_us: int = data.microseconds(2014, 1),
     hasty_from_us: int = HASTY_FROM,
     stage: Stage | None = None,
@@ -74,6 +75,7 @@ def play(
     Args:
         connection: A platform without the demo's model.
         pace: Flights a second at most; 0 for as fast as the machine goes.
+        from_us: Start of the replay, event time, microseconds since 1970 UTC.
         until_us: End of the replay, event time, microseconds since 1970 UTC.
         hasty_from_us: Event time from which on a bad version is released by hand, as soon as no rollout is under way.
         stage: Where to say how far it is.
@@ -94,7 +96,7 @@ def play(
         stage.title = "approving, promoting, opening the endpoint"
         lifecycle.open_endpoint(client, first)
         lifecycle.wait_until_serving(client, first)
-        replay = Replay(data.load().between(data.microseconds(2013, 3), until_us), window_s=WINDOW_S)
+        replay = Replay(data.load().between(from_us, until_us), window_s=WINDOW_S)
         stage.rows = len(replay.flights)
         stage.application = Application(connection, project="default", endpoint="delays", replay=replay, pace=pace)
         stage.title = "replaying the year"
@@ -126,7 +128,12 @@ def _release_in_a_hurry(client: headrace.Client, stage: Stage, careless: str, fr
     """Once it is time and no rollout is under way, the careless version is approved and promoted by hand."""
     while not stage.stopped.wait(0.1):
         application = stage.application
-        if application is None or application.progress.event_us < from_us or lifecycle.rollout_under_way(client):
+        if application is None or application.progress.event_us < from_us:
+            continue
+        try:
+            if lifecycle.rollout_under_way(client):
+                continue
+        except grpc.RpcError:  # serving is away; it comes back
             continue
         lifecycle.approve_and_promote(client, careless, reason="a release in a hurry: straight to everybody")
         return
@@ -148,7 +155,7 @@ def _settle(client: headrace.Client, stage: Stage, progress: Progress) -> monito
     request = monitor.GetCountsRequest(endpoint=lifecycle.ENDPOINT)
     while True:
         _check(stage)
-        counts = client.monitor.GetCounts(request)
+        counts = lifecycle.patiently(client.monitor.GetCounts, request)
         counted = counts.predictions >= progress.predictions and counts.labels_joined >= progress.labels
         if (counted and not _under_way(client)) or time.monotonic() > deadline:
             return counts
@@ -156,7 +163,8 @@ def _settle(client: headrace.Client, stage: Stage, progress: Progress) -> monito
 
 
 def _under_way(client: headrace.Client) -> bool:
-    runs = client.orchestrator.ListPipelineRuns(orchestrator.ListPipelineRunsRequest(parent="projects/default")).runs
+    request = orchestrator.ListPipelineRunsRequest(parent="projects/default")
+    runs = lifecycle.patiently(client.orchestrator.ListPipelineRuns, request).runs
     return any(run.status not in _ENDED for run in runs)
 
 

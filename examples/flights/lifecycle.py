@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, TypeVar
 from uuid import uuid4
+
+import grpc
 
 import headrace
 from flights import data, pipeline
@@ -23,6 +26,12 @@ FIRST_UNTIL: Final = "2013-03-01T00:00:00Z"
 """The first model knows January and February."""
 RETRAIN_TRIGGER: Final = "drift"
 DAY_S: Final = 24 * 3600
+PATIENCE_S: Final = 60.0
+"""How long a service may be away."""
+_AWAY: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.ABORTED)
+
+Q = TypeVar("Q")
+R = TypeVar("R")
 
 
 def train_first(*, careless: bool = False) -> str:
@@ -100,15 +109,28 @@ def monitor_settings() -> monitor_resources.MonitorConfig:
 
 def approve_and_promote(client: headrace.Client, version: str, *, reason: str) -> str:
     """Approve a version as a person and promote it without a canary; returns the promotion's event id."""
-    client.registry.ReviewVersion(
-        registry.ReviewVersionRequest(command_id=_id(), version=version, approve=True, reason=reason)
+    review = registry.ReviewVersionRequest(command_id=_id(), version=version, approve=True, reason=reason)
+    patiently(client.registry.ReviewVersion, review)
+    promote = registry.PromoteVersionRequest(
+        command_id=_id(), version=version, alias=pipeline.ALIAS, expected_revision=-1, reason=reason
     )
-    promoted = client.registry.PromoteVersion(
-        registry.PromoteVersionRequest(
-            command_id=_id(), version=version, alias=pipeline.ALIAS, expected_revision=-1, reason=reason
-        )
-    )
-    return promoted.promotion.event_id
+    return patiently(client.registry.PromoteVersion, promote).promotion.event_id
+
+
+def patiently(call: Callable[[Q], R], request: Q) -> R:
+    """Call until there is an answer: a read, or a write whose command id makes its repeats harmless.
+
+    Raises:
+        grpc.RpcError: The service refused, or was away for longer than ``PATIENCE_S``.
+    """
+    give_up = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return call(request)
+        except grpc.RpcError as error:
+            if error.code() not in _AWAY or time.monotonic() > give_up:
+                raise
+        time.sleep(0.2)
 
 
 def wait_until_serving(client: headrace.Client, version: str, *, within_s: float = 60.0) -> None:

@@ -33,6 +33,8 @@ WINDOW_US: Final = 60 * DAY_US
 """A model is trained on so much time before its hold-out."""
 HOLDOUT_US: Final = 7 * DAY_US
 """The newest labelled flights validate it and are not trained on."""
+RETRIES: Final = 5
+"""With doubling pauses from a second on, a service may be away for half a minute."""
 LATE_FROM: Final = 15
 CHECKS: Final = ("schema", "onnx-parity", "beats-naive")
 """What every version must pass; one that replaces another must beat it, too."""
@@ -73,7 +75,7 @@ class Trained:
     rows: int
 
 
-@step(retries=2, timeout_s=300)
+@step(retries=RETRIES, timeout_s=300)
 def train(until: str, *, careless: bool) -> Trained:
     """Train on the two months before the hold-out, and record how."""
     known_us = moment_us(until)
@@ -126,7 +128,7 @@ def train(until: str, *, careless: bool) -> Trained:
     )
 
 
-@step(retries=2)
+@step(retries=RETRIES)
 def register(trained: Trained) -> str:
     """Register the model as the next version; returns its resource name."""
     tensor_in = common.TensorSpec(
@@ -152,7 +154,7 @@ def register(trained: Trained) -> str:
         return client.registry.CreateVersion(request).version.name
 
 
-@step(retries=2)
+@step(retries=RETRIES)
 def validate(version: str, trained: Trained, until: str, *, careless: bool) -> str:
     """Measure the version on flights it was not trained on, against the one that serves; returns its name."""
     known_us = moment_us(until)
@@ -181,7 +183,7 @@ def validate(version: str, trained: Trained, until: str, *, careless: bool) -> s
     return version
 
 
-@step(retries=2)
+@step(retries=RETRIES)
 def deploy(version: str, endpoint: str) -> str:
     """Roll the version out to the endpoint, unless its gates forbid it; returns what became of it."""
     if not endpoint:

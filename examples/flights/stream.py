@@ -82,15 +82,17 @@ class Application:
         project: Project of the endpoint.
         endpoint: Id of the endpoint.
         replay: What to play.
-        pace: Rows a second at most; 0 for no limit.
+        pace: Rows a second at most, give or take a second's; 0 for no limit.
     """
 
     def __init__(
         self, connection: Connection, *, project: str, endpoint: str, replay: Replay, pace: float = 0.0
     ) -> None:
         self.progress = Progress()
+        self.pace = pace
+        """Rows a second at most; may be changed while it plays."""
         self._connection, self._project, self._endpoint = connection, project, endpoint
-        self._replay, self._pace = replay, pace
+        self._replay, self._due = replay, 0.0
         rows = len(replay.flights)
         self._predictions = np.full(rows, np.nan, dtype=np.float32)
         self._versions = np.full(rows, -1, dtype=np.int16)
@@ -113,14 +115,13 @@ class Application:
             infer: Any = GRPCInferenceServiceStub(serving)  # type: ignore[no-untyped-call, unused-ignore]
             telemetry: Any = TelemetryServiceStub(monitor)
             window: deque[asyncio.Task[Any]] = deque()
-            began = time.monotonic()
             for step in self._replay.steps():
                 if stopped():
                     break
                 if isinstance(step, PredictRequest):
                     self._ids[step.number] = asyncio.create_task(self._ask(infer, step, metadata))
                     window.append(self._ids[step.number])
-                    await self._keep_pace(began)
+                    await self._keep_pace(len(step.features))
                 else:
                     window.append(asyncio.create_task(self._report(telemetry, step, metadata)))
                 if len(window) > IN_FLIGHT:
@@ -129,11 +130,12 @@ class Application:
                 await window.popleft()
         return Answers(self._predictions, self._versions, self._names, self._times)
 
-    async def _keep_pace(self, began: float) -> None:
-        if self._pace > 0:
-            ahead = self.progress.predictions / self._pace - (time.monotonic() - began)
-            if ahead > 0:
-                await asyncio.sleep(ahead)
+    async def _keep_pace(self, rows: int) -> None:
+        """Waits until the next request is due; who fell behind may catch up a second."""
+        if self.pace > 0:
+            now = time.monotonic()
+            self._due = max(self._due, now - 1.0) + rows / self.pace
+            await asyncio.sleep(max(0.0, self._due - now))
 
     async def _ask(self, stub: Any, step: PredictRequest, metadata: Sequence[tuple[str, str]]) -> str:
         rows = len(step.features)
