@@ -55,6 +55,7 @@ class ServingServicer(ServingServiceServicer):
         alias = await self._registry.alias(request.model, request.alias or domain.ALIAS)
         version = f"{request.model}/versions/{alias.version}" if alias else ""
         revision = alias.revision if alias else 0
+        # An alias that moves meanwhile, before the endpoint exists to follow it, is seen by the Reconciler.
         return await self._command(
             request.name,
             request,

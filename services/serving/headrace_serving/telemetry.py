@@ -71,9 +71,9 @@ class PredictionLog:
         except TelemetryUnsent as error:
             raise Unavailable("Kafka did not take the prediction in time", reason="TELEMETRY_UNSENT") from error
 
-    async def stop(self) -> None:
-        """Sends what is left, within the producer's limit."""
-        await self._producer.stop()
+    async def stop(self, *, drain_s: float = 8.0) -> None:
+        """Sends what is left, for at most ``drain_s``; the rest is counted as failed."""
+        await self._producer.stop(drain_s=drain_s)
 
 
 def now_us() -> int:

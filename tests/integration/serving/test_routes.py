@@ -187,3 +187,25 @@ async def test_a_rollout_goes_on_after_a_kill_and_takes_each_step_once(platform:
     types = Counter(each.type.rpartition(".")[2] for each in _history(platform, name))
     assert (types["RolloutStarted"], types["RolloutStepAdvanced"], types["RolloutCompleted"]) == (1, 1, 1)
     assert [(each.version, each.weight) for each in platform.get(name).routes] == [(candidate, 100)]
+
+
+async def test_a_refusal_of_the_registry_aborts_the_rollout_with_its_reasons(platform: Platform) -> None:
+    name = await platform.serve(1.0)
+    candidate = await platform.register(name, 2.0)
+    request = service.StartRolloutRequest(
+        command_id=command_id(),
+        endpoint=f"projects/default/endpoints/{name}",
+        version=candidate,
+        steps=[50],
+        step_rows=20,
+    )
+    platform.serving.StartRollout(request)
+    gates = registry.Gates(alias="production", required_checks=["quality"])
+    platform.registry.SetGates(
+        registry_service.SetGatesRequest(command_id=command_id(), model=f"projects/default/models/{name}", gates=gates)
+    )
+    with Load(platform, name):
+        wait_for(lambda: not platform.get(name).HasField("rollout"), within_s=30)
+    assert [(each.version[-1], each.weight) for each in platform.get(name).routes] == [("1", 100)]
+    [aborted] = [each for each in _history(platform, name) if each.type == type_name(events.RolloutAborted)]
+    assert "quality" in events.RolloutAborted.FromString(aborted.data).reason
