@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import uuid
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -13,20 +13,16 @@ from numpy.typing import NDArray
 from headrace.kafka import Labels, Predictions
 from headrace_monitor.slots import SlotShard
 
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+
 Key = tuple[int, bytes]
 """Endpoint id, and the key of a prediction id."""
 
 
 def key_of(prediction_id: str) -> bytes:
-    """16 bytes: those of a UUID in its usual form, or the first of the SHA-256 of any other id."""
-    if len(prediction_id) == 36:
-        try:
-            value = uuid.UUID(prediction_id)
-        except ValueError:
-            pass
-        else:
-            if str(value) == prediction_id:
-                return value.bytes
+    """16 bytes: those of a UUID in lower case, or the first of the SHA-256 of any other id."""
+    if _UUID.fullmatch(prediction_id):
+        return bytes.fromhex(prediction_id.replace("-", ""))
     return hashlib.sha256(prediction_id.encode()).digest()[:16]
 
 

@@ -217,6 +217,25 @@ async def test_counts_are_those_of_a_plain_loop(database: FreshDatabase) -> None
         assert counts["batches_lost"] == 2
 
 
+async def test_an_id_that_comes_again_counts_as_a_prediction_and_keeps_its_first_value(database: FreshDatabase) -> None:
+    world = World()
+    async with bench_on(database, world) as bench:
+        worker = await bench.worker()
+        own = [new_id(5)]
+        for seq, value in enumerate((1.0, 9.0), start=1):
+            batch = world.predictions(own, np.array([value]), np.array([value]), times_us=[0], shard=5)
+            data = encode_predictions(batch, producer_id="a", epoch=1, seq=seq).SerializeToString()
+            await worker.count([bench.record(Kind.PREDICTIONS, 5, data)])
+        known = world.labels(own, [0], np.array([1.5]), time_us=1, shard=5)
+        data = encode_labels(known, producer_id="a", epoch=1, seq=1).SerializeToString()
+
+        await worker.count([bench.record(Kind.LABELS, 5, data)])
+
+        row = await bench.database.fetchrow("SELECT rows, labels, error_sum FROM slots")
+        assert row is not None
+        assert (row["rows"], row["labels"], int(row["error_sum"])) == (2, 1, 2**19)
+
+
 async def test_a_worker_that_lost_its_partitions_writes_nothing(database: FreshDatabase) -> None:
     world = World()
     async with bench_on(database, world) as bench:

@@ -13,22 +13,27 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import grpc
 import numpy as np
 import pytest
 
+from headrace.api.common.v1.resources_pb2 import ObjectRef
 from headrace.api.common.v1.telemetry_pb2 import LabelBatch, PredictionBatch
 from headrace.api.monitor.v1 import resources_pb2 as resources
 from headrace.api.monitor.v1 import service_pb2 as service
 from headrace.api.monitor.v1.service_pb2_grpc import MonitorServiceStub, TelemetryServiceStub
 from headrace.kafka import encode_labels, encode_predictions, new_id
+from headrace.reference import reference_profile
+from headrace_kit.objects import S3ObjectStore
 from headrace_kit.rpc import channel
-from headrace_kit.service import open_objects
-from headrace_kit.settings import StoreSettings
 from headrace_local.testing import FreshDatabase, Infrastructure
 from tests.support.telemetry import HOUR_US, World, hourly, service_environment
+
+if TYPE_CHECKING:
+    from headrace.api.monitor.v1.service_pb2_grpc import MonitorServiceAsyncStub, TelemetryServiceAsyncStub
 
 ROWS = 200
 
@@ -39,17 +44,23 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
+def let_in(environment: dict[str, str]) -> str:
+    """Lets the bearer of the token in the environment in as the operator; returns the token."""
+    token = Path(environment["HEADRACE_TOKEN_FILE"]).read_text(encoding="ascii")
+    digest = hashlib.sha256(token.encode()).hexdigest()
+    operator = {"sha256": digest, "principal": "persons/operator", "roles": ["operator"]}
+    Path(environment["HEADRACE_TOKENS_FILE"]).write_text(json.dumps([operator]), encoding="ascii")
+    return token
+
+
 @dataclass(slots=True)
 class Service:
     """A running monitor."""
 
-    monitors: MonitorServiceStub
-    telemetry: TelemetryServiceStub
+    monitors: MonitorServiceAsyncStub
+    telemetry: TelemetryServiceAsyncStub
     environment: dict[str, str]
     process: asyncio.subprocess.Process
-
-    def objects(self) -> object:
-        return open_objects(StoreSettings())
 
 
 @asynccontextmanager
@@ -57,13 +68,7 @@ async def running(infrastructure: Infrastructure, fresh: FreshDatabase, folder: 
     environment = dict(service_environment(infrastructure, fresh, folder))
     address = f"127.0.0.1:{free_port()}"
     environment |= {"HEADRACE_GRPC_LISTEN": address, "HEADRACE_METRICS_LISTEN": f"127.0.0.1:{free_port()}"}
-    token = Path(environment["HEADRACE_TOKEN_FILE"]).read_text(encoding="ascii")
-    operator = {
-        "sha256": hashlib.sha256(token.encode()).hexdigest(),
-        "principal": "persons/operator",
-        "roles": ["operator"],
-    }
-    Path(environment["HEADRACE_TOKENS_FILE"]).write_text(json.dumps([operator]), encoding="ascii")
+    token = let_in(environment)
     with (folder / "log").open("ab") as log:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "headrace_monitor", env=environment, stdout=log, stderr=log
@@ -85,10 +90,11 @@ async def running(infrastructure: Infrastructure, fresh: FreshDatabase, folder: 
 class Publisher:
     """Publishes hours of traffic of an application that serves its own model."""
 
-    def __init__(self, stub: TelemetryServiceStub, world: World) -> None:
+    def __init__(self, stub: TelemetryServiceAsyncStub, world: World) -> None:
         self._stub, self._world = stub, world
         self._generator = np.random.default_rng(3)
         self._seq = 0
+        self._producer = f"app-{uuid4()}"
 
     async def hour(self, hour: int, *, shift: float = 0.0, error: float = 0.3) -> None:
         self._seq += 1
@@ -99,11 +105,13 @@ class Publisher:
         known = self._world.labels(ids, [0] * ROWS, x + error, time_us=start, shard=3)
         await self._stub.PublishPredictions(
             service.PublishPredictionsRequest(
-                batches=[encode_predictions(batch, producer_id="app", epoch=1, seq=self._seq)]
+                batches=[encode_predictions(batch, producer_id=self._producer, epoch=1, seq=self._seq)]
             )
         )
         await self._stub.PublishLabels(
-            service.PublishLabelsRequest(batches=[encode_labels(known, producer_id="app", epoch=1, seq=self._seq)])
+            service.PublishLabelsRequest(
+                batches=[encode_labels(known, producer_id=self._producer, epoch=1, seq=self._seq)]
+            )
         )
 
 
@@ -124,7 +132,7 @@ async def counts(service_: Service, world: World) -> service.GetCountsResponse:
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
-async def test_published_telemetry_is_counted_and_a_growing_share_of_missing_values_is_told_to_subscribers(
+async def test_published_telemetry_is_counted_and_shown_by_window(
     infrastructure: Infrastructure, database: FreshDatabase, tmp_path: Path
 ) -> None:
     world = World()
@@ -148,6 +156,53 @@ async def test_published_telemetry_is_counted_and_a_growing_share_of_missing_val
         assert (found.predictions, found.labels_joined, found.batches_lost) == (12 * ROWS, 12 * ROWS, 0)
         assert [each.predictions for each in windows] == [ROWS] * 12
         assert windows[0].mean_error == pytest.approx(0.3, abs=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+async def test_a_subscriber_gets_each_alert_once_and_goes_on_after_its_cursor(
+    infrastructure: Infrastructure, database: FreshDatabase, tmp_path: Path
+) -> None:
+    world = World()
+    async with running(infrastructure, database, tmp_path) as service_:
+        config = hourly(lateness_s=3600, cooldown_s=3600, consecutive_slots=1)
+        config.reference_profile.CopyFrom(await stored_profile(service_.environment))
+        await create(service_, world, config)
+        publisher = Publisher(service_.telemetry, world)
+        for hour in range(8):
+            await publisher.hour(hour, shift=0.0 if hour < 4 else 3.0)
+        subscribe = service_.monitors.SubscribeAlerts
+        request = service.SubscribeAlertsRequest(parent="projects/default", monitor=world.monitor)
+
+        async with asyncio.timeout(90):
+            stream = aiter(subscribe(request))
+            first, second = await anext(stream), await anext(stream)
+            request.cursor = first.cursor
+            again = await anext(aiter(subscribe(request)))
+
+        assert first.alert.findings[0].channel in {"input:x", "prediction"}
+        assert first.alert.slot.ToMicroseconds() == 4 * HOUR_US
+        assert again == second
+        acknowledged = await service_.monitors.AcknowledgeAlert(
+            service.AcknowledgeAlertRequest(command_id=str(uuid4()), alert=first.alert.name, note="seen")
+        )
+        assert acknowledged.alert.acknowledged_by == "persons/operator"
+        listed = await service_.monitors.ListAlerts(service.ListAlertsRequest(parent="projects/default"))
+        assert [each.name for each in listed.alerts][-2:] == [second.alert.name, first.alert.name]
+        assert listed.alerts[-1].acknowledged_by == "persons/operator"
+
+
+async def stored_profile(environment: dict[str, str]) -> ObjectRef:
+    """The reference of a standard normal world, in the object store."""
+    objects = S3ObjectStore(
+        environment["HEADRACE_S3_ENDPOINT"],
+        access_key=environment["HEADRACE_S3_ACCESS_KEY"],
+        secret_key=environment["HEADRACE_S3_SECRET_KEY"],
+        bucket=environment["HEADRACE_S3_BUCKET"],
+    )
+    x = np.random.default_rng(5).normal(size=4000)
+    profile = reference_profile({"x": x}, x, x + 0.3 + 0.01 * x, prediction_name="y")
+    return await objects.put("default", profile.SerializeToString(), "application/protobuf")
 
 
 @pytest.mark.timeout(120)
@@ -183,7 +238,6 @@ async def test_what_is_wrong_is_refused_by_its_field(
             assert field in str(caught.value.trailing_metadata())
         first = await create(service_, world, hourly())
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await create(service_, World(world.endpoint + "x"), hourly())
             await service_.monitors.CreateMonitor(
                 service.CreateMonitorRequest(
                     command_id=str(uuid4()), name=f"{world.monitor}-2", endpoint=world.endpoint, config=hourly()

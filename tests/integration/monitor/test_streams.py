@@ -134,7 +134,6 @@ async def test_counts_are_exact_however_often_the_process_is_killed(
         except TimeoutError:
             pytest.fail(f"{await totals(pool, world)} is not {expected}\n{(tmp_path / 'log').read_text()[-4000:]}")
         finally:
-            print((tmp_path / "log").read_text())
             status = await worker.end(signal.SIGTERM)
             await producer.stop()
         assert status == 0

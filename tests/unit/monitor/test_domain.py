@@ -1,0 +1,177 @@
+"""What verdicts lead to, and what rests."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from uuid import UUID, uuid4
+
+import pytest
+from google.protobuf.message import Message
+
+from headrace.api.monitor.v1 import events_pb2 as events
+from headrace.api.monitor.v1 import resources_pb2 as resources
+from headrace.api.monitor.v1 import service_pb2 as service
+from headrace.api.monitor.v1.resources_pb2 import Finding, Monitor, MonitorConfig, Verdict
+from headrace_kit.context import CommandContext
+from headrace_kit.errors import FailedPrecondition, InvalidArgument
+from headrace_monitor import domain, requests
+
+NAME = "projects/default/monitors/delays"
+VERSION = "projects/default/models/m/versions/3"
+HOUR_US = 3_600_000_000
+
+
+def context(command_id: UUID | None = None) -> CommandContext:
+    return CommandContext(command_id or uuid4(), "services/monitor", datetime(2026, 1, 1, tzinfo=UTC))
+
+
+def settings(**given: object) -> MonitorConfig:
+    config = MonitorConfig(task=resources.TASK_KIND_REGRESSION, prediction_column="y", slot_s=3600, cooldown_s=36_000)
+    for name, value in given.items():
+        setattr(config, name, value)
+    return requests.completed(config)
+
+
+def monitor(**given: object) -> Monitor:
+    request = service.CreateMonitorRequest(name=NAME, endpoint="delays")
+    (created,) = domain.decide_create(None, request, settings(**given), context())
+    return domain.evolve(None, created)
+
+
+def verdict(hour: int, *channels: str, bad: str = "") -> Verdict:
+    found = Verdict(
+        model_version=VERSION,
+        findings=[Finding(channel=each, statistic="multiscale", value=9, threshold=5) for each in channels],
+        bad_version=bad,
+        alias_revision=7,
+    )
+    found.slot.FromMicroseconds(hour * HOUR_US)
+    found.data_until.FromMicroseconds((hour + 1) * HOUR_US)
+    found.onset.FromMicroseconds((hour - 2) * HOUR_US)
+    return found
+
+
+def decided(state: Monitor, found: Verdict) -> tuple[Monitor, list[Message]]:
+    answer = list(domain.decide_verdict(state, NAME, found, context()))
+    for event in answer:
+        state = domain.evolve(state, event)
+    return state, answer
+
+
+def kinds(answer: list[Message]) -> list[str]:
+    return [type(each).__name__ for each in answer]
+
+
+@pytest.mark.parametrize(
+    ("channels", "kind"),
+    [
+        (("input:x", "prediction"), resources.ALERT_KIND_INPUT_DRIFT),
+        (("prediction",), resources.ALERT_KIND_PREDICTION_DRIFT),
+        (("input:x", "error"), resources.ALERT_KIND_CONCEPT_DRIFT),
+        (("quality:x",), resources.ALERT_KIND_DATA_QUALITY),
+    ],
+)
+def test_an_alert_is_of_the_kind_of_its_findings(channels: tuple[str, ...], kind: int) -> None:
+    _, (raised,) = decided(monitor(), verdict(10, *channels))
+
+    assert isinstance(raised, events.AlertRaised)
+    assert raised.alert.kind == kind
+    assert [each.channel for each in raised.alert.findings] == list(channels)
+
+
+def test_drift_asks_for_training_once_until_it_has_rested() -> None:
+    state = monitor(drift_action=resources.DRIFT_ACTION_RETRAIN)
+
+    state, first = decided(state, verdict(10, "input:x"))
+    state, second = decided(state, verdict(11, "input:x"))
+    state, third = decided(state, verdict(21, "input:x"))
+
+    assert kinds(first) == ["AlertRaised", "RetrainRequested"]
+    assert second == []
+    assert kinds(third) == ["AlertRaised", "RetrainRequested"]
+    assert isinstance(first[0], events.AlertRaised)
+    assert isinstance(first[1], events.RetrainRequested)
+    assert first[1].alert == first[0].alert.name
+    assert first[1].onset.ToMicroseconds() == 8 * HOUR_US
+
+
+def test_broken_data_is_no_ground_for_training() -> None:
+    _, answer = decided(monitor(drift_action=resources.DRIFT_ACTION_RETRAIN), verdict(10, "quality:x"))
+
+    assert kinds(answer) == ["AlertRaised"]
+
+
+def test_broken_data_and_drift_in_one_slot_are_two_alerts() -> None:
+    _, answer = decided(monitor(), verdict(10, "quality:x", "input:y"))
+
+    assert [each.alert.kind for each in answer if isinstance(each, events.AlertRaised)] == [
+        resources.ALERT_KIND_DATA_QUALITY,
+        resources.ALERT_KIND_INPUT_DRIFT,
+    ]
+
+
+def test_a_bad_version_is_rolled_back_once_with_the_revision_seen() -> None:
+    state, answer = decided(monitor(roll_back_bad_versions=True), verdict(10, bad=VERSION))
+    _, again = decided(state, verdict(11, bad=VERSION))
+
+    assert kinds(answer) == ["AlertRaised", "RollbackRequested"]
+    assert isinstance(answer[1], events.RollbackRequested)
+    assert (answer[1].alias, answer[1].alias_revision, answer[1].model) == (
+        "production",
+        7,
+        "projects/default/models/m",
+    )
+    assert again == []
+
+
+def test_a_paused_monitor_decides_nothing() -> None:
+    state = monitor()
+    (paused,) = domain.decide_pause(state, service.PauseMonitorRequest(name=NAME, paused=True))
+
+    _, answer = decided(domain.evolve(state, paused), verdict(10, "error"))
+
+    assert answer == []
+
+
+def test_a_decision_is_the_same_for_the_same_command() -> None:
+    command = domain.verdict_command_id(NAME, config_revision=1, slot_us=5)
+
+    one = domain.decide_verdict(monitor(), NAME, verdict(10, "error"), context(command))
+    other = domain.decide_verdict(monitor(), NAME, verdict(10, "error"), context(command))
+
+    assert list(one) == list(other)
+
+
+def test_what_slots_are_made_of_never_changes() -> None:
+    with pytest.raises(FailedPrecondition) as caught:
+        domain.decide_configure(monitor(), NAME, settings(slot_s=60))
+
+    assert caught.value.field == "config.slot_s"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("slot_s", 604_801),
+        ("false_alarm_budget", float("nan")),
+        ("bad_version_factor", 1.0),
+        ("error_detector", "psychic"),
+        ("prediction_column", ""),
+        ("task", 0),
+        ("cooldown_s", -1),
+    ],
+)
+def test_settings_out_of_range_are_refused_by_name(field: str, value: object) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        settings(**{field: value})
+
+    assert caught.value.field == f"config.{field}"
+
+
+def test_an_evolved_state_leaves_the_one_before_it_alone() -> None:
+    before = monitor()
+    copy = Monitor.FromString(before.SerializeToString())
+
+    decided(before, verdict(10, "error"))
+
+    assert before == copy
