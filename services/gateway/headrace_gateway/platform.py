@@ -1,6 +1,6 @@
 """The services behind the console: stubs for reading in the gateway's name and for acting in a person's."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,10 +26,9 @@ _STUBS: Final[dict[str, Callable[[grpc.aio.Channel], Any]]] = {  # Any: awaited 
 
 
 class Services:
-    """Stubs of the services that the settings name, with one token."""
+    """Stubs of the services whose ``host:port`` is known, with one token; connects at the first call."""
 
-    def __init__(self, settings: GatewaySettings, token: Callable[[], str]) -> None:
-        addresses = {name: getattr(settings, f"{name}_address") for name in NAMES}
+    def __init__(self, addresses: Mapping[str, str | None], token: Callable[[], str]) -> None:
         self._channels = {name: channel(each, token) for name, each in addresses.items() if each}
         self._stubs = {name: _STUBS[name](each) for name, each in self._channels.items()}
         self._logs = {name: AuditServiceStub(each) for name, each in self._channels.items()}
@@ -66,8 +65,9 @@ class Platform:
     def __init__(self, settings: GatewaySettings) -> None:
         self.project = settings.project
         self.serving_url = str(settings.serving_url or "").rstrip("/")
-        self.read = Services(settings, settings.token)
-        self.act = Services(settings, _reader(settings.person_token_file, settings.token))
+        addresses = {name: getattr(settings, f"{name}_address") for name in NAMES}
+        self.read = Services(addresses, settings.token)
+        self.act = Services(addresses, _reader(settings.person_token_file, settings.token))
 
     @property
     def parent(self) -> str:

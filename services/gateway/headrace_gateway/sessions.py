@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -26,11 +27,12 @@ class Sessions:
 
     Args:
         folder: The gateway's scratch folder.
-        code_file: File with the one-time code; consumed at its first use.
+        code_file: File with the SHA-256 of the one-time code; consumed at its first use.
+        clock: Seconds since the epoch.
     """
 
-    def __init__(self, folder: Path, code_file: Path | None) -> None:
-        self._code_file = code_file
+    def __init__(self, folder: Path, code_file: Path | None, *, clock: Callable[[], float] = time.time) -> None:
+        self._code_file, self._clock = code_file, clock
         self._key = _key(folder / "session.key")
 
     def enter(self, code: str) -> str | None:
@@ -48,13 +50,13 @@ class Sessions:
             self._code_file.unlink()  # of several who come with the same code, one can do this
         except FileNotFoundError:
             return None
-        return self._cookie(secrets.token_urlsafe(24), int(time.time()) + LIFETIME_S)
+        return self._cookie(secrets.token_urlsafe(24), int(self._clock()) + LIFETIME_S)
 
     def session(self, cookie: str) -> Session | None:
         """The session of a cookie, or None."""
         identity, _, rest = cookie.partition(".")
         expires, _, signature = rest.partition(".")
-        if not same_token(signature, self._sign(f"{identity}.{expires}")) or int(expires) < time.time():
+        if not same_token(signature, self._sign(f"{identity}.{expires}")) or int(expires) < self._clock():
             return None
         return Session(identity, self._sign(f"csrf.{identity}"))
 

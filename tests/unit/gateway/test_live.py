@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 import pytest
 
 from headrace.api.audit.v1.resources_pb2 import LogEntry
-from headrace_gateway.config import GatewaySettings
 from headrace_gateway.live import QUEUE, Hub, Notice, push
 from headrace_gateway.platform import Services
 
 
 @pytest.fixture
-def hub(tmp_path: Path) -> Hub:
+def hub() -> Hub:
     """One that follows no service."""
-    settings = GatewaySettings.model_construct(
-        **dict.fromkeys(
-            ("tracking_address", "registry_address", "orchestrator_address", "serving_address", "monitor_address")
-        )
-    )
-    return Hub(Services(settings, lambda: ""), "projects/default/")
+    return Hub(Services({}, lambda: ""), "projects/default/")
 
 
 async def test_a_stop_ends_every_feed_and_those_that_come_late(hub: Hub) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from pathlib import Path
 
 import pytest
 
-from headrace_gateway import sessions as module
 from headrace_gateway.sessions import LIFETIME_S, Sessions
 
 CODE = "a-code"
@@ -56,17 +56,14 @@ def test_an_empty_code_file_lets_nobody_in(tmp_path: Path, code_file: Path) -> N
     assert Sessions(tmp_path, code_file).enter("") is None
 
 
-def test_a_session_outlives_a_restart_but_not_its_week(
-    tmp_path: Path, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_session_outlives_a_restart_but_not_its_week(tmp_path: Path, sessions: Sessions) -> None:
     cookie = entered(sessions)
-    restarted = Sessions(tmp_path / "gateway", None)
-    assert restarted.session(cookie) == sessions.session(cookie)
 
-    now = module.time.time()
-    monkeypatch.setattr(module.time, "time", lambda: now + LIFETIME_S + 1)
+    def after(seconds: float) -> Sessions:
+        return Sessions(tmp_path / "gateway", None, clock=lambda: time.time() + seconds)
 
-    assert restarted.session(cookie) is None
+    assert after(LIFETIME_S - 60).session(cookie) == sessions.session(cookie)
+    assert after(LIFETIME_S + 1).session(cookie) is None
 
 
 def test_another_gateways_cookie_is_nobodys(tmp_path: Path, sessions: Sessions) -> None:
