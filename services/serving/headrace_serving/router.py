@@ -88,7 +88,7 @@ class Router:
         try:
             await asyncio.gather(*(self.load(each, allow_pickle=endpoint.allow_pickle) for each in names))
         except KitError as error:
-            if self._wanted[endpoint.name] is endpoint:
+            if self._wanted[endpoint.name] is endpoint and self._faults.get(endpoint.name) != error.message:
                 self._faults[endpoint.name] = error.message
                 _log.error("routes_not_in_force", endpoint=endpoint.name, cause=error.message)
             return

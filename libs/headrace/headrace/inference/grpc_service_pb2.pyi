@@ -360,16 +360,16 @@ class ModelInferRequest(_message.Message):
         PARAMETERS_FIELD_NUMBER: _builtins.int
         CONTENTS_FIELD_NUMBER: _builtins.int
         name: _builtins.str
-        """Name."""
+        """Name: 1 to 250 characters, each once."""
         datatype: _builtins.str
-        """Element type."""
+        """Element type: BOOL, UINT8 to UINT64, INT8 to INT64, FP16 (raw only), FP32, FP64 or BYTES."""
         @_builtins.property
         def shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-            """Dimensions."""
+            """Dimensions: at most 8, each at least 1; at most 65536 rows and 2^27 elements."""
 
         @_builtins.property
         def parameters(self) -> _containers.MessageMap[_builtins.str, Global___InferParameter]:
-            """Parameters; `segment: true` marks a value for slicing only, which the model does not see."""
+            """Parameters, at most 100; `segment: true` marks a value for slicing only, which the model does not see."""
 
         @_builtins.property
         def contents(self) -> Global___InferTensorContents:
@@ -420,7 +420,7 @@ class ModelInferRequest(_message.Message):
         NAME_FIELD_NUMBER: _builtins.int
         PARAMETERS_FIELD_NUMBER: _builtins.int
         name: _builtins.str
-        """Name."""
+        """Name: one of the model's outputs."""
         @_builtins.property
         def parameters(self) -> _containers.MessageMap[_builtins.str, Global___InferParameter]:
             """Parameters; none are known."""
@@ -470,18 +470,20 @@ class ModelInferRequest(_message.Message):
     model_version: _builtins.str
     """Version; empty to have the endpoint's routes choose."""
     id: _builtins.str
-    """Id of the request, which is echoed; requests of one id go to one version as long as the shares stay."""
+    """Id of the request, at most 250 characters, which is echoed; requests of one id go to one version while the shares stay."""
     @_builtins.property
     def parameters(self) -> _containers.MessageMap[_builtins.str, Global___InferParameter]:
-        """Parameters: `prediction_id` (string) names the prediction, `event_time_us` (int64) says when it happened."""
+        """Parameters, at most 100: `prediction_id` (string of at most 250 characters, unique within the endpoint) names the
+        prediction; `event_time_us` (int64, microseconds since 1970 UTC, between 1900 and 2200) says when it happened.
+        """
 
     @_builtins.property
     def inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelInferRequest.InferInputTensor]:
-        """Inputs."""
+        """Inputs: 1 to 1024."""
 
     @_builtins.property
     def outputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelInferRequest.InferRequestedOutputTensor]:
-        """Outputs wanted; none means all."""
+        """Outputs wanted, at most 1024; none means all."""
 
     @_builtins.property
     def raw_input_contents(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
