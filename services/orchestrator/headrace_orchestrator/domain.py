@@ -113,12 +113,7 @@ def decide_turn(state: resources.PipelineRun | None, turn: Turn, context: Comman
     ending = _ending(run, context.now)
     if ending is not None:
         return [*decided, ending]
-    for grant in turn.grants:
-        event = _leased(run, grant, context.now, event_id=str(context.event_id(len(decided))))
-        if event is not None:
-            decided.append(event)
-            run = evolve(run, event)
-    return decided
+    return [*decided, *_leased(run, turn.grants, context, first=len(decided))]
 
 
 def decide_cancel(state: resources.PipelineRun | None, *, reason: str, context: CommandContext) -> list[Message]:
@@ -305,18 +300,28 @@ def _ending(run: resources.PipelineRun, now: datetime) -> Message | None:
     return events.PipelineRunFailed(run=run.name, step=failed.id, error=error[:MAX_ERROR_LENGTH], time=timestamp(now))
 
 
-def _leased(run: resources.PipelineRun, grant: Grant, now: datetime, *, event_id: str) -> Message | None:
-    if grant.step not in runnable(run, now) or grant.token <= max(step.token for step in run.steps):
-        return None
-    return events.StepLeased(
-        run=run.name,
-        step=grant.step,
-        attempt=step_state(run, grant.step).attempt + 1,
-        token=grant.token,
-        worker=grant.worker,
-        time=timestamp(now),
-        event_id=event_id,
-    )
+def _leased(
+    run: resources.PipelineRun, grants: Sequence[Grant], context: CommandContext, *, first: int
+) -> list[Message]:
+    """Leases for grants of steps that can run; ``first`` is the number of events that the command writes before."""
+    free, highest = set(runnable(run, context.now)), max(step.token for step in run.steps)
+    decided: list[Message] = []
+    for grant in grants:
+        if grant.step not in free or grant.token <= highest:
+            continue
+        free.discard(grant.step)
+        highest = grant.token
+        leased = events.StepLeased(
+            run=run.name,
+            step=grant.step,
+            attempt=step_state(run, grant.step).attempt + 1,
+            token=grant.token,
+            worker=grant.worker,
+            time=timestamp(context.now),
+            event_id=str(context.event_id(first + len(decided))),
+        )
+        decided.append(leased)
+    return decided
 
 
 def _may_begin(step: resources.StepState, now: datetime) -> bool:

@@ -36,8 +36,6 @@ class LocalWorker:
     def __init__(self, settings: OrchestratorSettings, leader: Leader) -> None:
         self._settings, self._leader = settings, leader
         self._noted = settings.data / "worker.json"
-        self.pid: int | None = None
-        """Of the process that runs now."""
 
     async def run(self) -> None:
         """Runs until cancelled; the process ends with it."""
@@ -52,13 +50,15 @@ class LocalWorker:
 
     async def _once(self, worker: str) -> int:
         process = self._spawn(worker)
-        self.pid = process.pid
         _note(self._noted, worker, process.pid)
         try:
             await _ended(process.pid)
-        finally:
-            await asyncio.shield(self._end(process, worker))
-        return process.returncode
+        except asyncio.CancelledError:
+            await asyncio.shield(self._stop(process))
+            raise
+        status = process.wait()
+        await self._give_up(worker)
+        return status
 
     def _spawn(self, worker: str) -> "subprocess.Popen[bytes]":
         """Starts the process, by Popen: it runs none of gRPC's fork handlers. It dies with the thread that did."""
@@ -67,19 +67,17 @@ class LocalWorker:
         folder = self._settings.data / "worker"
         command = [sys.executable, "-m", "headrace.worker", "--address", address, "--worker-id", worker]
         command += ["--capacity", str(self._settings.orchestrator_local_workers), "--parent", str(os.getpid())]
-        return subprocess.Popen([*command, "--folder", str(folder)], env=_environment(os.environ, folder))
+        command += ["--folder", str(folder), "--drain-s", "0"]  # it can report to nobody once this process stops
+        return subprocess.Popen(command, env=_environment(os.environ, folder))
 
-    async def _end(self, process: "subprocess.Popen[bytes]", worker: str) -> None:
-        self.pid = None
-        if process.poll() is None:
-            process.terminate()
-            try:
-                async with asyncio.timeout(self._settings.drain_s):
-                    await _ended(process.pid)
-            except TimeoutError:
-                process.kill()
+    async def _stop(self, process: "subprocess.Popen[bytes]") -> None:
+        process.terminate()
+        try:
+            async with asyncio.timeout(self._settings.drain_s):
+                await _ended(process.pid)
+        except TimeoutError:
+            process.kill()
         process.wait()
-        await self._give_up(worker)
 
     async def _end_former(self) -> None:
         """The worker of a former process of this service died with it: its steps need not wait for their leases."""

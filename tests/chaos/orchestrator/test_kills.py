@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
@@ -118,6 +119,22 @@ def test_a_run_goes_on_when_the_orchestrator_is_killed(platform: Platform, tmp_p
     found = outcomes(platform, run.name)
     assert found["held", "completed"] == found["first", "completed"] == found["last", "completed"] == 1
     assert len(marks(tmp_path, "first")) == len(marks(tmp_path, "last")) == 1
+
+
+def test_a_run_goes_on_when_the_orchestrator_is_asked_to_stop(platform: Platform, tmp_path: Path) -> None:
+    run = begin(platform, stepping.stepping, tmp_path)
+    eventually(lambda: marks(tmp_path, "held"))
+
+    began = time.monotonic()
+    stopped = platform.kill("orchestrator", by=signal.SIGTERM)
+    eventually(lambda: not psutil.pid_exists(stopped))
+    assert time.monotonic() - began < 10
+    platform.wait_ready("orchestrator", other_than=stopped)
+
+    eventually(lambda: len(marks(tmp_path, "held")) == 2)
+    allow(tmp_path, "held")
+    run.wait(timeout_s=60)
+    assert outcomes(platform, run.name)["held", "completed"] == 1
 
 
 @pytest.fixture
