@@ -61,7 +61,7 @@ class Platform(BackgroundStack):
 def platform() -> Iterator[Platform]:
     """Every service and what they stand on, shared by the whole session."""
     with temporary_folder() as folder:
-        running = Platform(Stack(folder / "data", only=["tracking", "registry", "orchestrator"]))
+        running = Platform(Stack(folder / "data"))
         running.start()
         try:
             yield running
