@@ -1,0 +1,58 @@
+"""``make bench``: measures the whole platform, writes docs/benchmarks.md. ``--quick`` measures less, writes nothing."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+from headrace_local import status
+from headrace_local.folder import DataFolder
+from headrace_local.stack import Stack
+from headrace_local.testing import temporary_folder
+from tests.bench import loop, predicting, recording, watching
+from tests.bench.figures import PAGE, Figure, page
+from tests.support.platform import Platform
+
+
+def main(*, quick: bool) -> None:
+    """Measures everything once."""
+    figures: list[Figure] = []
+    with temporary_folder() as folder:
+        data = folder / "data"
+        cold = _start_and_stop(data)
+        began = time.monotonic()
+        platform = Platform(Stack(data))
+        platform.start()
+        warm = time.monotonic() - began
+        try:
+            figures.append(Figure("`up`, new data folder, jars cached", f"{cold:.1f} s", "12 s"))
+            figures.append(Figure("`up`, again", f"{warm:.1f} s", "6 s"))
+            figures.append(Figure("memory of all processes, idle (PSS)", _memory(data), "under 1 GB"))
+            for measure in (loop.measure, recording.measure, predicting.measure, watching.measure):
+                for figure in measure(platform, quick=quick):
+                    print(f"{figure.what}: {figure.value}", flush=True)
+                    figures.append(figure)
+        finally:
+            platform.stop()
+    print(page(figures))
+    if not quick:
+        PAGE.write_text(page(figures), encoding="utf-8")
+
+
+def _start_and_stop(data: Path) -> float:
+    began = time.monotonic()
+    platform = Platform(Stack(data))
+    platform.start()
+    taken = time.monotonic() - began
+    platform.stop()
+    return taken
+
+
+def _memory(data: Path) -> str:
+    found = status.read(DataFolder(data)) or status.NOTHING
+    return f"{found.memory_bytes / 2**20:.0f} MiB"
+
+
+if __name__ == "__main__":
+    main(quick="--quick" in sys.argv)

@@ -1,0 +1,50 @@
+"""Tracking: calls and points a second."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from uuid import uuid4
+
+from headrace.api.tracking.v1 import service_pb2 as service
+from headrace.api.tracking.v1.resources_pb2 import MetricPoint
+from headrace.client import Client
+from tests.bench.figures import Figure
+from tests.support.platform import Platform
+
+CLIENTS = 8
+
+
+def measure(platform: Platform, *, quick: bool) -> Iterator[Figure]:
+    """One point a call, and a thousand a call, from eight clients with a run each."""
+    seconds = 2.0 if quick else 6.0
+    single = _rate(platform, points=1, seconds=seconds)
+    yield Figure("log_metric calls/s, 8 clients", f"{single:,.0f}", "", "one gRPC server process, one commit a group")
+    many = _rate(platform, points=1000, seconds=seconds) * 1000
+    yield Figure("metric points/s, 1,000 a call, 8 clients", f"{many:,.0f}", "", "Python objects of points")
+
+
+def _rate(platform: Platform, *, points: int, seconds: float) -> float:
+    """Calls a second of all clients together."""
+    stop = threading.Event()
+    with platform.client() as client, ThreadPoolExecutor(CLIENTS) as pool:
+        counts = [pool.submit(_call, client, points, stop.is_set) for _ in range(CLIENTS)]
+        began = time.monotonic()
+        stop.wait(seconds)
+        stop.set()
+        return sum(each.result() for each in counts) / (time.monotonic() - began)
+
+
+def _call(client: Client, points: int, stopped: Callable[[], bool]) -> int:
+    name = f"projects/default/runs/{uuid4()}"
+    client.tracking.StartRun(
+        service.StartRunRequest(command_id=str(uuid4()), name=name, experiment="projects/default/experiments/bench")
+    )
+    calls = 0
+    while not stopped():
+        values = [MetricPoint(key="loss", value=index, step=calls * points + index) for index in range(points)]
+        client.tracking.LogMetrics(service.LogMetricsRequest(command_id=str(uuid4()), run=name, points=values))
+        calls += 1
+    return calls
