@@ -38,9 +38,10 @@ async def test_an_event_appears_on_the_home_page_and_the_picture_follows(page: P
 
 async def test_the_table_of_runs_and_a_runs_page_follow(page: Page, console: Console) -> None:
     await page.goto(f"{console.url}/runs?experiment=following")
+    await expect(page.locator("#live")).to_have_attribute("data-state", "on")
     run = headrace.start_run("following")
     run.flush()
-    link = page.locator(f'a[href="/runs/{run.id}"]')
+    link = page.locator(f'#runs a[href="/runs/{run.id}"]')
     await expect(link).to_be_visible()
     await link.click()
     await expect(page.locator("#summary .chip").first).to_have_text("running")

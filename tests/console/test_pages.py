@@ -113,8 +113,8 @@ async def test_an_events_page_tells_what_caused_it_and_what_it_caused(page: Page
     story = page.locator(".story li")
     await expect(story.first).to_contain_text("PipelineRunStarted")
     await expect(page.locator(".story li:not(.depth-0)").first).to_be_visible()
-    await page.locator(".story a", has_text="PipelineRunCompleted").first.click()
-    await expect(page.locator("h1")).to_contain_text("PipelineRunCompleted")
+    await page.locator(".story a", has_text="PipelineRunSucceeded").first.click()
+    await expect(page.locator("h1")).to_contain_text("PipelineRunSucceeded")
     await expect(page.locator(".story li.here")).to_have_count(1)
 
 

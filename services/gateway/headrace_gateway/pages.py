@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from headrace.api.audit.v1.resources_pb2 import LogEntry
+from headrace_gateway.told import told
 
 FOLDER: Final = Path(__file__).parent / "templates"
 NAVIGATION: Final = (
@@ -78,6 +79,7 @@ class Pages:
             "link": link,
             "label": label,
             "kind": kind,
+            "told": told,
         }
         self._environment.filters.update(filters)
         known: dict[str, Any] = {"navigation": NAVIGATION, "project": project, "command_id": lambda: str(uuid4())}

@@ -9,8 +9,12 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from headrace.api.audit.v1.resources_pb2 import LogEntry
+from headrace.api.orchestrator.v1.events_pb2 import StepFailed
+from headrace.api.registry.v1.events_pb2 import VersionPromoted
+from headrace.api.registry.v1.resources_pb2 import Promotion
 from headrace_gateway import pages
 from headrace_gateway.pages import Pages
+from headrace_gateway.told import told
 
 
 def stamp(seconds: float) -> Timestamp:
@@ -125,3 +129,18 @@ def test_what_comes_from_outside_is_text_in_a_fragment() -> None:
 
     assert "<img" not in html
     assert "&lt;img" in html
+
+
+def test_an_event_is_told_by_its_most_telling_fields() -> None:
+    moved = VersionPromoted(promotion=Promotion(alias="production", version=3, reason="beats it", revision=9))
+    failed = StepFailed(step="train", error_class="ValueError")
+
+    def entry(kind: str, data: bytes) -> LogEntry:
+        return LogEntry(type=f"headrace.{kind}", data=data)
+
+    assert told(entry("registry.v1.VersionPromoted", moved.SerializeToString())) == (
+        "beats it \u00b7 alias production \u00b7 version 3"
+    )
+    assert told(entry("orchestrator.v1.StepFailed", failed.SerializeToString())) == "step train \u00b7 ValueError"
+    assert told(entry("registry.v1.Unheard", b"")) == ""
+    assert told(entry("registry.v1.VersionPromoted", b"\xff")) == ""
