@@ -22,6 +22,7 @@ from faust.types import TP
 from headrace.kafka.client import KafkaSender, first_offset_from, partitions_of
 from headrace.kafka.ledger import Kind
 from headrace.kafka.shards import LABELS_TOPIC, PREDICTIONS_TOPIC
+from headrace_kit.errors import DeadlineExceeded, Unavailable
 from headrace_kit.log import QUARANTINE
 from headrace_kit.logs import configure_logs
 from headrace_kit.postgres import create_pool
@@ -140,7 +141,11 @@ class Shell:
         """Notes which partitions are read to their end; ends the process when there is lag and no progress."""
         while True:
             await asyncio.sleep(LOOK_S)
-            lag = await self._look()
+            try:
+                lag = await self._look()
+            except (Unavailable, DeadlineExceeded, TimeoutError) as error:
+                _log.warning("looking_delayed", reason=str(error))
+                continue
             if lag == 0:
                 self._progress_at = time.monotonic()
             elif time.monotonic() - self._progress_at > STALL_S and lag >= self._lag_seen:

@@ -141,3 +141,40 @@ async def test_counts_are_exact_however_often_the_process_is_killed(
 
 async def has_more(pool: Database, world: World, before: int) -> bool:
     return (await totals(pool, world))[0] > before
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("victim", ["postgres", "kafka"])
+async def test_counts_are_exact_when_a_server_is_killed(
+    infrastructure: Infrastructure, database: FreshDatabase, tmp_path: Path, victim: str
+) -> None:
+    world = World()
+    environment = dict(service_environment(infrastructure, database, tmp_path / "data"))
+    worker = Worker(environment, tmp_path / "log")
+    producer = TelemetryProducer(
+        infrastructure.addresses.kafka_bootstrap, config=ProducerConfig(batch_rows=40, linger_s=0.005, timeout_s=5)
+    )
+    async with prepared(database, world) as pool:
+        await worker.start()
+        await producer.send(request_of(world, 0))
+        await until(partial(has_more, pool, world, 0), within_s=60)
+        for number in range(1, 300):
+            producer.put(request_of(world, number))
+        killed = infrastructure.kill(victim)
+        for number in range(300, 600):
+            producer.put(request_of(world, number))
+        infrastructure.wait_ready(victim, other_than=killed)
+        await producer.flush()
+        expected = (600 * ROWS, 0, 0, 600 * ROWS)
+
+        async def all_counted() -> bool:
+            return await totals(pool, world) == expected
+
+        try:
+            await until(all_counted, within_s=90)
+        except TimeoutError:
+            pytest.fail(f"{await totals(pool, world)} is not {expected}\n{(tmp_path / 'log').read_text()[-4000:]}")
+        finally:
+            await worker.end(signal.SIGTERM)
+            await producer.stop()

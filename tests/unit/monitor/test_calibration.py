@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from headrace.api.monitor.v1.resources_pb2 import TASK_KIND_REGRESSION
 from headrace.reference import reference_profile
 from headrace_monitor.detectors import VersionDetector
 from headrace_monitor.layout import layout_of
@@ -47,7 +48,7 @@ def detector_and_stream(
         rows = slice(split + hour * ROWS, split + (hour + 1) * ROWS)
         batch = world.predictions(["i"] * ROWS, x[rows], x[rows], times_us=[0] * ROWS, shard=0)
         counts = count_predictions(batch, x[rows], layout, slot_us=HOUR_US)[0]
-        counts.add(count_errors(x[rows], labels[rows], layout, task=1))
+        counts.add(count_errors(x[rows], labels[rows], layout, task=TASK_KIND_REGRESSION))
         stream.append(counts)
     return VersionDetector(layout, completed(hourly())), stream
 
