@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import structlog
 
-from headrace_kit.errors import Deposed, KitError
+from headrace_kit.errors import Deposed, KitError, Unavailable
 from headrace_kit.postgres import Connection, ConnectionLost, Database
 
 _log = structlog.get_logger(__name__)
@@ -125,8 +125,9 @@ class Leadership:
         while True:
             await asyncio.sleep(self._ttl_s / 3)
             try:
-                await asyncio.wait_for(self.renew(), self._ttl_s / 3)
+                async with asyncio.timeout(self._ttl_s / 3):  # wait_for of Python 3.11 may swallow a cancellation
+                    await self.renew()
                 renewed = loop.time()
-            except (ConnectionLost, TimeoutError):
+            except (ConnectionLost, TimeoutError) as error:
                 if loop.time() - renewed > self._ttl_s:
-                    raise
+                    raise Unavailable("the lease could not be renewed in time", reason="LEASE_NOT_RENEWED") from error

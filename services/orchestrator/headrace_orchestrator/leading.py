@@ -16,7 +16,7 @@ from headrace_orchestrator.store import OrchestratorStore
 from headrace_orchestrator.workers import Workers
 
 LEASE = "scheduler"
-LEASE_TTL_S = 2.0
+LEASE_TTL_S = 3.0
 """A standby, or this service after it was killed, leads so soon. Writes are safe whatever it is: appends are fenced."""
 PATIENCE_S = 5.0
 """How long a call waits for this process to lead."""

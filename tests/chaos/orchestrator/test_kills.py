@@ -173,6 +173,26 @@ def test_a_worker_keeps_its_step_while_the_orchestrator_is_killed(
         assert len(marks(folder, "held")) == 1
 
 
+def test_a_worker_that_is_asked_to_stop_finishes_its_steps_first(
+    platform: Platform, own_worker: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    folders = [tmp_path / str(number) for number in range(4)]
+    for folder in folders:
+        folder.mkdir()
+    runs = [begin(platform, stepping.stepping, folder) for folder in folders]
+    for folder in folders:
+        eventually(partial(marks, folder, "held"))
+
+    own_worker.send_signal(signal.SIGTERM)
+    for folder in folders:
+        allow(folder, "held")
+
+    for run in runs:
+        run.wait(timeout_s=60)
+    assert own_worker.wait(timeout=30) == 0
+    assert [len(marks(folder, "held")) for folder in folders] == [1, 1, 1, 1]
+
+
 def test_a_run_goes_on_when_the_database_is_killed(platform: Platform, tmp_path: Path) -> None:
     run = begin(platform, stepping.stepping, tmp_path)
     eventually(lambda: marks(tmp_path, "held"))
