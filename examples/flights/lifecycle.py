@@ -26,7 +26,7 @@ FIRST_UNTIL: Final = "2013-03-01T00:00:00Z"
 """The first model knows January and February."""
 RETRAIN_TRIGGER: Final = "drift"
 DAY_S: Final = 24 * 3600
-PATIENCE_S: Final = 60.0
+PATIENCE_S: Final = 180.0
 """How long a service may be away."""
 _AWAY: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.ABORTED)
 

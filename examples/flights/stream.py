@@ -33,7 +33,7 @@ from headrace.kafka import ColumnData, Labels, encode_labels, group_labels
 
 IN_FLIGHT: Final = 16
 """Requests under way at once."""
-PATIENCE_S: Final = 60.0
+PATIENCE_S: Final = 180.0
 """How long a service may be away before the application gives up."""
 _AWAY: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED)
 
