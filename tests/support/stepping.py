@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+from headrace.api.registry.v1.service_pb2 import CreateModelRequest
+from headrace.client import connect
 from headrace.pipelines import pipeline, step, step_context
 
 PATIENCE_S = 60.0
@@ -147,3 +149,18 @@ def note_model(model: str) -> str:
 def on_model(model: str) -> None:
     """What a trigger starts."""
     note_model(model)
+
+
+@step
+def creates_model(name: str) -> None:
+    """Calls another service."""
+    with connect() as client:
+        client.registry.CreateModel(
+            CreateModelRequest(command_id=str(step_context().command_id("create")), name=name), timeout=20
+        )
+
+
+@pipeline(name="calling")
+def calling(name: str) -> None:
+    """One step that calls another service."""
+    creates_model(name)

@@ -249,11 +249,18 @@ def test_nothing_of_a_step_is_left_whose_shim_is_killed(platform: Platform, tmp_
         run.wait(timeout_s=60)
 
 
-def test_nothing_of_a_step_is_left_when_its_worker_is_killed(platform: Platform, tmp_path: Path) -> None:
+@pytest.mark.parametrize("killed", ["step", "template", "worker"])
+def test_nothing_of_a_step_is_left_when_its_family_is_hit(platform: Platform, tmp_path: Path, killed: str) -> None:
     run = begin(platform, stepping.breeding, tmp_path)
     step = bred(tmp_path)
+    shim = psutil.Process(psutil.Process(step[0]).ppid())
+    pids = {"step": step[0], "template": shim.ppid(), "worker": local_worker(platform)}
 
-    os.kill(local_worker(platform), signal.SIGKILL)
+    os.kill(pids[killed], signal.SIGKILL)
 
     eventually(lambda: not family(*step), within_s=10)
-    run.cancel()
+    if killed == "step":
+        with pytest.raises(PipelineRunFailed, match="PROCESS_DIED"):
+            run.wait(timeout_s=60)
+    else:
+        run.cancel()

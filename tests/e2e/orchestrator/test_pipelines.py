@@ -112,6 +112,22 @@ def test_an_event_starts_a_run_once_with_its_fields_as_parameters(platform: Plat
     assert len(runs()) == 1
 
 
+def test_what_a_step_does_is_caused_by_its_lease(platform: Platform, project: str) -> None:
+    client, name = platform.client(), f"projects/{project}/models/made"
+    run = stepping.calling.start_with({"name": name}, client=client)
+    ended = run.wait(timeout_s=60)
+
+    (created,) = client.log("registry").ReadStream(audit.ReadStreamRequest(stream_id=name, page_size=10)).entries
+    started, leased = (
+        client.log("orchestrator").ReadStream(audit.ReadStreamRequest(stream_id=run.name, page_size=2)).entries
+    )
+    assert created.meta.causation_id == leased.event_id == ended.steps[0].event_id
+    assert leased.meta.causation_id == started.event_id == ended.event_id
+    assert created.meta.correlation_id == leased.meta.correlation_id == started.meta.correlation_id
+    assert created.meta.actor == "services/orchestrator"
+    assert created.meta.on_behalf_of == ended.actor == "persons/operator"
+
+
 def test_what_is_wrong_is_named(platform: Platform, tmp_path: Path) -> None:
     client = platform.client()
     with pytest.raises(InvalidArgument, match="count"):
