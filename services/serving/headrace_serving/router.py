@@ -48,6 +48,8 @@ class Plan:
 
     endpoint: Endpoint
     shares: tuple[Share, ...]
+    whole: bool = True
+    """Whether these are all the routes of the endpoint; until everything is loaded they may be what is left."""
 
     @property
     def largest(self) -> Share | None:
@@ -83,7 +85,7 @@ class Router:
         if newest is not None and newest.revision > endpoint.revision:
             return
         self._wanted[endpoint.name] = endpoint
-        self._stop_blocked(endpoint)
+        self._stop_forbidden(endpoint)
         names = [each.version for each in endpoint.routes]
         try:
             await asyncio.gather(*(self.load(each, allow_pickle=endpoint.allow_pickle) for each in names))
@@ -187,9 +189,9 @@ class Router:
         ]
 
     def revision(self, endpoint: str) -> int:
-        """Newest revision seen of an endpoint; 0 for none."""
-        found = self._wanted.get(endpoint)
-        return found.revision if found else 0
+        """Revision of an endpoint whose routes are in force, as a whole; 0 for none."""
+        plan = self._plans.get(endpoint)
+        return plan.endpoint.revision if plan is not None and plan.whole else 0
 
     def _known(self, model: str) -> str:
         name = endpoint_name(model)
@@ -197,15 +199,20 @@ class Router:
             raise NotFound("model", model[:200], field="model_name")
         return name
 
-    def _stop_blocked(self, endpoint: Endpoint) -> None:
-        """Versions that must not answer stop now; what is left of the new routes, or else of the old, answers."""
+    def _stop_forbidden(self, endpoint: Endpoint) -> None:
+        """What must not answer stops now; what is loaded of the new routes, or else of the old, answers meanwhile."""
         plan = self._plans.get(endpoint.name)
-        blocked = blocked_versions(endpoint)
-        if plan is None or not any(each.version.name in blocked for each in plan.shares):
+        if plan is None:
             return
-        ready = [each for each in endpoint.routes if each.version in self._loaded]
-        remaining = ready or [each for each in plan.endpoint.routes if each.version not in blocked]
-        self._plans[endpoint.name] = Plan(endpoint, self._shares(endpoint.name, remaining))
+        pickles = {each.version.name for each in plan.shares if each.version.is_pickle and not endpoint.allow_pickle}
+        forbidden = blocked_versions(endpoint) | pickles
+        if not any(each.version.name in forbidden for each in plan.shares):
+            return
+        answering = self._loaded.keys() - forbidden
+        remaining = [each for each in endpoint.routes if each.version in answering] or [
+            each for each in plan.endpoint.routes if each.version in answering
+        ]
+        self._plans[endpoint.name] = Plan(endpoint, self._shares(endpoint.name, remaining), whole=False)
 
     def _shares(self, endpoint: str, routes: Sequence[Route]) -> tuple[Share, ...]:
         total = sum(each.weight for each in routes)

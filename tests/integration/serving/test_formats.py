@@ -32,6 +32,11 @@ async def test_a_pickle_needs_the_consent_of_its_endpoint(platform: Platform) ->
     request = service.ConfigureEndpointRequest(command_id=command_id(), name=endpoint, allow_pickle=True)
     platform.serving.ConfigureEndpoint(request)
     wait_for(lambda: values(platform.infer(name, ROWS)) == [12.0])
+    request = service.ConfigureEndpointRequest(command_id=command_id(), name=endpoint, allow_pickle=False)
+    platform.serving.ConfigureEndpoint(request)
+    with pytest.raises(grpc.RpcError) as withdrawn:
+        platform.infer(name, ROWS)
+    assert withdrawn.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
 class _Writer:

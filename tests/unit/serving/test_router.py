@@ -128,6 +128,36 @@ async def test_a_blocked_version_stops_while_its_successor_still_loads(router: R
     assert answering(router) == {"1"}
 
 
+async def test_a_version_that_loads_does_not_answer_when_the_one_beside_it_is_blocked(
+    router: Router, loader: FakeLoader
+) -> None:
+    await router.apply(endpoint(1, {1: 100}))
+    loader.gates[v(3)] = asyncio.Event()
+    changes = [
+        asyncio.create_task(router.apply(endpoint(2, {2: 50, 3: 50}, blocked=[1]))),
+        asyncio.create_task(router.apply(endpoint(3, {3: 100}, blocked=[1, 2]))),
+    ]
+    await asyncio.sleep(0)
+    with pytest.raises(Unavailable):
+        router.choose("e", "", "key")
+    loader.gates[v(3)].set()
+    await asyncio.gather(*changes)
+    assert answering(router) == {"3"}
+
+
+async def test_a_revision_counts_once_all_of_it_is_in_force(router: Router, loader: FakeLoader) -> None:
+    await router.apply(endpoint(1, {1: 100}))
+    loader.gates[v(2)] = asyncio.Event()
+    first = asyncio.create_task(router.apply(endpoint(2, {2: 100}, blocked=[1])))
+    again = asyncio.create_task(router.apply(endpoint(2, {2: 100}, blocked=[1])))
+    await asyncio.sleep(0)
+    assert router.revision(NAME) == 0
+    loader.gates[v(2)].set()
+    await asyncio.gather(first, again)
+    assert router.revision(NAME) == 2
+    assert loader.loads == [v(1), v(2)]
+
+
 async def test_a_rollback_finds_the_version_before_in_memory(router: Router, loader: FakeLoader) -> None:
     await router.apply(endpoint(1, {2: 100}, previous=1))
     while v(1) not in loader.runtimes:
