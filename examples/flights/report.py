@@ -127,9 +127,13 @@ class Report:
 
     @property
     def all_counted(self) -> bool:
-        """Whether the monitor counted what was acknowledged, once."""
+        """Whether the monitor counted what was acknowledged, once.
+
+        What was on its way when a service died was not acknowledged: it may be counted, or known to be lost.
+        """
         surplus = self.predictions_counted - self.predictions_sent
-        return 0 <= surplus <= self.predictions_of_unknown_outcome and self.batches_lost == 0
+        unknown = self.predictions_of_unknown_outcome
+        return 0 <= surplus <= unknown and self.batches_lost <= unknown
 
     def as_dict(self) -> dict[str, object]:
         """The report as plain values, ready for JSON."""

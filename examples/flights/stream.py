@@ -35,6 +35,8 @@ IN_FLIGHT: Final = 16
 """Requests under way at once."""
 PATIENCE_S: Final = 180.0
 """How long a service may be away before the application gives up."""
+_OPTIONS: Final = (*(each for each in OPTIONS if each[0] != "grpc.enable_retries"), ("grpc.enable_retries", 0))
+"""The application repeats requests itself, to know of each attempt."""
 _AWAY: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED)
 
 
@@ -46,7 +48,7 @@ class Progress:
         event_us: Event time of the newest request, microseconds since 1970 UTC.
         predictions: Rows answered.
         labels: Labels acknowledged.
-        repeated: Rows of requests whose first attempt ended without an answer: their outcome is unknown.
+        repeated: Rows of attempts that ended without an answer: their outcome is unknown.
         versions: Rows answered by each version, by its resource name.
     """
 
@@ -109,8 +111,8 @@ class Application:
             grpc.RpcError: A service refused, or was away for longer than ``PATIENCE_S``.
         """
         metadata = (("authorization", f"Bearer {self._connection.token}"),)
-        serving = grpc.aio.insecure_channel(self._connection.address("serving"), options=OPTIONS)
-        monitor = grpc.aio.insecure_channel(self._connection.address("monitor"), options=OPTIONS)
+        serving = grpc.aio.insecure_channel(self._connection.address("serving"), options=_OPTIONS)
+        monitor = grpc.aio.insecure_channel(self._connection.address("monitor"), options=_OPTIONS)
         async with serving, monitor:
             infer: Any = GRPCInferenceServiceStub(serving)  # type: ignore[no-untyped-call, unused-ignore]
             telemetry: Any = TelemetryServiceStub(monitor)
@@ -176,16 +178,13 @@ class Application:
     async def _patiently(self, call: Any, request: Any, metadata: Sequence[tuple[str, str]], *, rows: int) -> Any:
         """Calls until there is an answer; the platform may be away for a while, and its parts may die."""
         give_up = time.monotonic() + PATIENCE_S
-        first = True
         while True:
             try:
                 return await call(request, metadata=metadata, timeout=10)
             except grpc.aio.AioRpcError as error:
                 if error.code() not in _AWAY or time.monotonic() > give_up:
                     raise
-                if first:
-                    self.progress.repeated += rows
-                first = False
+                self.progress.repeated += rows
             await asyncio.sleep(0.1)
 
     def _numbered(self, labels: Labels) -> WireLabels:
