@@ -23,6 +23,7 @@ from headrace.api.serving.v1 import service_pb2 as service
 from headrace_kit.eventtypes import type_name
 from tests.support.serving import Platform, command_id, infer_request, publish, values, wait_for
 
+pytestmark = pytest.mark.timeout(180)  # real processes are killed and start again
 ROWS = [[1.0, 1.0, 1.0]]
 
 
