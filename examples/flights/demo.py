@@ -9,6 +9,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -24,7 +25,7 @@ from headrace.api.audit.v1.resources_pb2 import LogEntry
 from headrace.api.monitor.v1 import service_pb2 as monitor
 from headrace.api.orchestrator.v1 import resources_pb2 as orchestrator_resources
 from headrace.api.orchestrator.v1 import service_pb2 as orchestrator
-from headrace.connection import Connection
+from headrace.connection import SERVICES, Connection
 
 WINDOW_S: Final = 3 * 3600
 """Flights that leave within so long share requests."""
@@ -142,11 +143,10 @@ def _release_in_a_hurry(client: headrace.Client, stage: Stage, careless: str, fr
 def _follow(client: headrace.Client, stage: Stage) -> None:
     """Keeps ``stage.entries`` up to date."""
     while not stage.stopped.wait(0.5):
-        try:
-            entries = story.read_logs(client, prefix="projects/default/")
-        except grpc.RpcError:  # a service is away; it comes back
-            continue
-        stage.entries.update((entry.event_id, entry) for entry in entries)
+        for service in SERVICES:
+            with suppress(grpc.RpcError):  # it is away; it comes back
+                entries = story.read_logs(client, prefix="projects/default/", services=[service])
+                stage.entries.update((entry.event_id, entry) for entry in entries)
 
 
 def _settle(client: headrace.Client, stage: Stage, progress: Progress) -> monitor.GetCountsResponse:
