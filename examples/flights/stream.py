@@ -156,7 +156,7 @@ class Application:
         self.progress.event_us = max(self.progress.event_us, step.event_us)
         self.progress.predictions += rows
         self.progress.versions[version] = self.progress.versions.get(version, 0) + rows
-        return response.parameters["prediction_id"].string_param
+        return str(response.parameters["prediction_id"].string_param)
 
     async def _report(self, stub: Any, step: LabelBatch, metadata: Sequence[tuple[str, str]]) -> None:
         numbers = step.requests.tolist()
