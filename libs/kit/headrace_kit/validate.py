@@ -54,8 +54,15 @@ def require_texts(values: Mapping[str, str], *, field: str, most: int, key: int 
     """A map of texts within its limits."""
     require_size(values, field=field, most=most)
     for name, text in values.items():
-        require_text(name, field=f"{field} key", most=key)
+        _require_key(name, field=field, most=key)
         require_text(text, field=f"{field}[{name!r}]", least=0, most=value, lines=True)
+
+
+def _require_key(name: str, *, field: str, most: int) -> None:
+    try:
+        require_text(name, field=field, most=most)
+    except InvalidArgument as error:
+        raise InvalidArgument(f"a key: {error.message}", field=field) from None
 
 
 def require_numbers(values: Sequence[common.NamedValue], *, field: str, most: int) -> None:

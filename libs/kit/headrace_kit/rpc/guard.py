@@ -109,7 +109,7 @@ def _map(field: FieldDescriptor) -> _Check:
         held = getattr(message, name)
         for key in held:
             if isinstance(key, str):
-                _require(key, f"{path}{name} key")
+                _require(key, f"{path}{name}")
             if texts:
                 _require(held[key], f"{path}{name}[{key!r}]")
             elif messages:
