@@ -9,7 +9,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
 
 import headrace
 from headrace.api.common.v1.resources_pb2 import DatasetVersion, DataType, Signature, TensorSpec
@@ -31,6 +31,10 @@ HOSTILE = "<script>document.title='taken'</script><img src=x onerror=\"document.
 """A name that would act if it were ever taken for markup."""
 STEPS = {"read": (), "train": ("read",), "check": ("read",), "register": ("train", "check")}
 POINTS = 10_000
+WITHIN_S = 60
+"""How long a page may take on a busy machine."""
+
+expect.set_options(timeout=WITHIN_S * 1000)
 
 
 def command_id() -> str:
@@ -122,7 +126,7 @@ async def browser() -> AsyncIterator[Browser]:
 async def context(browser: Browser, console: Console) -> AsyncIterator[BrowserContext]:
     """A browser's profile that has entered."""
     opened = await browser.new_context(viewport={"width": 1280, "height": 900})
-    opened.set_default_timeout(15_000)
+    opened.set_default_timeout(WITHIN_S * 1000)
     page = await opened.new_page()
     await page.goto(console.link())
     await page.close()

@@ -9,7 +9,7 @@ from headrace.api.registry.v1.resources_pb2 import Model
 from headrace.api.registry.v1.service_pb2 import GetModelRequest
 from tests.console.conftest import PARENT, Console
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
 
 def model_of(console: Console, name: str) -> Model:

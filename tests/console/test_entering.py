@@ -9,7 +9,7 @@ import pytest
 
 from tests.console.conftest import Console
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 
 CLOSED = (
     "/",

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Generator
+from typing import Final
 
 import uvicorn
 
@@ -16,6 +17,9 @@ from headrace_gateway.web import build_web
 from headrace_kit.app import Application
 from headrace_kit.auth import Tokens
 from headrace_kit.service import open_objects
+
+GRACE_S: Final = 5
+"""How long requests under way may take at a stop; streams end at once."""
 
 
 async def build(settings: GatewaySettings) -> Application:
@@ -38,7 +42,7 @@ async def build(settings: GatewaySettings) -> Application:
             log_config=None,
             access_log=False,
             http="httptools",
-            timeout_graceful_shutdown=2,
+            timeout_graceful_shutdown=GRACE_S,
         )
     )
     application = Application("gateway", settings)
