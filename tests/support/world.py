@@ -1,0 +1,380 @@
+"""A small world on a platform: one of everything, and for every RPC a request about it that is right."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from uuid import uuid4
+
+import grpc
+import httpx2
+import numpy as np
+from google.protobuf.message import Message
+
+from headrace.api.audit.v1 import service_pb2 as audit
+from headrace.api.common.v1 import resources_pb2 as common
+from headrace.api.common.v1 import telemetry_pb2 as batches
+from headrace.api.monitor.v1 import resources_pb2 as monitors
+from headrace.api.monitor.v1 import service_pb2 as monitor
+from headrace.api.orchestrator.v1 import resources_pb2 as pipelines
+from headrace.api.orchestrator.v1 import service_pb2 as orchestrator
+from headrace.api.registry.v1 import resources_pb2 as models
+from headrace.api.registry.v1 import service_pb2 as registry
+from headrace.api.serving.v1 import resources_pb2 as endpoints
+from headrace.api.serving.v1 import service_pb2 as serving
+from headrace.api.tracking.v1 import resources_pb2 as runs
+from headrace.api.tracking.v1 import service_pb2 as tracking
+from headrace.client import Client
+from headrace.inference import grpc_service_pb2 as oip
+from headrace.kafka.batches import Labels, Predictions, encode_labels, encode_predictions
+from headrace.kafka.columns import ColumnData
+from headrace.kafka.shards import shard_of
+from tests.support.eventually import eventually
+from tests.support.serving import COLUMNS, command_id, package, signature
+
+EXPIRES_S = 4_000_000_000
+"""A time that is long to come, seconds since 1970."""
+PIPELINE = pipelines.PipelineDefinition(
+    entrypoint="somewhere.else:pipeline",
+    steps=[pipelines.StepDefinition(id="first", function="somewhere.else:first", timeout_s=5)],
+    parameters=[pipelines.ParameterDefinition(name="days", type="int", default_json="7")],
+)
+CONFIG = monitors.MonitorConfig(task=monitors.TASK_KIND_REGRESSION, prediction_column="variable")
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Resource names of what there is."""
+
+    project: str
+    run: str
+    ended_run: str
+    artifact: common.ObjectRef
+    model: str
+    endpoint: str
+    monitor: str
+    pipeline: str
+    pipeline_run: str
+
+    @property
+    def parent(self) -> str:
+        """Of all of it."""
+        return f"projects/{self.project}"
+
+    @property
+    def version(self) -> str:
+        """The version that the endpoint answers with."""
+        return f"{self.model}/versions/1"
+
+    @property
+    def served(self) -> str:
+        """The endpoint as the inference protocol calls it."""
+        return f"{self.project}/{self.endpoint.rpartition('/')[2]}"
+
+    def fresh(self, kind: str) -> str:
+        """The name of something that there is not yet."""
+        return f"{self.parent}/{kind}/{uuid4()}"
+
+    def valid(self, full_name: str) -> Message:
+        """A request that nothing is wrong with, by the full name of its method; each time with a command id of its own."""
+        service, _, name = full_name.rpartition(".")
+        found = _BY_SERVICE[service](self)[name]()
+        if "command_id" in found.DESCRIPTOR.fields_by_name:
+            found.MergeFrom(type(found)(command_id=command_id()))
+        return found
+
+
+def build(client: Client, project: str) -> World:
+    """Makes a world in an empty project."""
+    parent = f"projects/{project}"
+    content = package(1.0)
+    world = World(
+        project=project,
+        run=f"{parent}/runs/{uuid4()}",
+        ended_run=f"{parent}/runs/{uuid4()}",
+        artifact=_upload(client, parent, content),
+        model=f"{parent}/models/delays",
+        endpoint=f"{parent}/endpoints/delays",
+        monitor=f"{parent}/monitors/delays",
+        pipeline=f"{parent}/pipelines/retrain",
+        pipeline_run="",
+    )
+    for name in (world.run, world.ended_run):
+        client.tracking.StartRun(
+            tracking.StartRunRequest(command_id=command_id(), name=name, experiment=f"{parent}/experiments/first")
+        )
+    _call(client.tracking, world, "headrace.api.tracking.v1.TrackingService", "LogMetrics", "LogArtifact")
+    register = world.valid("headrace.api.registry.v1.RegistryService.CreateVersion")
+    for _ in range(2):
+        register.MergeFrom(registry.CreateVersionRequest(command_id=command_id(), create_model=True))
+        client.registry.CreateVersion(register)
+    _call(client.registry, world, "headrace.api.registry.v1.RegistryService", "SetGates", "PromoteVersion")
+    create = serving.CreateEndpointRequest(command_id=command_id(), name=world.endpoint, model=world.model)
+    client.serving.CreateEndpoint(create)
+    watch = monitor.CreateMonitorRequest(command_id=command_id(), name=world.monitor, endpoint="delays", config=CONFIG)
+    client.monitor.CreateMonitor(watch)
+    _call(
+        client.orchestrator,
+        world,
+        "headrace.api.orchestrator.v1.OrchestratorService",
+        *("RegisterPipeline", "SetSchedule", "SetTrigger"),
+    )
+    started = client.orchestrator.StartPipelineRun(
+        orchestrator.StartPipelineRunRequest(command_id=command_id(), pipeline=world.pipeline)
+    )
+    eventually(lambda: client.inference.ModelReady(oip.ModelReadyRequest(name=world.served)).ready)
+    return World(
+        **{
+            **{name: getattr(world, name) for name in World.__dataclass_fields__},
+            "pipeline_run": started.run.name,
+        }
+    )
+
+
+def _call(stub: object, world: World, service: str, *names: str) -> None:
+    for name in names:
+        getattr(stub, name)(world.valid(f"{service}.{name}"))
+
+
+def _upload(client: Client, parent: str, content: bytes) -> common.ObjectRef:
+    presigned = client.tracking.PresignUpload(
+        tracking.PresignUploadRequest(
+            parent=parent, sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content), media_type="application/onnx"
+        )
+    )
+    if presigned.url:
+        httpx2.put(presigned.url, content=content).raise_for_status()
+    return presigned.object
+
+
+Requests = dict[str, Callable[[], Message]]
+
+
+def _tracking(world: World) -> Requests:
+    run = world.run
+    point = runs.MetricPoint(key="loss", value=0.5, step=1)
+    return {
+        "StartRun": lambda: tracking.StartRunRequest(
+            name=world.fresh("runs"), experiment=f"{world.parent}/experiments/{uuid4()}", tags={"team": "ops"}
+        ),
+        "ResumeRun": lambda: tracking.ResumeRunRequest(run=world.ended_run),
+        "FinishRun": lambda: tracking.FinishRunRequest(run=world.ended_run, status=runs.RUN_STATUS_FINISHED),
+        "LogParams": lambda: tracking.LogParamsRequest(run=run, params={"depth": "3"}),
+        "LogMetrics": lambda: tracking.LogMetricsRequest(run=run, points=[point]),
+        "StreamMetrics": lambda: tracking.StreamMetricsRequest(run=run, points=[point]),
+        "ChangeTags": lambda: tracking.ChangeTagsRequest(run=run, set={"team": "ops"}, removed=["none"]),
+        "LogDataset": lambda: tracking.LogDatasetRequest(
+            run=run, dataset=common.DatasetVersion(name="flights", digest="sha256:1", rows=7)
+        ),
+        "LogArtifact": lambda: tracking.LogArtifactRequest(
+            run=run, artifact=runs.Artifact(path="model/model.onnx", object=world.artifact)
+        ),
+        "PresignUpload": lambda: tracking.PresignUploadRequest(
+            parent=world.parent, sha256=hashlib.sha256(uuid4().bytes).hexdigest(), size_bytes=9, media_type="text/plain"
+        ),
+        "PresignDownload": lambda: tracking.PresignDownloadRequest(run=run, path="model/model.onnx"),
+        "GetRun": lambda: tracking.GetRunRequest(name=run),
+        "SearchRuns": lambda: tracking.SearchRunsRequest(
+            parent=world.parent, filter='metric.loss < 1 and status = "RUNNING"', order_by="start_time desc", page_size=2
+        ),
+        "GetMetricHistory": lambda: tracking.GetMetricHistoryRequest(run=run, key="loss", max_points=10),
+        "ListExperiments": lambda: tracking.ListExperimentsRequest(parent=world.parent, page_size=2),
+        "WatchRun": lambda: tracking.WatchRunRequest(run=run),
+    }
+
+
+def _registry(world: World) -> Requests:
+    model, version = world.model, world.version
+    approval = models.StandingApproval(
+        id="auto", alias="production", grantees=["services/serving"], reason="it was tried for long"
+    )
+    approval.expire_time.FromSeconds(EXPIRES_S)
+    return {
+        "CreateModel": lambda: registry.CreateModelRequest(name=world.fresh("models")),
+        "GetModel": lambda: registry.GetModelRequest(name=model),
+        "ListModels": lambda: registry.ListModelsRequest(parent=world.parent, page_size=2),
+        "CreateVersion": lambda: registry.CreateVersionRequest(
+            model=model,
+            artifact=world.artifact,
+            format=models.MODEL_FORMAT_ONNX,
+            signature=signature(),
+            datasets=[common.DatasetVersion(name="flights", digest="sha256:1")],
+            metrics=[common.NamedValue(name="rmse", value=20.0)],
+        ),
+        "GetVersion": lambda: registry.GetVersionRequest(name=version),
+        "ListVersions": lambda: registry.ListVersionsRequest(parent=model, page_size=2),
+        "RecordValidation": lambda: registry.RecordValidationRequest(version=version, check="quality", passed=True),
+        "ReviewVersion": lambda: registry.ReviewVersionRequest(version=version, approve=True, reason="looked at it"),
+        "SetGates": lambda: registry.SetGatesRequest(model=model, gates=models.Gates(alias="production")),
+        "GrantStandingApproval": lambda: registry.GrantStandingApprovalRequest(model=model, standing_approval=approval),
+        "RevokeStandingApproval": lambda: registry.RevokeStandingApprovalRequest(model=model, id="auto", reason="over"),
+        "CheckPromotion": lambda: registry.CheckPromotionRequest(version=version, alias="production"),
+        "PromoteVersion": lambda: registry.PromoteVersionRequest(
+            version=version, alias="production", expected_revision=-1
+        ),
+        "RollBackAlias": lambda: registry.RollBackAliasRequest(
+            model=model, alias="staging", expected_revision=-1, reason="worse"
+        ),
+        "ArchiveVersion": lambda: registry.ArchiveVersionRequest(version=version, reason="old"),
+        "PresignArtifact": lambda: registry.PresignArtifactRequest(version=version),
+    }
+
+
+def _orchestrator(world: World) -> Requests:
+    pipeline, run = world.pipeline, world.pipeline_run
+    schedule = pipelines.Schedule(id="weekly", cron="0 3 * * 1", time_zone="Europe/Berlin", paused=True)
+    trigger = pipelines.Trigger(
+        id="drift",
+        event_type="headrace.monitor.v1.RetrainRequested",
+        match={"endpoint": "none"},
+        parameters={"days": "monitor"},
+        paused=True,
+    )
+    return {
+        "RegisterPipeline": lambda: orchestrator.RegisterPipelineRequest(name=pipeline, definition=PIPELINE),
+        "GetPipeline": lambda: orchestrator.GetPipelineRequest(name=pipeline),
+        "ListPipelines": lambda: orchestrator.ListPipelinesRequest(parent=world.parent, page_size=2),
+        "SetSchedule": lambda: orchestrator.SetScheduleRequest(pipeline=pipeline, schedule=schedule),
+        "RemoveSchedule": lambda: orchestrator.RemoveScheduleRequest(pipeline=pipeline, id="weekly"),
+        "SetTrigger": lambda: orchestrator.SetTriggerRequest(pipeline=pipeline, trigger=trigger),
+        "RemoveTrigger": lambda: orchestrator.RemoveTriggerRequest(pipeline=pipeline, id="drift"),
+        # No such pipeline: what is right with it would start a process each time.
+        "StartPipelineRun": lambda: orchestrator.StartPipelineRunRequest(pipeline=pipeline, parameters={"days": '"x"'}),
+        "GetPipelineRun": lambda: orchestrator.GetPipelineRunRequest(name=run),
+        "ListPipelineRuns": lambda: orchestrator.ListPipelineRunsRequest(
+            parent=world.parent, pipeline=pipeline, page_size=2
+        ),
+        "CancelPipelineRun": lambda: orchestrator.CancelPipelineRunRequest(run=run, reason="enough"),
+        "ResumePipelineRun": lambda: orchestrator.ResumePipelineRunRequest(run=world.fresh("pipelineRuns")),
+        "WatchPipelineRun": lambda: orchestrator.WatchPipelineRunRequest(run=run),
+        "GetStepOutput": lambda: orchestrator.GetStepOutputRequest(run=run, step="first"),
+        "ReadStepLogs": lambda: orchestrator.ReadStepLogsRequest(run=run, step="first"),
+    }
+
+
+def _worker(world: World) -> Requests:
+    run = world.pipeline_run
+    return {
+        "Work": lambda: orchestrator.WorkRequest(
+            hello=orchestrator.WorkerHello(worker=str(uuid4()), capacity=1),
+            held_tokens=[1],
+            results=[orchestrator.StepResult(token=1, run=run, step="first", output=pipelines.StepOutput(json="1"))],
+            logs=[orchestrator.LogChunk(token=1, run=run, step="first", attempt=1, data=b"a line\n")],
+            draining=True,
+            beat=1,
+        )
+    }
+
+
+def _serving(world: World) -> Requests:
+    endpoint, version = world.endpoint, world.version
+    second = f"{world.model}/versions/2"
+    return {
+        "CreateEndpoint": lambda: serving.CreateEndpointRequest(name=world.fresh("endpoints"), model=world.model),
+        "GetEndpoint": lambda: serving.GetEndpointRequest(name=endpoint),
+        "ListEndpoints": lambda: serving.ListEndpointsRequest(parent=world.parent, page_size=2),
+        "ConfigureEndpoint": lambda: serving.ConfigureEndpointRequest(
+            name=endpoint, telemetry=endpoints.TELEMETRY_MODE_ASYNC
+        ),
+        "SetRoutes": lambda: serving.SetRoutesRequest(
+            name=endpoint, routes=[endpoints.Route(version=version, weight=100)]
+        ),
+        "StartRollout": lambda: serving.StartRolloutRequest(
+            endpoint=endpoint, version=second, steps=[10, 50], step_rows=1000, step_timeout_s=1
+        ),
+        "AbortRollout": lambda: serving.AbortRolloutRequest(endpoint=endpoint, reason="enough"),
+        "BlockVersion": lambda: serving.BlockVersionRequest(endpoint=endpoint, version=second, reason="bad"),
+        "UnblockVersion": lambda: serving.UnblockVersionRequest(endpoint=endpoint, version=second, reason="good"),
+        "GetTraffic": lambda: serving.GetTrafficRequest(endpoint=endpoint),
+    }
+
+
+def _inference(world: World) -> Requests:
+    name = world.served
+    tensor = oip.ModelInferRequest.InferInputTensor(
+        name="X",
+        datatype="FP32",
+        shape=[1, len(COLUMNS)],
+        contents=oip.InferTensorContents(fp32_contents=[1.0] * len(COLUMNS)),
+    )
+    output = oip.ModelInferRequest.InferRequestedOutputTensor(name="variable")
+    return {
+        "ServerLive": oip.ServerLiveRequest,
+        "ServerReady": oip.ServerReadyRequest,
+        "ModelReady": lambda: oip.ModelReadyRequest(name=name),
+        "ServerMetadata": oip.ServerMetadataRequest,
+        "ModelMetadata": lambda: oip.ModelMetadataRequest(name=name),
+        "ModelInfer": lambda: oip.ModelInferRequest(model_name=name, inputs=[tensor], outputs=[output]),
+        "ModelStreamInfer": lambda: oip.ModelInferRequest(model_name=name, inputs=[tensor], outputs=[output]),
+        "RepositoryIndex": oip.RepositoryIndexRequest,
+        "RepositoryModelLoad": lambda: oip.RepositoryModelLoadRequest(model_name=name),
+        "RepositoryModelUnload": lambda: oip.RepositoryModelUnloadRequest(model_name=f"{name}-other"),
+    }
+
+
+def _monitor(world: World) -> Requests:
+    name = world.monitor
+    return {
+        "CreateMonitor": lambda: monitor.CreateMonitorRequest(
+            name=world.fresh("monitors"), endpoint=f"e-{uuid4()}", config=CONFIG
+        ),
+        "GetMonitor": lambda: monitor.GetMonitorRequest(name=name),
+        "ListMonitors": lambda: monitor.ListMonitorsRequest(parent=world.parent, page_size=2),
+        "ConfigureMonitor": lambda: monitor.ConfigureMonitorRequest(name=name, config=CONFIG),
+        "PauseMonitor": lambda: monitor.PauseMonitorRequest(name=name, paused=False, reason="enough"),
+        "ListWindows": lambda: monitor.ListWindowsRequest(monitor=name, page_size=2),
+        "ListAlerts": lambda: monitor.ListAlertsRequest(parent=world.parent, monitor=name, page_size=2),
+        "AcknowledgeAlert": lambda: monitor.AcknowledgeAlertRequest(alert=world.fresh("alerts"), note="seen"),
+        "SubscribeAlerts": lambda: monitor.SubscribeAlertsRequest(parent=world.parent, monitor=name, cursor="now"),
+        "GetCounts": lambda: monitor.GetCountsRequest(endpoint=world.endpoint),
+    }
+
+
+def _telemetry(world: World) -> Requests:
+    ids = [str(uuid4())]
+    shard = shard_of(ids[0])
+    one, time = np.ones(1, "<u4"), np.full(1, 1_700_000_000_000_000, "<i8")
+    values = np.ones(1, "<f4")
+    inputs = [ColumnData(name, values) for name in COLUMNS]
+    output = ColumnData("variable", values, batches.COLUMN_ROLE_OUTPUT)
+    label = ColumnData("label", values, batches.COLUMN_ROLE_UNSPECIFIED)
+    predictions = Predictions(
+        world.project, "elsewhere", "ours/1", shard, ids, row_counts=one, times_us=time, columns=[*inputs, output]
+    )
+    labels = Labels(
+        world.project, "elsewhere", shard, ids, row_counts=one, rows=np.zeros(1, "<u4"), times_us=time, values=label
+    )
+    return {
+        "PublishPredictions": lambda: monitor.PublishPredictionsRequest(
+            batches=[encode_predictions(predictions, producer_id=str(uuid4()), epoch=1, seq=1)]
+        ),
+        "PublishLabels": lambda: monitor.PublishLabelsRequest(
+            batches=[encode_labels(labels, producer_id=str(uuid4()), epoch=1, seq=1)]
+        ),
+    }
+
+
+def _audit(world: World) -> Requests:
+    return {
+        "ReadLog": lambda: audit.ReadLogRequest(from_position=1, page_size=2, stream_prefix=f"{world.parent}/"),
+        "FollowLog": lambda: audit.FollowLogRequest(from_position=1, stream_prefix="projects/"),
+        "ReadStream": lambda: audit.ReadStreamRequest(stream_id=world.run, from_version=1, page_size=2),
+        "GetEvent": lambda: audit.GetEventRequest(event_id=str(uuid4())),
+        "GetLogStatus": audit.GetLogStatusRequest,
+        "ListParked": lambda: audit.ListParkedRequest(page_size=2),
+        "RedriveParked": lambda: audit.RedriveParkedRequest(consumer="none", stream_id=world.run),
+    }
+
+
+_BY_SERVICE: dict[str, Callable[[World], Requests]] = {
+    "headrace.api.tracking.v1.TrackingService": _tracking,
+    "headrace.api.registry.v1.RegistryService": _registry,
+    "headrace.api.orchestrator.v1.OrchestratorService": _orchestrator,
+    "headrace.api.orchestrator.v1.WorkerService": _worker,
+    "headrace.api.serving.v1.ServingService": _serving,
+    "inference.GRPCInferenceService": _inference,
+    "headrace.api.monitor.v1.MonitorService": _monitor,
+    "headrace.api.monitor.v1.TelemetryService": _telemetry,
+    "headrace.api.audit.v1.AuditService": _audit,
+}
