@@ -40,7 +40,11 @@ class InferenceServicer(GRPCInferenceServiceServicer):
         return oip.ModelReadyResponse(ready=is_ready(self._router, request.name, request.version))
 
     async def ModelMetadata(self, request: oip.ModelMetadataRequest, context: Context) -> oip.ModelMetadataResponse:
-        return metadata(self._router, request.name, request.version)
+        try:
+            return metadata(self._router, request.name, request.version)
+        except NotFound as error:  # its request calls name and version otherwise than an inference does
+            field = error.field.removeprefix("model_")
+            raise NotFound(error.message, field=field, metadata=error.metadata) from None
 
     async def ModelInfer(self, request: oip.ModelInferRequest, context: Context) -> oip.ModelInferResponse:
         return await self._infer(request)

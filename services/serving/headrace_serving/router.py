@@ -196,7 +196,7 @@ class Router:
     def _known(self, model: str) -> str:
         name = endpoint_name(model)
         if name not in self._wanted:
-            raise NotFound("model", model[:200], field="model_name")
+            raise NotFound("model", model[:200] or "of no name", field="model_name")
         return name
 
     def _stop_forbidden(self, endpoint: Endpoint) -> None:
