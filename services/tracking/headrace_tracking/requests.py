@@ -127,8 +127,10 @@ def _check_code(code: resources.CodeVersion) -> None:
 
 
 def _check_environment(environment: resources.Environment) -> None:
-    for name in ("python", "platform", "host", "cpu", "packages_digest"):
+    for name in ("python", "platform", "host", "cpu"):
         require_text(getattr(environment, name), field=f"environment.{name}", least=0, most=500)
+    if environment.packages_digest:
+        require_sha256(environment.packages_digest, field="environment.packages_digest")
     require_size(environment.gpus, field="environment.gpus", most=64)
     for index, gpu in enumerate(environment.gpus):
         require_text(gpu, field=f"environment.gpus[{index}]", most=500)

@@ -52,7 +52,8 @@ class TrackingServicer(TrackingServiceServicer):
     async def StartRun(self, request: service.StartRunRequest, context: Context) -> service.StartRunResponse:
         requests.check_start(request)
         command = command_context(request.command_id)
-        await self._create_experiment(request.experiment, command)
+        if await self._store.load(RUN, request.name) is None:  # else the call is refused, or is a repeat
+            await self._create_experiment(request.experiment, command)
         return await self._command(
             request.name,
             request,
