@@ -14,6 +14,8 @@ class Client:
 
     def __init__(self, error: Exception | None = None) -> None:
         self.error = error
+        self.connected = True
+        self._client = self
 
     async def stop(self) -> None:
         if self.error is not None:
@@ -22,6 +24,10 @@ class Client:
         await asyncio.sleep(0)
         fetch.cancel()
         await fetch
+        await self.close()
+
+    async def close(self) -> None:
+        self.connected = False
 
 
 class Stuck:
@@ -31,8 +37,12 @@ class Stuck:
         await asyncio.Event().wait()
 
 
-async def test_a_cancelled_fetch_does_not_end_who_closes_a_consumer() -> None:
-    await KafkaConsumer(Client(), _Watcher()).close()
+async def test_a_cancelled_fetch_neither_ends_who_closes_a_consumer_nor_leaves_it_connected() -> None:
+    client = Client()
+
+    await KafkaConsumer(client, _Watcher()).close()
+
+    assert not client.connected
 
 
 async def test_a_broker_that_is_gone_does_not_keep_a_consumer_from_closing() -> None:

@@ -294,6 +294,8 @@ async def _stop(raw: Any) -> None:  # Any: an untyped client
     finally:
         stopping.cancel()
     await asyncio.wait({stopping}, timeout=1)
-    if stopping.done() and not stopping.cancelled():
-        with suppress(KafkaError, OSError):  # a client whose broker is gone has nothing left to say goodbye to
+    with suppress(KafkaError, OSError):  # a client whose broker is gone has nothing left to say goodbye to
+        if stopping.cancelled():  # it came no further than its fetches: its connections are still open
+            await asyncio.wait_for(raw._client.close(), REQUEST_TIMEOUT_S)  # noqa: SLF001 - there is no public way
+        elif stopping.done():
             stopping.result()
