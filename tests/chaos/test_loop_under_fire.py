@@ -9,12 +9,11 @@ import pytest
 
 from headrace.api.monitor.v1.events_pb2 import RetrainRequested
 from headrace.api.serving.v1.events_pb2 import RolloutStarted
-from headrace.story import read_logs
 from headrace_local.stack import Stack
 from headrace_local.testing import temporary_folder
 from tests.support.eventually import eventually
-from tests.support.history import faults, runs_not_ended
-from tests.support.loop import Loop
+from tests.support.history import faults
+from tests.support.loop import Loop, history_at_rest
 from tests.support.platform import Platform
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
@@ -87,8 +86,7 @@ def test_nothing_is_lost_or_done_twice_and_the_loop_closes(own_platform: Platfor
         loop.stop()
     report = loop.report()
     with own_platform.client() as client:
-        eventually(lambda: list(runs_not_ended(read_logs(client))), lambda found: not found, within_s=120)
-        history = read_logs(client)
+        history = history_at_rest(client)
 
     assert killed == [kill.part for kill in KILLS]
     assert faults(history) == []

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from headrace.api.registry.v1.events_pb2 import VersionPromoted
-from headrace.story import chain, read_logs
+from headrace.story import chain
 from tests.support.eventually import eventually
-from tests.support.history import faults, runs_not_ended
-from tests.support.loop import Loop
+from tests.support.history import faults
+from tests.support.loop import Loop, history_at_rest
 from tests.support.platform import Platform
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.slow]
+pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
 PROJECT = "projects/default/"
 """The demo's own; no other test writes there."""
 
@@ -25,8 +25,7 @@ def test_the_loop_closes_and_everything_is_counted(platform: Platform, monkeypat
         loop.stop()
     report = loop.report()
     with platform.client() as client:
-        eventually(lambda: list(runs_not_ended(read_logs(client), below=PROJECT)), lambda found: not found)
-        history = read_logs(client)
+        history = history_at_rest(client, runs_below=PROJECT)
 
     assert faults(history, runs_below=PROJECT) == []
     assert report.predictions_of_unknown_outcome == report.batches_lost == 0

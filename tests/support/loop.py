@@ -11,6 +11,7 @@ what a quick machine does within a week of flights, a busy one should not need t
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import Future, wait
 from contextlib import suppress
 from threading import Thread
@@ -28,6 +29,7 @@ from headrace.api.registry.v1 import events_pb2 as registry
 from headrace.api.serving.v1 import events_pb2 as serving
 from headrace.client import Client
 from headrace.connection import Connection
+from tests.support.history import runs_not_ended
 
 FROM_US: Final = data.microseconds(2013, 6)
 HASTY_FROM_US: Final = data.microseconds(2013, 8, 5)
@@ -44,6 +46,16 @@ _RUN_ENDS: Final = (
     orchestrator.PipelineRunFailed,
     orchestrator.PipelineRunCancelled,
 )
+
+
+def history_at_rest(client: Client, *, runs_below: str = "") -> list[LogEntry]:
+    """The whole log of all services once every pipeline run has ended, or after four minutes."""
+    deadline = time.monotonic() + 240
+    while True:
+        history = story.read_logs(client)
+        if not list(runs_not_ended(history, below=runs_below)) or time.monotonic() > deadline:
+            return history
+        time.sleep(0.5)
 
 
 class Loop:
