@@ -38,7 +38,7 @@ UNTIL_US: Final = data.microseconds(2013, 9)
 PACE: Final = 2000.0
 """Flights a second while nothing is on its way."""
 PACE_WAITING: Final = 40.0
-PACE_ROLLING_OUT: Final = 400.0
+PACE_ROLLING_OUT: Final = 800.0
 BEHIND: Final = 4000
 """Rows that the monitor may be behind: four days of flights."""
 _RUN_ENDS: Final = (
