@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,11 +18,14 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from headrace.api.audit.v1 import service_pb2 as audit
+from headrace.api.tracking.v1 import service_pb2 as tracking
 from headrace.channel import MAX_MESSAGE_BYTES
 from headrace.client import Client
+from headrace.errors import error_details
 from tests.support.calls import Method, Outcome, call, methods, offered, require_civil
 from tests.support.eventually import eventually
-from tests.support.hostile import Spoil, spoils
+from tests.support.hostile import Spoil, set_at, spoils
+from tests.support.limits import LIMITS, Limit
 from tests.support.platform import Platform
 from tests.support.protos import messages
 from tests.support.world import World, build
@@ -105,6 +109,38 @@ def test_a_message_larger_than_any_may_be_is_refused(client: Client) -> None:
     [method] = [each for each in METHODS if each.descriptor.name == "LogParams"]
     outcome = call(client.channel("tracking"), method, [b"\x00" * (MAX_MESSAGE_BYTES + 1)])
     assert outcome.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+@pytest.mark.parametrize("limit", LIMITS, ids=str)
+def test_what_a_comment_allows_is_taken_and_the_next_is_refused(client: Client, world: World, limit: Limit) -> None:
+    [method, *_] = [each for each in METHODS if each.descriptor.full_name == limit.method]
+    channel = client.channel(method.service)
+
+    def outcome(value: object) -> Outcome:
+        request = world.valid(limit.method)
+        if value is not None:
+            set_at(request, limit.field, value)
+        return call(channel, method, [request.SerializeToString()])
+
+    within, beyond = outcome(limit.good), outcome(limit.bad)
+    assert within.code is not grpc.StatusCode.INVALID_ARGUMENT or not blames(within, limit.field), within
+    assert beyond.code is grpc.StatusCode.INVALID_ARGUMENT, beyond
+    assert blames(beyond, limit.field), beyond
+
+
+def blames(outcome: Outcome, path: str) -> bool:
+    """Whether a field, an entry of it, or a list that it stands in is named."""
+    return re.sub(r"\[[^\]]*\]", "", outcome.field).startswith(path)
+
+
+def test_a_run_that_can_not_be_started_leaves_no_experiment(client: Client, world: World) -> None:
+    name = f"{world.parent}/experiments/{uuid4()}"
+    taken = tracking.StartRunRequest(command_id=str(uuid4()), name=world.run, experiment=name)
+    with pytest.raises(grpc.RpcError) as refused:
+        client.tracking.StartRun(taken)
+    assert error_details(refused.value)[0] is grpc.StatusCode.ALREADY_EXISTS
+    found = client.tracking.ListExperiments(tracking.ListExperimentsRequest(parent=world.parent, page_size=1000))
+    assert name not in [each.name for each in found.experiments]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -109,14 +110,14 @@ def _of(path: tuple[FieldDescriptor, ...]) -> Iterator[Spoil]:
     if leaf.message_type is not None and leaf.message_type.GetOptions().map_entry:
         yield from _of_map(leaf, at)
         return
-    yield Spoil(f"{at} is absent", lambda message: _clear(message, at))
+    yield Spoil(f"{at} is absent", partial(_clear, path=at))
     if leaf.message_type is not None:
-        yield Spoil(f"{at} is empty", lambda message: set_at(message, at, None))
+        yield Spoil(f"{at} is empty", partial(set_at, path=at, value=None))
     for value in values(leaf):
-        yield Spoil(f"{at} = {_short(value)}", lambda message, value=value: set_at(message, at, value))
+        yield Spoil(f"{at} = {_short(value)}", partial(set_at, path=at, value=value))
     if leaf.is_repeated:
         for count in _COUNTS:
-            yield Spoil(f"{at} has {count} times its first", lambda message, count=count: _many(message, at, count))
+            yield Spoil(f"{at} has {count} times its first", partial(_many, path=at, count=count))
 
 
 def _of_map(leaf: FieldDescriptor, at: str) -> Iterator[Spoil]:
@@ -125,12 +126,12 @@ def _of_map(leaf: FieldDescriptor, at: str) -> Iterator[Spoil]:
     value = entry.fields_by_name["value"]
     harmless = next(iter(values(value)), None)
     for text in TEXTS:
-        yield Spoil(f"{at} has the key {_short(text)}", lambda message, text=text: _put(message, at, {text: harmless}))
+        yield Spoil(f"{at} has the key {_short(text)}", partial(_put, path=at, entries={text: harmless}))
     for each in values(value):
-        yield Spoil(f"{at}['x'] = {_short(each)}", lambda message, each=each: _put(message, at, {"x": each}))
+        yield Spoil(f"{at}['x'] = {_short(each)}", partial(_put, path=at, entries={"x": each}))
     for count in _COUNTS:
         many = {f"k{index}": harmless for index in range(count)}
-        yield Spoil(f"{at} has {count} entries", lambda message, many=many: _put(message, at, many))
+        yield Spoil(f"{at} has {count} entries", partial(_put, path=at, entries=many))
 
 
 def values(leaf: FieldDescriptor) -> Sequence[Any]:
@@ -154,6 +155,7 @@ def _assign(message: Message, name: str, value: object) -> None:
     leaf = message.DESCRIPTOR.fields_by_name[name]
     held: Any = getattr(message, name)  # Any: whatever the field holds
     if isinstance(value, dict):
+        message.ClearField(name)
         _put(message, name, value)
     elif leaf.is_repeated and value is None:
         held.add()
@@ -183,7 +185,7 @@ def _clear(message: Message, path: str) -> None:
 def _many(message: Message, path: str, count: int) -> None:
     parent, name = _parent(message, path)
     held: Any = getattr(parent, name)  # Any: a repeated field of whatever type
-    leaf = parent.DESCRIPTOR.fields_by_name[name]
+    leaf: Any = parent.DESCRIPTOR.fields_by_name[name]  # Any: one of two classes that are the same but for their types
     if not len(held) and leaf.message_type is not None:
         held.add()
     first = held[0] if len(held) else next(iter(values(leaf)))

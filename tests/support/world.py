@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import uuid4
 
-import grpc
 import httpx2
 import numpy as np
 from google.protobuf.message import Message
@@ -77,7 +76,7 @@ class World:
         return f"{self.parent}/{kind}/{uuid4()}"
 
     def valid(self, full_name: str) -> Message:
-        """A request that nothing is wrong with, by the full name of its method; each time with a command id of its own."""
+        """A request that nothing is wrong with, by the full name of its method; its command id is new each time."""
         service, _, name = full_name.rpartition(".")
         found = _BY_SERVICE[service](self)[name]()
         if "command_id" in found.DESCRIPTOR.fields_by_name:
@@ -105,9 +104,10 @@ def build(client: Client, project: str) -> World:
             tracking.StartRunRequest(command_id=command_id(), name=name, experiment=f"{parent}/experiments/first")
         )
     _call(client.tracking, world, "headrace.api.tracking.v1.TrackingService", "LogMetrics", "LogArtifact")
-    register = world.valid("headrace.api.registry.v1.RegistryService.CreateVersion")
     for _ in range(2):
-        register.MergeFrom(registry.CreateVersionRequest(command_id=command_id(), create_model=True))
+        register = _registry(world)["CreateVersion"]()
+        assert isinstance(register, registry.CreateVersionRequest)
+        register.command_id, register.create_model = command_id(), True
         client.registry.CreateVersion(register)
     _call(client.registry, world, "headrace.api.registry.v1.RegistryService", "SetGates", "PromoteVersion")
     create = serving.CreateEndpointRequest(command_id=command_id(), name=world.endpoint, model=world.model)
@@ -140,7 +140,10 @@ def _call(stub: object, world: World, service: str, *names: str) -> None:
 def _upload(client: Client, parent: str, content: bytes) -> common.ObjectRef:
     presigned = client.tracking.PresignUpload(
         tracking.PresignUploadRequest(
-            parent=parent, sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content), media_type="application/onnx"
+            parent=parent,
+            sha256=hashlib.sha256(content).hexdigest(),
+            size_bytes=len(content),
+            media_type="application/onnx",
         )
     )
     if presigned.url:
@@ -165,7 +168,10 @@ def _tracking(world: World) -> Requests:
         "StreamMetrics": lambda: tracking.StreamMetricsRequest(run=run, points=[point]),
         "ChangeTags": lambda: tracking.ChangeTagsRequest(run=run, set={"team": "ops"}, removed=["none"]),
         "LogDataset": lambda: tracking.LogDatasetRequest(
-            run=run, dataset=common.DatasetVersion(name="flights", digest="sha256:1", rows=7)
+            run=run,
+            dataset=common.DatasetVersion(
+                name="flights", digest="sha256:1", columns=[common.DatasetColumn(name="hour", type="int64")]
+            ),
         ),
         "LogArtifact": lambda: tracking.LogArtifactRequest(
             run=run, artifact=runs.Artifact(path="model/model.onnx", object=world.artifact)
@@ -176,7 +182,10 @@ def _tracking(world: World) -> Requests:
         "PresignDownload": lambda: tracking.PresignDownloadRequest(run=run, path="model/model.onnx"),
         "GetRun": lambda: tracking.GetRunRequest(name=run),
         "SearchRuns": lambda: tracking.SearchRunsRequest(
-            parent=world.parent, filter='metric.loss < 1 and status = "RUNNING"', order_by="start_time desc", page_size=2
+            parent=world.parent,
+            filter='metric.loss < 1 and status = "RUNNING"',
+            order_by="start_time desc",
+            page_size=2,
         ),
         "GetMetricHistory": lambda: tracking.GetMetricHistoryRequest(run=run, key="loss", max_points=10),
         "ListExperiments": lambda: tracking.ListExperimentsRequest(parent=world.parent, page_size=2),

@@ -1,0 +1,203 @@
+"""The limits that comments of the protos state, one line each, by method and path of the field."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+_HEAD: Final = "headrace.api"
+_RUN: Final = f"{_HEAD}.tracking.v1.TrackingService"
+_MODEL: Final = f"{_HEAD}.registry.v1.RegistryService"
+_PIPE: Final = f"{_HEAD}.orchestrator.v1.OrchestratorService"
+_SERVE: Final = f"{_HEAD}.serving.v1.ServingService"
+_WATCH: Final = f"{_HEAD}.monitor.v1.MonitorService"
+_TAKE: Final = f"{_HEAD}.monitor.v1.TelemetryService"
+_LOG: Final = f"{_HEAD}.audit.v1.AuditService"
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """``field`` of the request of ``method`` may be ``good`` and may not be ``bad``."""
+
+    method: str
+    field: str
+    good: object
+    bad: object
+
+    def __str__(self) -> str:
+        return f"{self.method.rpartition('.')[2]}-{self.field}-{_size(self.bad)}"
+
+
+def _size(value: object) -> str:
+    return str(len(value)) if isinstance(value, str | bytes | list | dict) else str(value)
+
+
+def _text(method: str, field: str, most: int, *, least: int = 0) -> Iterator[Limit]:
+    yield Limit(method, field, "x" * most, "x" * (most + 1))
+    if least:
+        yield Limit(method, field, "x" * least, "x" * (least - 1))
+
+
+def _map(method: str, field: str, most: int, *, key: int = 250, value: int = 8000) -> Iterator[Limit]:
+    yield Limit(method, field, {f"k{each}": "v" for each in range(most)}, {f"k{each}": "v" for each in range(most + 1)})
+    yield Limit(method, field, {"k" * key: "v"}, {"k" * (key + 1): "v"})
+    yield Limit(method, field, {"k": "v" * value}, {"k": "v" * (value + 1)})
+    yield Limit(method, field, {"k": ""}, {"": "v"})
+
+
+def _number(method: str, field: str, least: float, most: float, step: float = 1) -> Iterator[Limit]:
+    yield Limit(method, field, most, most + step)
+    yield Limit(method, field, least, least - step)
+
+
+def _pages(method: str, most: int = 1000) -> Iterator[Limit]:
+    yield from _number(method, "page_size", 0, most)
+
+
+def _all() -> Iterator[Limit]:
+    yield from _tracking()
+    yield from _registry()
+    yield from _orchestrator()
+    yield from _serving()
+    yield from _monitor()
+    yield from _pages(f"{_LOG}.ReadLog")
+    yield from _pages(f"{_LOG}.ReadStream")
+    yield from _pages(f"{_LOG}.ListParked")
+    yield from _text(f"{_LOG}.ReadLog", "stream_prefix", 500)
+    yield from _text(f"{_LOG}.FollowLog", "stream_prefix", 500)
+    yield Limit(f"{_LOG}.ReadLog", "types", ["t"] * 100, ["t"] * 101)
+    yield Limit(f"{_LOG}.FollowLog", "types", ["t"] * 100, ["t"] * 101)
+    yield Limit(f"{_LOG}.FollowLog", "from_position", -1, -2)
+    yield from _text(f"{_LOG}.ReadStream", "stream_id", 500, least=1)
+
+
+def _tracking() -> Iterator[Limit]:
+    start, dataset = f"{_RUN}.StartRun", f"{_RUN}.LogDataset"
+    yield from _text(start, "display_name", 250)
+    yield from _map(start, "tags", 1000)
+    yield from _text(start, "code.remote", 2000)
+    yield from _text(start, "code.command_line", 8000)
+    yield from _text(start, "code.entrypoint", 2000)
+    yield Limit(start, "environment.gpus", ["g"] * 64, ["g"] * 65)
+    yield Limit(start, "environment.packages_digest", "ab" * 32, "ab" * 31)
+    yield Limit(f"{_RUN}.FinishRun", "error", "x" * 8000, "x" * 8001)
+    yield from _map(f"{_RUN}.LogParams", "params", 2000)
+    yield Limit(f"{_RUN}.LogParams", "params", {"depth": "3"}, {})
+    yield from _map(f"{_RUN}.ChangeTags", "set", 1000)
+    yield Limit(f"{_RUN}.ChangeTags", "removed", ["k"] * 1000, ["k"] * 1001)
+    yield from _text(f"{_RUN}.LogMetrics", "points.key", 250, least=1)
+    yield Limit(f"{_RUN}.LogMetrics", "points.key", "a b_-./:@=9", "a,b")
+    yield from _text(dataset, "dataset.name", 250, least=1)
+    yield from _text(dataset, "dataset.digest", 200)
+    yield from _text(dataset, "dataset.source", 2000)
+    yield from _text(dataset, "dataset.context", 100)
+    yield from _text(dataset, "dataset.description", 2000)
+    yield from _text(dataset, "dataset.columns.name", 250, least=1)
+    yield Limit(dataset, "dataset.columns.type", "x" * 100, "x" * 101)
+    yield Limit(f"{_RUN}.LogArtifact", "artifact.path", "x" * 500, "x" * 501)
+    yield Limit(f"{_RUN}.LogArtifact", "artifact.path", "a..b/c", "a/../c")
+    yield Limit(f"{_RUN}.PresignUpload", "size_bytes", 1 << 40, (1 << 40) + 1)
+    yield Limit(f"{_RUN}.PresignUpload", "size_bytes", 0, -1)
+    yield Limit(f"{_RUN}.PresignUpload", "media_type", "x" * 200, "x" * 201)
+    yield Limit(f"{_RUN}.SearchRuns", "filter", _padded("metric.a < 1", 4000), _padded("metric.a < 1", 4001))
+    yield Limit(f"{_RUN}.SearchRuns", "order_by", _padded("start_time", 1000), _padded("start_time", 1001))
+    yield from _pages(f"{_RUN}.SearchRuns")
+    yield from _pages(f"{_RUN}.ListExperiments")
+    yield from _number(f"{_RUN}.GetMetricHistory", "max_points", 0, 1_000_000)
+
+
+def _registry() -> Iterator[Limit]:
+    version, check = f"{_MODEL}.CreateVersion", f"{_MODEL}.RecordValidation"
+    yield from _text(f"{_MODEL}.CreateModel", "description", 10_000)
+    yield from _pages(f"{_MODEL}.ListModels")
+    yield from _pages(f"{_MODEL}.ListVersions")
+    yield from _text(version, "description", 10_000)
+    yield from _text(version, "signature.inputs.name", 250, least=1)
+    yield Limit(version, "signature.inputs.shape", [1] * 8, [1] * 9)
+    yield Limit(version, "signature.inputs.shape", [-1], [-2])
+    yield Limit(version, "signature.inputs.columns", ["c"] * 4096, ["c"] * 4097)
+    yield from _text(version, "metrics.name", 250, least=1)
+    yield Limit(version, "metrics.value", 1e308, float("nan"))
+    yield Limit(version, "metrics.value", -1e308, float("-inf"))
+    yield from _text(check, "check", 250, least=1)
+    yield from _text(check, "detail", 2000)
+    yield from _text(f"{_MODEL}.ReviewVersion", "reason", 2000, least=1)
+    many = [f"c{each}" for each in range(101)]
+    yield Limit(f"{_MODEL}.SetGates", "gates.required_checks", many[:100], many)
+    grant = f"{_MODEL}.GrantStandingApproval"
+    yield from _text(grant, "standing_approval.id", 100, least=1)
+    yield from _text(grant, "standing_approval.reason", 2000, least=1)
+    yield Limit(grant, "standing_approval.grantees", ["g"], [])
+    yield from _text(f"{_MODEL}.RevokeStandingApproval", "reason", 2000, least=1)
+    yield from _text(f"{_MODEL}.PromoteVersion", "reason", 2000)
+    yield from _text(f"{_MODEL}.RollBackAlias", "reason", 2000, least=1)
+    yield from _text(f"{_MODEL}.ArchiveVersion", "reason", 2000)
+    yield Limit(f"{_MODEL}.PromoteVersion", "expected_revision", -1, -2)
+
+
+def _orchestrator() -> Iterator[Limit]:
+    register = f"{_PIPE}.RegisterPipeline"
+    step = "definition.steps"
+    yield Limit(register, "definition.entrypoint", f"m:{'x' * 498}", f"m:{'x' * 499}")
+    yield from _text(register, "definition.source_path", 2000)
+    yield Limit(register, "definition.source_digest", "ab" * 32, "ab" * 33)
+    yield from _text(register, "definition.description", 10_000)
+    yield Limit(register, "definition.max_active_runs", 0, -1)
+    yield from _text(register, f"{step}.id", 100, least=1)
+    yield from _number(register, f"{step}.timeout_s", 0, 604_800)
+    yield from _number(register, f"{step}.retry.max_attempts", 0, 100)
+    yield from _number(register, f"{step}.retry.backoff_s", 0, 86_400)
+    yield from _number(register, f"{step}.retry.max_backoff_s", 0, 86_400)
+    yield Limit(register, f"{step}.after", [], ["s"] * 101)
+    yield from _pages(f"{_PIPE}.ListPipelines")
+    yield from _pages(f"{_PIPE}.ListPipelineRuns")
+    yield from _text(f"{_PIPE}.SetSchedule", "schedule.id", 100, least=1)
+    yield from _text(f"{_PIPE}.SetTrigger", "trigger.id", 100, least=1)
+    paths = {f"p{'x' * each}": "v" for each in range(21)}
+    yield Limit(f"{_PIPE}.SetTrigger", "trigger.match", dict(list(paths.items())[:20]), paths)
+    yield Limit(f"{_PIPE}.SetTrigger", "trigger.parameters", {"days": "a"}, {f"p{each}": "a" for each in range(51)})
+    room = 64 * 1024
+    yield Limit(f"{_PIPE}.StartPipelineRun", "parameters", {}, {"days": "1" * (room + 1)})
+    yield from _text(f"{_PIPE}.CancelPipelineRun", "reason", 2000)
+
+
+def _serving() -> Iterator[Limit]:
+    rollout = f"{_SERVE}.StartRollout"
+    yield from _pages(f"{_SERVE}.ListEndpoints")
+    yield Limit(f"{_SERVE}.SetRoutes", "routes.weight", 100, 101)
+    yield Limit(f"{_SERVE}.SetRoutes", "routes.weight", 100, -1)
+    yield Limit(rollout, "steps", [1, 99], [0, 50])
+    yield Limit(rollout, "steps", [98, 99], [99, 100])
+    yield Limit(rollout, "steps", list(range(1, 21)), list(range(1, 22)))
+    yield Limit(rollout, "maximum_error_rate", 1.0, 1.01)
+    yield from _text(f"{_SERVE}.AbortRollout", "reason", 2000, least=1)
+    yield from _text(f"{_SERVE}.BlockVersion", "reason", 2000, least=1)
+    yield from _text(f"{_SERVE}.UnblockVersion", "reason", 2000, least=1)
+
+
+def _monitor() -> Iterator[Limit]:
+    create = f"{_WATCH}.CreateMonitor"
+    yield from _text(create, "config.prediction_column", 250, least=1)
+    yield Limit(create, "config.slot_s", 604_800, 604_801)
+    yield Limit(create, "config.slot_s", 1, -1)
+    yield Limit(create, "config.minimum_samples", 1, -1)
+    yield Limit(create, "config.consecutive_slots", 1, -1)
+    yield Limit(create, "config.false_alarm_budget", 1e-9, -1e-9)
+    yield Limit(create, "config.bad_version_factor", 1.01, 1.0)
+    yield from _text(f"{_WATCH}.PauseMonitor", "reason", 2000)
+    yield from _text(f"{_WATCH}.AcknowledgeAlert", "note", 2000)
+    yield from _pages(f"{_WATCH}.ListMonitors")
+    yield from _pages(f"{_WATCH}.ListAlerts")
+    yield from _pages(f"{_WATCH}.ListWindows", 10_000)
+    yield Limit(f"{_TAKE}.PublishPredictions", "batches.shard", None, 24)
+    yield Limit(f"{_TAKE}.PublishLabels", "batches.shard", None, 24)
+    yield Limit(f"{_TAKE}.PublishPredictions", "batches.columns.role", None, 0)
+
+
+def _padded(text: str, length: int) -> str:
+    return text + " " * (length - len(text))
+
+
+LIMITS: Final = tuple(_all())
+"""``None`` for what is good means: as in a valid request."""
