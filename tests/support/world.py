@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import uuid4
 
 import httpx2
@@ -124,12 +124,7 @@ def build(client: Client, project: str) -> World:
         orchestrator.StartPipelineRunRequest(command_id=command_id(), pipeline=world.pipeline)
     )
     eventually(lambda: client.inference.ModelReady(oip.ModelReadyRequest(name=world.served)).ready)
-    return World(
-        **{
-            **{name: getattr(world, name) for name in World.__dataclass_fields__},
-            "pipeline_run": started.run.name,
-        }
-    )
+    return replace(world, pipeline_run=started.run.name)
 
 
 def _call(stub: object, world: World, service: str, *names: str) -> None:

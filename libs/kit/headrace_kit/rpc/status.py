@@ -1,6 +1,7 @@
 """The one table from errors to what goes over the wire: gRPC status with google.rpc details."""
 
 import asyncio
+import re
 from typing import Final
 
 import grpc
@@ -31,6 +32,7 @@ MAX_STATUS_BYTES: Final = 4500
 """Most bytes of a status: with its message and base64 it stays below the 8 KiB of headers that clients accept."""
 _MAX_FACT_BYTES: Final = 300
 _MAX_FACTS: Final = 12
+_KEY: Final = re.compile(r"\[['\"]")
 
 
 def status_code(error: errors.KitError) -> grpc.StatusCode:
@@ -50,7 +52,8 @@ def rich_status(error: errors.KitError) -> status_pb2.Status:
     BadRequest names the field of an InvalidArgument, PreconditionFailure the violations of a FailedPrecondition (as
     many as fit), RetryInfo when to come back.
     """
-    facts = {**dict(list(error.metadata.items())[:_MAX_FACTS]), **({"field": error.field} if error.field else {})}
+    field = {"field": _bounded_path(error.field)} if error.field else {}
+    facts = {**dict(list(error.metadata.items())[:_MAX_FACTS]), **field}
     metadata = {bounded(key, 64): bounded(value, _MAX_FACT_BYTES) for key, value in facts.items()}
     metadata["retryable"] = str(error.retryable).lower()
     status = status_pb2.Status(code=_codes(error)[1], message=bounded(error.message))
@@ -95,10 +98,15 @@ def _worst(known: list[errors.KitError]) -> errors.KitError:
 
 def _bad_request(error: errors.KitError) -> Message:
     violation = error_details_pb2.BadRequest.FieldViolation(
-        field=bounded(error.field, _MAX_FACT_BYTES), description=bounded(error.message, 500), reason=error.reason
+        field=_bounded_path(error.field), description=bounded(error.message, 500), reason=error.reason
     )
     message: Message = error_details_pb2.BadRequest(field_violations=[violation])
     return message
+
+
+def _bounded_path(path: str) -> str:
+    """A field's path; one that a key given by the caller makes too long ends before that key, so that it stays one."""
+    return path if len(path.encode(errors="replace")) <= _MAX_FACT_BYTES else bounded(_KEY.split(path)[0], 250)
 
 
 def _precondition_failure(error: errors.FailedPrecondition, room: int) -> Message:
