@@ -52,8 +52,8 @@ def rich_status(error: errors.KitError) -> status_pb2.Status:
     BadRequest names the field of an InvalidArgument, PreconditionFailure the violations of a FailedPrecondition (as
     many as fit), RetryInfo when to come back.
     """
-    field = {"field": _bounded_path(error.field)} if error.field else {}
-    facts = {**dict(list(error.metadata.items())[:_MAX_FACTS]), **field}
+    path = {"field": _bounded_path(error.field)} if error.field else {}
+    facts = {**dict(list(error.metadata.items())[:_MAX_FACTS]), **path}
     metadata = {bounded(key, 64): bounded(value, _MAX_FACT_BYTES) for key, value in facts.items()}
     metadata["retryable"] = str(error.retryable).lower()
     status = status_pb2.Status(code=_codes(error)[1], message=bounded(error.message))
