@@ -9,7 +9,7 @@ from headrace_kit.rpc.status import rich_status
 def field_of(error: InvalidArgument) -> str:
     info = error_details_pb2.ErrorInfo()
     rich_status(error).details[0].Unpack(info)
-    return info.metadata["field"]
+    return str(info.metadata["field"])
 
 
 def test_a_path_with_a_key_too_long_to_tell_ends_before_the_key() -> None:
