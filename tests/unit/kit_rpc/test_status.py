@@ -8,7 +8,7 @@ from headrace_kit.rpc.status import rich_status
 
 def field_of(error: InvalidArgument) -> str:
     info = error_details_pb2.ErrorInfo()
-    rich_status(error).details[0].Unpack(info)
+    assert rich_status(error).details[0].Unpack(info)
     return str(info.metadata["field"])
 
 
