@@ -106,7 +106,7 @@ test-fast: $(VENV)/.dev.stamp ## Run the unit, property and contract tests
 
 .PHONY: bench
 bench: setup ## Measure, and write docs/benchmarks.md
-	@$(BIN)/python -m tests.bench $(ARGS)
+	@PYTHONPATH=examples $(BIN)/python -m tests.bench $(ARGS)
 
 # --- running --------------------------------------------------------------------------------------------------------------------
 
