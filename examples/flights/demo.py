@@ -91,9 +91,6 @@ def play(
         stage.title = "training the first model"
         first = lifecycle.train_first()
         _check(stage)
-        stage.title = "a careless colleague trains another"
-        careless = lifecycle.train_first(careless=True)
-        _check(stage)
         stage.title = "approving, promoting, opening the endpoint"
         lifecycle.open_endpoint(client, first)
         lifecycle.wait_until_serving(client, first)
@@ -102,7 +99,7 @@ def play(
         stage.application = Application(connection, project="default", endpoint="delays", replay=replay, pace=pace)
         stage.title = "replaying the year"
         watcher = _background(_follow, client, stage)
-        hasty = _background(_release_in_a_hurry, client, stage, careless, hasty_from_us)
+        hasty = _background(_release_in_a_hurry, client, stage, hasty_from_us)
         played = time.monotonic()
         answers = asyncio.run(stage.application.run(stage.stopped.is_set))
         seconds = time.monotonic() - played
@@ -125,8 +122,9 @@ def play(
         )
 
 
-def _release_in_a_hurry(client: headrace.Client, stage: Stage, careless: str, from_us: int) -> None:
-    """Once it is time and no rollout is under way, the careless version is approved and promoted by hand."""
+def _release_in_a_hurry(client: headrace.Client, stage: Stage, from_us: int) -> None:
+    """A careless colleague trains a version; once it is time and no rollout is under way, it is promoted by hand."""
+    careless = lifecycle.train_first(careless=True)
     while not stage.stopped.wait(0.1):
         application = stage.application
         if application is None or application.progress.event_us < from_us:
