@@ -11,11 +11,12 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from headrace.api.monitor.v1 import service_pb2 as service
 from headrace.api.monitor.v1.events_pb2 import AlertRaised
-from headrace.api.monitor.v1.resources_pb2 import Monitor, ReferenceProfile, Window
+from headrace.api.monitor.v1.resources_pb2 import Alert, Monitor, MonitorConfig, ReferenceProfile, Window
 from headrace.api.monitor.v1.service_pb2_grpc import MonitorServiceServicer
 from headrace_kit.context import CommandContext
 from headrace_kit.errors import AlreadyExists, DeadlineExceeded, InvalidArgument, NotFound
 from headrace_kit.eventstore import EventStore, StoredEvent
+from headrace_kit.masks import merged, picked, require_mask
 from headrace_kit.names import ALERT, ENDPOINT, PROJECT, parse_id, require_text
 from headrace_kit.names import MONITOR as MONITOR_NAME
 from headrace_kit.paging import page_of
@@ -77,17 +78,20 @@ class MonitorServicer(MonitorServiceServicer):
         page = page_of(request)
         monitors = await self._monitors.list_monitors(project, after=page.after, limit=page.limit)
         token = page.token(monitors[-1].name, count=len(monitors)) if monitors else ""
-        return service.ListMonitorsResponse(monitors=monitors, next_page_token=token)
+        shown = picked(monitors, request.read_mask, kind=Monitor)
+        return service.ListMonitorsResponse(monitors=shown, next_page_token=token)
 
     async def ConfigureMonitor(
         self, request: service.ConfigureMonitorRequest, context: Context
     ) -> service.ConfigureMonitorResponse:
         MONITOR_NAME.parse(request.name, field="name")
-        config = requests.completed(request.config)
+        require_mask(request.update_mask, MonitorConfig, field="update_mask")
+        if not request.update_mask.paths:
+            requests.completed(request.config)
         return await self._command(
             request.name,
             request,
-            lambda state, _: domain.decide_configure(state, request.name, config),
+            lambda state, _: domain.decide_configure(state, request.name, _settings(state, request)),
             lambda monitor: service.ConfigureMonitorResponse(monitor=monitor),
         )
 
@@ -137,7 +141,8 @@ class MonitorServicer(MonitorServiceServicer):
         page = page_of(request)
         alerts = await self._monitors.list_alerts(project, monitor=request.monitor, after=page.after, limit=page.limit)
         token = page.token(alerts[-1].name, count=len(alerts)) if alerts else ""
-        return service.ListAlertsResponse(alerts=alerts, next_page_token=token)
+        shown = picked(alerts, request.read_mask, kind=Alert)
+        return service.ListAlertsResponse(alerts=shown, next_page_token=token)
 
     async def AcknowledgeAlert(
         self, request: service.AcknowledgeAlertRequest, context: Context
@@ -216,6 +221,13 @@ def _raised(event: StoredEvent, *, project: str, monitor: str) -> AlertRaised | 
     if project_of(raised.alert.name) != project or (monitor and raised.alert.monitor != monitor):
         return None
     return raised
+
+
+def _settings(state: Monitor | None, request: service.ConfigureMonitorRequest) -> MonitorConfig:
+    """The settings that are asked for; of no monitor those of the request, which are refused."""
+    if state is None:
+        return request.config
+    return requests.completed(merged(state.config, request.config, request.update_mask))
 
 
 def _bound(stamp: Timestamp, given: bool, *, default: int, field: str) -> int:  # noqa: FBT001 - presence

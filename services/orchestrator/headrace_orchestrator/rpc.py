@@ -14,6 +14,7 @@ from headrace.api.orchestrator.v1.service_pb2_grpc import OrchestratorServiceSer
 from headrace_kit.context import CommandContext
 from headrace_kit.errors import FailedPrecondition, NotFound
 from headrace_kit.eventstore import EventStore
+from headrace_kit.masks import picked
 from headrace_kit.names import PIPELINE as PIPELINE_NAME
 from headrace_kit.names import PIPELINE_RUN, PROJECT, parse_id, require_text
 from headrace_kit.paging import page_of
@@ -72,7 +73,8 @@ class OrchestratorServicer(OrchestratorServiceServicer):
         page = page_of(request)
         found = await self._reads.list_pipelines(project, after=page.after, limit=page.limit)
         token = page.token(found[-1].name, count=len(found)) if found else ""
-        return service.ListPipelinesResponse(pipelines=found, next_page_token=token)
+        shown = picked(found, request.read_mask, kind=resources.Pipeline)
+        return service.ListPipelinesResponse(pipelines=shown, next_page_token=token)
 
     async def SetSchedule(self, request: service.SetScheduleRequest, context: Context) -> service.SetScheduleResponse:
         PIPELINE_NAME.parse(request.pipeline, field="pipeline")
@@ -141,7 +143,8 @@ class OrchestratorServicer(OrchestratorServiceServicer):
         page = page_of(request)
         found = await self._reads.list_runs(project, pipeline=request.pipeline, before=page.after, limit=page.limit)
         token = page.token(found[-1].name, count=len(found)) if found else ""
-        return service.ListPipelineRunsResponse(runs=found, next_page_token=token)
+        shown = picked(found, request.read_mask, kind=resources.PipelineRun)
+        return service.ListPipelineRunsResponse(runs=shown, next_page_token=token)
 
     async def CancelPipelineRun(
         self, request: service.CancelPipelineRunRequest, context: Context

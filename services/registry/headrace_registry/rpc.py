@@ -11,11 +11,12 @@ from google.protobuf.message import Message
 
 from headrace.api.common.v1.resources_pb2 import ObjectRef
 from headrace.api.registry.v1 import service_pb2 as service
-from headrace.api.registry.v1.resources_pb2 import Model, Promotion
+from headrace.api.registry.v1.resources_pb2 import Model, Promotion, Version
 from headrace.api.registry.v1.service_pb2_grpc import RegistryServiceServicer
 from headrace_kit.context import CommandContext
 from headrace_kit.errors import InvalidArgument, NotFound
 from headrace_kit.eventstore import EventStore
+from headrace_kit.masks import picked
 from headrace_kit.names import MODEL as MODEL_NAME
 from headrace_kit.names import PROJECT, parse_id, require_text
 from headrace_kit.objects import PRESIGN_TTL, ObjectStore, holds
@@ -61,7 +62,8 @@ class RegistryServicer(RegistryServiceServicer):
         page = page_of(request)
         models = await self._models.list_models(project, after=page.after, limit=page.limit)
         token = page.token(models[-1].name, count=len(models)) if models else ""
-        return service.ListModelsResponse(models=models, next_page_token=token)
+        shown = picked(models, request.read_mask, kind=Model)
+        return service.ListModelsResponse(models=shown, next_page_token=token)
 
     async def CreateVersion(
         self, request: service.CreateVersionRequest, context: Context
@@ -99,7 +101,8 @@ class RegistryServicer(RegistryServiceServicer):
         below = int(page.after) if page.after else len(model.versions) + 1
         found = [each for each in reversed(model.versions) if each.number < below][: page.limit]
         token = page.token(str(found[-1].number), count=len(found)) if found else ""
-        return service.ListVersionsResponse(versions=found, next_page_token=token)
+        shown = picked(found, request.read_mask, kind=Version)
+        return service.ListVersionsResponse(versions=shown, next_page_token=token)
 
     async def RecordValidation(
         self, request: service.RecordValidationRequest, context: Context

@@ -13,6 +13,7 @@ from headrace.api.serving.v1.resources_pb2 import Endpoint
 from headrace.api.serving.v1.service_pb2_grpc import ServingServiceServicer
 from headrace_kit.context import CommandContext
 from headrace_kit.errors import FailedPrecondition
+from headrace_kit.masks import picked
 from headrace_kit.names import ENDPOINT as ENDPOINT_NAME
 from headrace_kit.names import PROJECT
 from headrace_kit.paging import page_of
@@ -76,7 +77,8 @@ class ServingServicer(ServingServiceServicer):
         page = page_of(request)
         found = await self._endpoints.list_endpoints(project, after=page.after, limit=page.limit)
         token = page.token(found[-1].name, count=len(found)) if found else ""
-        return service.ListEndpointsResponse(endpoints=found, next_page_token=token)
+        shown = picked(found, request.read_mask, kind=Endpoint)
+        return service.ListEndpointsResponse(endpoints=shown, next_page_token=token)
 
     async def ConfigureEndpoint(
         self, request: service.ConfigureEndpointRequest, context: Context

@@ -13,12 +13,13 @@ from google.protobuf.message import Message
 
 from headrace.api.common.v1.resources_pb2 import ObjectRef
 from headrace.api.tracking.v1 import service_pb2 as service
-from headrace.api.tracking.v1.resources_pb2 import Run
+from headrace.api.tracking.v1.resources_pb2 import Experiment, Run
 from headrace.api.tracking.v1.service_pb2_grpc import TrackingServiceServicer
 from headrace_kit.context import CommandContext
 from headrace_kit.errors import InvalidArgument, NotFound
 from headrace_kit.eventstore import PostgresEventStore
 from headrace_kit.eventstore.commands import request_hash
+from headrace_kit.masks import picked
 from headrace_kit.names import EXPERIMENT, PROJECT, require_text
 from headrace_kit.objects import PRESIGN_TTL, ObjectStore, holds, object_key
 from headrace_kit.paging import page_of
@@ -162,7 +163,8 @@ class TrackingServicer(TrackingServiceServicer):
 
     async def GetRun(self, request: service.GetRunRequest, context: Context) -> service.GetRunResponse:
         requests.check_run(request.name, field="name")
-        return service.GetRunResponse(run=await self._run(request.name, field="name"))
+        [run] = picked([await self._run(request.name, field="name")], request.read_mask, kind=Run)
+        return service.GetRunResponse(run=run)
 
     async def SearchRuns(self, request: service.SearchRunsRequest, context: Context) -> service.SearchRunsResponse:
         project = PROJECT.parse(request.parent, field="parent")["project"]
@@ -181,7 +183,8 @@ class TrackingServicer(TrackingServiceServicer):
             limit=page.limit,
         )
         token = page.token(str(offset + len(runs)), count=len(runs))
-        return service.SearchRunsResponse(runs=runs, next_page_token=token)
+        shown = picked(runs, request.read_mask, kind=Run)
+        return service.SearchRunsResponse(runs=shown, next_page_token=token)
 
     async def GetMetricHistory(
         self, request: service.GetMetricHistoryRequest, context: Context
@@ -202,7 +205,8 @@ class TrackingServicer(TrackingServiceServicer):
         page = page_of(request)
         found = await self._runs.list_experiments(project, after=page.after, limit=page.limit)
         token = page.token(found[-1].name, count=len(found)) if found else ""
-        return service.ListExperimentsResponse(experiments=found, next_page_token=token)
+        shown = picked(found, request.read_mask, kind=Experiment)
+        return service.ListExperimentsResponse(experiments=shown, next_page_token=token)
 
     async def WatchRun(
         self, request: service.WatchRunRequest, context: Context

@@ -19,6 +19,7 @@ from uuid import uuid4
 import grpc
 import numpy as np
 import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from headrace.api.common.v1.resources_pb2 import ObjectRef
 from headrace.api.common.v1.telemetry_pb2 import LabelBatch, PredictionBatch
@@ -249,3 +250,39 @@ async def test_what_is_wrong_is_refused_by_its_field(
                 service.ConfigureMonitorRequest(command_id=str(uuid4()), name=first.name, config=hourly(slot_s=60))
             )
         assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+
+
+async def test_masks_change_one_setting_and_show_one_field(
+    infrastructure: Infrastructure, database: FreshDatabase, tmp_path: Path
+) -> None:
+    world = World()
+    async with running(infrastructure, database, tmp_path) as service_:
+        created = await create(service_, world, hourly(cooldown_s=7200))
+
+        changed = await service_.monitors.ConfigureMonitor(
+            service.ConfigureMonitorRequest(
+                command_id=str(uuid4()),
+                name=created.name,
+                config=resources.MonitorConfig(minimum_samples=77),
+                update_mask=FieldMask(paths=["minimum_samples"]),
+            )
+        )
+        listed = await service_.monitors.ListMonitors(
+            service.ListMonitorsRequest(
+                parent=world.monitor.rpartition("/monitors/")[0], read_mask=FieldMask(paths=["config.minimum_samples"])
+            )
+        )
+
+        wanted = resources.MonitorConfig()
+        wanted.CopyFrom(created.config)
+        wanted.minimum_samples = 77
+        assert changed.monitor.config == wanted
+        assert list(listed.monitors) == [resources.Monitor(config=resources.MonitorConfig(minimum_samples=77))]
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await service_.monitors.ListMonitors(
+                service.ListMonitorsRequest(
+                    parent=world.monitor.rpartition("/monitors/")[0], read_mask=FieldMask(paths=["nmae"])
+                )
+            )
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert "read_mask" in str(caught.value.trailing_metadata())

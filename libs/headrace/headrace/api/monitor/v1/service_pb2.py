@@ -22,68 +22,69 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from headrace.api.common.v1 import telemetry_pb2 as headrace_dot_api_dot_common_dot_v1_dot_telemetry__pb2
 from headrace.api.monitor.v1 import resources_pb2 as headrace_dot_api_dot_monitor_dot_v1_dot_resources__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%headrace/api/monitor/v1/service.proto\x12\x17headrace.api.monitor.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a&headrace/api/common/v1/telemetry.proto\x1a\'headrace/api/monitor/v1/resources.proto\"\x82\x01\n\x14\x43reateMonitorRequest\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x03 \x01(\t\x12\x36\n\x06\x63onfig\x18\x04 \x01(\x0b\x32&.headrace.api.monitor.v1.MonitorConfig\"J\n\x15\x43reateMonitorResponse\x12\x31\n\x07monitor\x18\x01 \x01(\x0b\x32 .headrace.api.monitor.v1.Monitor\"!\n\x11GetMonitorRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"G\n\x12GetMonitorResponse\x12\x31\n\x07monitor\x18\x01 \x01(\x0b\x32 .headrace.api.monitor.v1.Monitor\"L\n\x13ListMonitorsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"c\n\x14ListMonitorsResponse\x12\x32\n\x08monitors\x18\x01 \x03(\x0b\x32 .headrace.api.monitor.v1.Monitor\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"s\n\x17\x43onfigureMonitorRequest\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x36\n\x06\x63onfig\x18\x03 \x01(\x0b\x32&.headrace.api.monitor.v1.MonitorConfig\"M\n\x18\x43onfigureMonitorResponse\x12\x31\n\x07monitor\x18\x01 \x01(\x0b\x32 .headrace.api.monitor.v1.Monitor\"W\n\x13PauseMonitorRequest\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06paused\x18\x03 \x01(\x08\x12\x0e\n\x06reason\x18\x04 \x01(\t\"I\n\x14PauseMonitorResponse\x12\x31\n\x07monitor\x18\x01 \x01(\x0b\x32 .headrace.api.monitor.v1.Monitor\"\xb8\x01\n\x12ListWindowsRequest\x12\x0f\n\x07monitor\x18\x01 \x01(\t\x12(\n\x04\x66rom\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05until\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rmodel_version\x18\x04 \x01(\t\x12\x11\n\tpage_size\x18\x05 \x01(\x05\x12\x12\n\npage_token\x18\x06 \x01(\t\"`\n\x13ListWindowsResponse\x12\x30\n\x07windows\x18\x01 \x03(\x0b\x32\x1f.headrace.api.monitor.v1.Window\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"[\n\x11ListAlertsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x0f\n\x07monitor\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"]\n\x12ListAlertsResponse\x12.\n\x06\x61lerts\x18\x01 \x03(\x0b\x32\x1e.headrace.api.monitor.v1.Alert\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"J\n\x17\x41\x63knowledgeAlertRequest\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12\r\n\x05\x61lert\x18\x02 \x01(\t\x12\x0c\n\x04note\x18\x03 \x01(\t\"I\n\x18\x41\x63knowledgeAlertResponse\x12-\n\x05\x61lert\x18\x01 \x01(\x0b\x32\x1e.headrace.api.monitor.v1.Alert\"I\n\x16SubscribeAlertsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x0f\n\x07monitor\x18\x02 \x01(\t\x12\x0e\n\x06\x63ursor\x18\x03 \x01(\t\"X\n\x17SubscribeAlertsResponse\x12-\n\x05\x61lert\x18\x01 \x01(\x0b\x32\x1e.headrace.api.monitor.v1.Alert\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\"$\n\x10GetCountsRequest\x12\x10\n\x08\x65ndpoint\x18\x01 \x01(\t\"\xa4\x02\n\x11GetCountsResponse\x12\x13\n\x0bpredictions\x18\x01 \x01(\x03\x12\x15\n\rlabels_joined\x18\x02 \x01(\x03\x12\x16\n\x0elabels_waiting\x18\x03 \x01(\x03\x12\x17\n\x0flabels_repeated\x18\x04 \x01(\x03\x12\x18\n\x10\x62\x61tches_repeated\x18\x05 \x01(\x03\x12\x14\n\x0c\x62\x61tches_lost\x18\x06 \x01(\x03\x12\x18\n\x10predictions_late\x18\x07 \x01(\x03\x12\x1b\n\x13records_quarantined\x18\x08 \x01(\x03\x12\x19\n\x11\x62\x61tches_forwarded\x18\t \x01(\x03\x12\x16\n\x0elabels_refused\x18\n \x01(\x03\x12\x18\n\x10labels_unwatched\x18\x0b \x01(\x03\"U\n\x19PublishPredictionsRequest\x12\x38\n\x07\x62\x61tches\x18\x01 \x03(\x0b\x32\'.headrace.api.common.v1.PredictionBatch\"*\n\x1aPublishPredictionsResponse\x12\x0c\n\x04rows\x18\x01 \x01(\x03\"K\n\x14PublishLabelsRequest\x12\x33\n\x07\x62\x61tches\x18\x01 \x03(\x0b\x32\".headrace.api.common.v1.LabelBatch\"%\n\x15PublishLabelsResponse\x12\x0c\n\x04rows\x18\x01 \x01(\x03\x32\xe0\x08\n\x0eMonitorService\x12n\n\rCreateMonitor\x12-.headrace.api.monitor.v1.CreateMonitorRequest\x1a..headrace.api.monitor.v1.CreateMonitorResponse\x12\x65\n\nGetMonitor\x12*.headrace.api.monitor.v1.GetMonitorRequest\x1a+.headrace.api.monitor.v1.GetMonitorResponse\x12k\n\x0cListMonitors\x12,.headrace.api.monitor.v1.ListMonitorsRequest\x1a-.headrace.api.monitor.v1.ListMonitorsResponse\x12w\n\x10\x43onfigureMonitor\x12\x30.headrace.api.monitor.v1.ConfigureMonitorRequest\x1a\x31.headrace.api.monitor.v1.ConfigureMonitorResponse\x12k\n\x0cPauseMonitor\x12,.headrace.api.monitor.v1.PauseMonitorRequest\x1a-.headrace.api.monitor.v1.PauseMonitorResponse\x12h\n\x0bListWindows\x12+.headrace.api.monitor.v1.ListWindowsRequest\x1a,.headrace.api.monitor.v1.ListWindowsResponse\x12\x65\n\nListAlerts\x12*.headrace.api.monitor.v1.ListAlertsRequest\x1a+.headrace.api.monitor.v1.ListAlertsResponse\x12w\n\x10\x41\x63knowledgeAlert\x12\x30.headrace.api.monitor.v1.AcknowledgeAlertRequest\x1a\x31.headrace.api.monitor.v1.AcknowledgeAlertResponse\x12v\n\x0fSubscribeAlerts\x12/.headrace.api.monitor.v1.SubscribeAlertsRequest\x1a\x30.headrace.api.monitor.v1.SubscribeAlertsResponse0\x01\x12\x62\n\tGetCounts\x12).headrace.api.monitor.v1.GetCountsRequest\x1a*.headrace.api.monitor.v1.GetCountsResponse2\x81\x02\n\x10TelemetryService\x12}\n\x12PublishPredictions\x12\x32.headrace.api.monitor.v1.PublishPredictionsRequest\x1a\x33.headrace.api.monitor.v1.PublishPredictionsResponse\x12n\n\rPublishLabels\x12-.headrace.api.monitor.v1.PublishLabelsRequest\x1a..headrace.api.monitor.v1.PublishLabelsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%headrace/api/monitor/v1/service.proto\x12\x17headrace.api.monitor.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a&headrace/api/common/v1/telemetry.proto\x1a\'headrace/api/monitor/v1/resources.proto\"\x82\x01\n\x14\x43reateMonitorRequest\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x03 \x01(\t\x12\x36\n\x06\x63onfig\x18\x04 \x01(\x0b\x32&.headrace.api.monitor.v1.MonitorConfig\"J\n\x15\x43reateMonitorResponse\x12\x31\n\x07monitor\x18\x01 \x01(\x0b\x32 .headrace.api.monitor.v1.Monitor\"!\n\x11GetMonitorRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"G\n\x12GetMonitorResponse\x12\x31\n\x07monitor\x18\x01 \x01(\x0b\x32 .headrace.api.monitor.v1.Monitor\"{\n\x13ListMonitorsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12-\n\tread_mask\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"c\n\x14ListMonitorsResponse\x12\x32\n\x08monitors\x18\x01 \x03(\x0b\x32 .headrace.api.monitor.v1.Monitor\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xa4\x01\n\x17\x43onfigureMonitorRequest\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x36\n\x06\x63onfig\x18\x03 \x01(\x0b\x32&.headrace.api.monitor.v1.MonitorConfig\x12/\n\x0bupdate_mask\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"M\n\x18\x43onfigureMonitorResponse\x12\x31\n\x07monitor\x18\x01 \x01(\x0b\x32 .headrace.api.monitor.v1.Monitor\"W\n\x13PauseMonitorRequest\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06paused\x18\x03 \x01(\x08\x12\x0e\n\x06reason\x18\x04 \x01(\t\"I\n\x14PauseMonitorResponse\x12\x31\n\x07monitor\x18\x01 \x01(\x0b\x32 .headrace.api.monitor.v1.Monitor\"\xb8\x01\n\x12ListWindowsRequest\x12\x0f\n\x07monitor\x18\x01 \x01(\t\x12(\n\x04\x66rom\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05until\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rmodel_version\x18\x04 \x01(\t\x12\x11\n\tpage_size\x18\x05 \x01(\x05\x12\x12\n\npage_token\x18\x06 \x01(\t\"`\n\x13ListWindowsResponse\x12\x30\n\x07windows\x18\x01 \x03(\x0b\x32\x1f.headrace.api.monitor.v1.Window\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8a\x01\n\x11ListAlertsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x0f\n\x07monitor\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\x12-\n\tread_mask\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"]\n\x12ListAlertsResponse\x12.\n\x06\x61lerts\x18\x01 \x03(\x0b\x32\x1e.headrace.api.monitor.v1.Alert\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"J\n\x17\x41\x63knowledgeAlertRequest\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12\r\n\x05\x61lert\x18\x02 \x01(\t\x12\x0c\n\x04note\x18\x03 \x01(\t\"I\n\x18\x41\x63knowledgeAlertResponse\x12-\n\x05\x61lert\x18\x01 \x01(\x0b\x32\x1e.headrace.api.monitor.v1.Alert\"I\n\x16SubscribeAlertsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x0f\n\x07monitor\x18\x02 \x01(\t\x12\x0e\n\x06\x63ursor\x18\x03 \x01(\t\"X\n\x17SubscribeAlertsResponse\x12-\n\x05\x61lert\x18\x01 \x01(\x0b\x32\x1e.headrace.api.monitor.v1.Alert\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\"$\n\x10GetCountsRequest\x12\x10\n\x08\x65ndpoint\x18\x01 \x01(\t\"\xa4\x02\n\x11GetCountsResponse\x12\x13\n\x0bpredictions\x18\x01 \x01(\x03\x12\x15\n\rlabels_joined\x18\x02 \x01(\x03\x12\x16\n\x0elabels_waiting\x18\x03 \x01(\x03\x12\x17\n\x0flabels_repeated\x18\x04 \x01(\x03\x12\x18\n\x10\x62\x61tches_repeated\x18\x05 \x01(\x03\x12\x14\n\x0c\x62\x61tches_lost\x18\x06 \x01(\x03\x12\x18\n\x10predictions_late\x18\x07 \x01(\x03\x12\x1b\n\x13records_quarantined\x18\x08 \x01(\x03\x12\x19\n\x11\x62\x61tches_forwarded\x18\t \x01(\x03\x12\x16\n\x0elabels_refused\x18\n \x01(\x03\x12\x18\n\x10labels_unwatched\x18\x0b \x01(\x03\"U\n\x19PublishPredictionsRequest\x12\x38\n\x07\x62\x61tches\x18\x01 \x03(\x0b\x32\'.headrace.api.common.v1.PredictionBatch\"*\n\x1aPublishPredictionsResponse\x12\x0c\n\x04rows\x18\x01 \x01(\x03\"K\n\x14PublishLabelsRequest\x12\x33\n\x07\x62\x61tches\x18\x01 \x03(\x0b\x32\".headrace.api.common.v1.LabelBatch\"%\n\x15PublishLabelsResponse\x12\x0c\n\x04rows\x18\x01 \x01(\x03\x32\xe0\x08\n\x0eMonitorService\x12n\n\rCreateMonitor\x12-.headrace.api.monitor.v1.CreateMonitorRequest\x1a..headrace.api.monitor.v1.CreateMonitorResponse\x12\x65\n\nGetMonitor\x12*.headrace.api.monitor.v1.GetMonitorRequest\x1a+.headrace.api.monitor.v1.GetMonitorResponse\x12k\n\x0cListMonitors\x12,.headrace.api.monitor.v1.ListMonitorsRequest\x1a-.headrace.api.monitor.v1.ListMonitorsResponse\x12w\n\x10\x43onfigureMonitor\x12\x30.headrace.api.monitor.v1.ConfigureMonitorRequest\x1a\x31.headrace.api.monitor.v1.ConfigureMonitorResponse\x12k\n\x0cPauseMonitor\x12,.headrace.api.monitor.v1.PauseMonitorRequest\x1a-.headrace.api.monitor.v1.PauseMonitorResponse\x12h\n\x0bListWindows\x12+.headrace.api.monitor.v1.ListWindowsRequest\x1a,.headrace.api.monitor.v1.ListWindowsResponse\x12\x65\n\nListAlerts\x12*.headrace.api.monitor.v1.ListAlertsRequest\x1a+.headrace.api.monitor.v1.ListAlertsResponse\x12w\n\x10\x41\x63knowledgeAlert\x12\x30.headrace.api.monitor.v1.AcknowledgeAlertRequest\x1a\x31.headrace.api.monitor.v1.AcknowledgeAlertResponse\x12v\n\x0fSubscribeAlerts\x12/.headrace.api.monitor.v1.SubscribeAlertsRequest\x1a\x30.headrace.api.monitor.v1.SubscribeAlertsResponse0\x01\x12\x62\n\tGetCounts\x12).headrace.api.monitor.v1.GetCountsRequest\x1a*.headrace.api.monitor.v1.GetCountsResponse2\x81\x02\n\x10TelemetryService\x12}\n\x12PublishPredictions\x12\x32.headrace.api.monitor.v1.PublishPredictionsRequest\x1a\x33.headrace.api.monitor.v1.PublishPredictionsResponse\x12n\n\rPublishLabels\x12-.headrace.api.monitor.v1.PublishLabelsRequest\x1a..headrace.api.monitor.v1.PublishLabelsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'headrace.api.monitor.v1.service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CREATEMONITORREQUEST']._serialized_start=181
-  _globals['_CREATEMONITORREQUEST']._serialized_end=311
-  _globals['_CREATEMONITORRESPONSE']._serialized_start=313
-  _globals['_CREATEMONITORRESPONSE']._serialized_end=387
-  _globals['_GETMONITORREQUEST']._serialized_start=389
-  _globals['_GETMONITORREQUEST']._serialized_end=422
-  _globals['_GETMONITORRESPONSE']._serialized_start=424
-  _globals['_GETMONITORRESPONSE']._serialized_end=495
-  _globals['_LISTMONITORSREQUEST']._serialized_start=497
-  _globals['_LISTMONITORSREQUEST']._serialized_end=573
-  _globals['_LISTMONITORSRESPONSE']._serialized_start=575
-  _globals['_LISTMONITORSRESPONSE']._serialized_end=674
-  _globals['_CONFIGUREMONITORREQUEST']._serialized_start=676
-  _globals['_CONFIGUREMONITORREQUEST']._serialized_end=791
-  _globals['_CONFIGUREMONITORRESPONSE']._serialized_start=793
-  _globals['_CONFIGUREMONITORRESPONSE']._serialized_end=870
-  _globals['_PAUSEMONITORREQUEST']._serialized_start=872
-  _globals['_PAUSEMONITORREQUEST']._serialized_end=959
-  _globals['_PAUSEMONITORRESPONSE']._serialized_start=961
-  _globals['_PAUSEMONITORRESPONSE']._serialized_end=1034
-  _globals['_LISTWINDOWSREQUEST']._serialized_start=1037
-  _globals['_LISTWINDOWSREQUEST']._serialized_end=1221
-  _globals['_LISTWINDOWSRESPONSE']._serialized_start=1223
-  _globals['_LISTWINDOWSRESPONSE']._serialized_end=1319
-  _globals['_LISTALERTSREQUEST']._serialized_start=1321
-  _globals['_LISTALERTSREQUEST']._serialized_end=1412
-  _globals['_LISTALERTSRESPONSE']._serialized_start=1414
-  _globals['_LISTALERTSRESPONSE']._serialized_end=1507
-  _globals['_ACKNOWLEDGEALERTREQUEST']._serialized_start=1509
-  _globals['_ACKNOWLEDGEALERTREQUEST']._serialized_end=1583
-  _globals['_ACKNOWLEDGEALERTRESPONSE']._serialized_start=1585
-  _globals['_ACKNOWLEDGEALERTRESPONSE']._serialized_end=1658
-  _globals['_SUBSCRIBEALERTSREQUEST']._serialized_start=1660
-  _globals['_SUBSCRIBEALERTSREQUEST']._serialized_end=1733
-  _globals['_SUBSCRIBEALERTSRESPONSE']._serialized_start=1735
-  _globals['_SUBSCRIBEALERTSRESPONSE']._serialized_end=1823
-  _globals['_GETCOUNTSREQUEST']._serialized_start=1825
-  _globals['_GETCOUNTSREQUEST']._serialized_end=1861
-  _globals['_GETCOUNTSRESPONSE']._serialized_start=1864
-  _globals['_GETCOUNTSRESPONSE']._serialized_end=2156
-  _globals['_PUBLISHPREDICTIONSREQUEST']._serialized_start=2158
-  _globals['_PUBLISHPREDICTIONSREQUEST']._serialized_end=2243
-  _globals['_PUBLISHPREDICTIONSRESPONSE']._serialized_start=2245
-  _globals['_PUBLISHPREDICTIONSRESPONSE']._serialized_end=2287
-  _globals['_PUBLISHLABELSREQUEST']._serialized_start=2289
-  _globals['_PUBLISHLABELSREQUEST']._serialized_end=2364
-  _globals['_PUBLISHLABELSRESPONSE']._serialized_start=2366
-  _globals['_PUBLISHLABELSRESPONSE']._serialized_end=2403
-  _globals['_MONITORSERVICE']._serialized_start=2406
-  _globals['_MONITORSERVICE']._serialized_end=3526
-  _globals['_TELEMETRYSERVICE']._serialized_start=3529
-  _globals['_TELEMETRYSERVICE']._serialized_end=3786
+  _globals['_CREATEMONITORREQUEST']._serialized_start=215
+  _globals['_CREATEMONITORREQUEST']._serialized_end=345
+  _globals['_CREATEMONITORRESPONSE']._serialized_start=347
+  _globals['_CREATEMONITORRESPONSE']._serialized_end=421
+  _globals['_GETMONITORREQUEST']._serialized_start=423
+  _globals['_GETMONITORREQUEST']._serialized_end=456
+  _globals['_GETMONITORRESPONSE']._serialized_start=458
+  _globals['_GETMONITORRESPONSE']._serialized_end=529
+  _globals['_LISTMONITORSREQUEST']._serialized_start=531
+  _globals['_LISTMONITORSREQUEST']._serialized_end=654
+  _globals['_LISTMONITORSRESPONSE']._serialized_start=656
+  _globals['_LISTMONITORSRESPONSE']._serialized_end=755
+  _globals['_CONFIGUREMONITORREQUEST']._serialized_start=758
+  _globals['_CONFIGUREMONITORREQUEST']._serialized_end=922
+  _globals['_CONFIGUREMONITORRESPONSE']._serialized_start=924
+  _globals['_CONFIGUREMONITORRESPONSE']._serialized_end=1001
+  _globals['_PAUSEMONITORREQUEST']._serialized_start=1003
+  _globals['_PAUSEMONITORREQUEST']._serialized_end=1090
+  _globals['_PAUSEMONITORRESPONSE']._serialized_start=1092
+  _globals['_PAUSEMONITORRESPONSE']._serialized_end=1165
+  _globals['_LISTWINDOWSREQUEST']._serialized_start=1168
+  _globals['_LISTWINDOWSREQUEST']._serialized_end=1352
+  _globals['_LISTWINDOWSRESPONSE']._serialized_start=1354
+  _globals['_LISTWINDOWSRESPONSE']._serialized_end=1450
+  _globals['_LISTALERTSREQUEST']._serialized_start=1453
+  _globals['_LISTALERTSREQUEST']._serialized_end=1591
+  _globals['_LISTALERTSRESPONSE']._serialized_start=1593
+  _globals['_LISTALERTSRESPONSE']._serialized_end=1686
+  _globals['_ACKNOWLEDGEALERTREQUEST']._serialized_start=1688
+  _globals['_ACKNOWLEDGEALERTREQUEST']._serialized_end=1762
+  _globals['_ACKNOWLEDGEALERTRESPONSE']._serialized_start=1764
+  _globals['_ACKNOWLEDGEALERTRESPONSE']._serialized_end=1837
+  _globals['_SUBSCRIBEALERTSREQUEST']._serialized_start=1839
+  _globals['_SUBSCRIBEALERTSREQUEST']._serialized_end=1912
+  _globals['_SUBSCRIBEALERTSRESPONSE']._serialized_start=1914
+  _globals['_SUBSCRIBEALERTSRESPONSE']._serialized_end=2002
+  _globals['_GETCOUNTSREQUEST']._serialized_start=2004
+  _globals['_GETCOUNTSREQUEST']._serialized_end=2040
+  _globals['_GETCOUNTSRESPONSE']._serialized_start=2043
+  _globals['_GETCOUNTSRESPONSE']._serialized_end=2335
+  _globals['_PUBLISHPREDICTIONSREQUEST']._serialized_start=2337
+  _globals['_PUBLISHPREDICTIONSREQUEST']._serialized_end=2422
+  _globals['_PUBLISHPREDICTIONSRESPONSE']._serialized_start=2424
+  _globals['_PUBLISHPREDICTIONSRESPONSE']._serialized_end=2466
+  _globals['_PUBLISHLABELSREQUEST']._serialized_start=2468
+  _globals['_PUBLISHLABELSREQUEST']._serialized_end=2543
+  _globals['_PUBLISHLABELSRESPONSE']._serialized_start=2545
+  _globals['_PUBLISHLABELSRESPONSE']._serialized_end=2582
+  _globals['_MONITORSERVICE']._serialized_start=2585
+  _globals['_MONITORSERVICE']._serialized_end=3705
+  _globals['_TELEMETRYSERVICE']._serialized_start=3708
+  _globals['_TELEMETRYSERVICE']._serialized_end=3965
 # @@protoc_insertion_point(module_scope)

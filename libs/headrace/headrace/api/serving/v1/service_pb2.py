@@ -22,56 +22,57 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from headrace.api.serving.v1 import resources_pb2 as headrace_dot_api_dot_serving_dot_v1_dot_resources__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%headrace/api/serving/v1/service.proto\x12\x17headrace.api.serving.v1\x1a\'headrace/api/serving/v1/resources.proto\"\xa8\x01\n\x15\x43reateEndpointRequest\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\r\n\x05\x61lias\x18\x04 \x01(\t\x12\x39\n\ttelemetry\x18\x05 \x01(\x0e\x32&.headrace.api.serving.v1.TelemetryMode\x12\x14\n\x0c\x61llow_pickle\x18\x06 \x01(\x08\"M\n\x16\x43reateEndpointResponse\x12\x33\n\x08\x65ndpoint\x18\x01 \x01(\x0b\x32!.headrace.api.serving.v1.Endpoint\"\"\n\x12GetEndpointRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"J\n\x13GetEndpointResponse\x12\x33\n\x08\x65ndpoint\x18\x01 \x01(\x0b\x32!.headrace.api.serving.v1.Endpoint\"M\n\x14ListEndpointsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"f\n\x15ListEndpointsResponse\x12\x34\n\tendpoints\x18\x01 \x03(\x0b\x32!.headrace.api.serving.v1.Endpoint\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xa3\x01\n\x18\x43onfigureEndpointRequest\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x39\n\ttelemetry\x18\x03 \x01(\x0e\x32&.headrace.api.serving.v1.TelemetryMode\x12\x19\n\x0c\x61llow_pickle\x18\x04 \x01(\x08H\x00\x88\x01\x01\x42\x0f\n\r_allow_pickle\"P\n\x19\x43onfigureEndpointResponse\x12\x33\n\x08\x65ndpoint\x18\x01 \x01(\x0b\x32!.headrace.api.serving.v1.Endpoint\"d\n\x10SetRoutesRequest\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12.\n\x06routes\x18\x03 \x03(\x0b\x32\x1e.headrace.api.serving.v1.Route\"H\n\x11SetRoutesResponse\x12\x33\n\x08\x65ndpoint\x18\x01 \x01(\x0b\x32!.headrace.api.serving.v1.Endpoint\"\xb2\x01\n\x13StartRolloutRequest\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\r\n\x05steps\x18\x04 \x03(\x05\x12\x11\n\tstep_rows\x18\x05 \x01(\x03\x12\x0e\n\x06step_s\x18\x06 \x01(\x01\x12\x1a\n\x12maximum_error_rate\x18\x07 \x01(\x01\x12\x16\n\x0estep_timeout_s\x18\x08 \x01(\x01\"K\n\x14StartRolloutResponse\x12\x33\n\x08\x65ndpoint\x18\x01 \x01(\x0b\x32!.headrace.api.serving.v1.Endpoint\"K\n\x13\x41\x62ortRolloutRequest\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"K\n\x14\x41\x62ortRolloutResponse\x12\x33\n\x08\x65ndpoint\x18\x01 \x01(\x0b\x32!.headrace.api.serving.v1.Endpoint\"\\\n\x13\x42lockVersionRequest\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\"K\n\x14\x42lockVersionResponse\x12\x33\n\x08\x65ndpoint\x18\x01 \x01(\x0b\x32!.headrace.api.serving.v1.Endpoint\"^\n\x15UnblockVersionRequest\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\"M\n\x16UnblockVersionResponse\x12\x33\n\x08\x65ndpoint\x18\x01 \x01(\x0b\x32!.headrace.api.serving.v1.Endpoint\"%\n\x11GetTrafficRequest\x12\x10\n\x08\x65ndpoint\x18\x01 \x01(\t\"|\n\x12GetTrafficResponse\x12\x39\n\x08versions\x18\x01 \x03(\x0b\x32\'.headrace.api.serving.v1.VersionTraffic\x12\x16\n\x0e\x65vents_dropped\x18\x02 \x01(\x03\x12\x13\n\x0b\x65vents_sent\x18\x03 \x01(\x03\x32\xde\x08\n\x0eServingService\x12q\n\x0e\x43reateEndpoint\x12..headrace.api.serving.v1.CreateEndpointRequest\x1a/.headrace.api.serving.v1.CreateEndpointResponse\x12h\n\x0bGetEndpoint\x12+.headrace.api.serving.v1.GetEndpointRequest\x1a,.headrace.api.serving.v1.GetEndpointResponse\x12n\n\rListEndpoints\x12-.headrace.api.serving.v1.ListEndpointsRequest\x1a..headrace.api.serving.v1.ListEndpointsResponse\x12z\n\x11\x43onfigureEndpoint\x12\x31.headrace.api.serving.v1.ConfigureEndpointRequest\x1a\x32.headrace.api.serving.v1.ConfigureEndpointResponse\x12\x62\n\tSetRoutes\x12).headrace.api.serving.v1.SetRoutesRequest\x1a*.headrace.api.serving.v1.SetRoutesResponse\x12k\n\x0cStartRollout\x12,.headrace.api.serving.v1.StartRolloutRequest\x1a-.headrace.api.serving.v1.StartRolloutResponse\x12k\n\x0c\x41\x62ortRollout\x12,.headrace.api.serving.v1.AbortRolloutRequest\x1a-.headrace.api.serving.v1.AbortRolloutResponse\x12k\n\x0c\x42lockVersion\x12,.headrace.api.serving.v1.BlockVersionRequest\x1a-.headrace.api.serving.v1.BlockVersionResponse\x12q\n\x0eUnblockVersion\x12..headrace.api.serving.v1.UnblockVersionRequest\x1a/.headrace.api.serving.v1.UnblockVersionResponse\x12\x65\n\nGetTraffic\x12*.headrace.api.serving.v1.GetTrafficRequest\x1a+.headrace.api.serving.v1.GetTrafficResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%headrace/api/serving/v1/service.proto\x12\x17headrace.api.serving.v1\x1a google/protobuf/field_mask.proto\x1a\'headrace/api/serving/v1/resources.proto\"\xa8\x01\n\x15\x43reateEndpointRequest\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\r\n\x05\x61lias\x18\x04 \x01(\t\x12\x39\n\ttelemetry\x18\x05 \x01(\x0e\x32&.headrace.api.serving.v1.TelemetryMode\x12\x14\n\x0c\x61llow_pickle\x18\x06 \x01(\x08\"M\n\x16\x43reateEndpointResponse\x12\x33\n\x08\x65ndpoint\x18\x01 \x01(\x0b\x32!.headrace.api.serving.v1.Endpoint\"\"\n\x12GetEndpointRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"J\n\x13GetEndpointResponse\x12\x33\n\x08\x65ndpoint\x18\x01 \x01(\x0b\x32!.headrace.api.serving.v1.Endpoint\"|\n\x14ListEndpointsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12-\n\tread_mask\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"f\n\x15ListEndpointsResponse\x12\x34\n\tendpoints\x18\x01 \x03(\x0b\x32!.headrace.api.serving.v1.Endpoint\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xa3\x01\n\x18\x43onfigureEndpointRequest\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x39\n\ttelemetry\x18\x03 \x01(\x0e\x32&.headrace.api.serving.v1.TelemetryMode\x12\x19\n\x0c\x61llow_pickle\x18\x04 \x01(\x08H\x00\x88\x01\x01\x42\x0f\n\r_allow_pickle\"P\n\x19\x43onfigureEndpointResponse\x12\x33\n\x08\x65ndpoint\x18\x01 \x01(\x0b\x32!.headrace.api.serving.v1.Endpoint\"d\n\x10SetRoutesRequest\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12.\n\x06routes\x18\x03 \x03(\x0b\x32\x1e.headrace.api.serving.v1.Route\"H\n\x11SetRoutesResponse\x12\x33\n\x08\x65ndpoint\x18\x01 \x01(\x0b\x32!.headrace.api.serving.v1.Endpoint\"\xb2\x01\n\x13StartRolloutRequest\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\r\n\x05steps\x18\x04 \x03(\x05\x12\x11\n\tstep_rows\x18\x05 \x01(\x03\x12\x0e\n\x06step_s\x18\x06 \x01(\x01\x12\x1a\n\x12maximum_error_rate\x18\x07 \x01(\x01\x12\x16\n\x0estep_timeout_s\x18\x08 \x01(\x01\"K\n\x14StartRolloutResponse\x12\x33\n\x08\x65ndpoint\x18\x01 \x01(\x0b\x32!.headrace.api.serving.v1.Endpoint\"K\n\x13\x41\x62ortRolloutRequest\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"K\n\x14\x41\x62ortRolloutResponse\x12\x33\n\x08\x65ndpoint\x18\x01 \x01(\x0b\x32!.headrace.api.serving.v1.Endpoint\"\\\n\x13\x42lockVersionRequest\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\"K\n\x14\x42lockVersionResponse\x12\x33\n\x08\x65ndpoint\x18\x01 \x01(\x0b\x32!.headrace.api.serving.v1.Endpoint\"^\n\x15UnblockVersionRequest\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\"M\n\x16UnblockVersionResponse\x12\x33\n\x08\x65ndpoint\x18\x01 \x01(\x0b\x32!.headrace.api.serving.v1.Endpoint\"%\n\x11GetTrafficRequest\x12\x10\n\x08\x65ndpoint\x18\x01 \x01(\t\"|\n\x12GetTrafficResponse\x12\x39\n\x08versions\x18\x01 \x03(\x0b\x32\'.headrace.api.serving.v1.VersionTraffic\x12\x16\n\x0e\x65vents_dropped\x18\x02 \x01(\x03\x12\x13\n\x0b\x65vents_sent\x18\x03 \x01(\x03\x32\xde\x08\n\x0eServingService\x12q\n\x0e\x43reateEndpoint\x12..headrace.api.serving.v1.CreateEndpointRequest\x1a/.headrace.api.serving.v1.CreateEndpointResponse\x12h\n\x0bGetEndpoint\x12+.headrace.api.serving.v1.GetEndpointRequest\x1a,.headrace.api.serving.v1.GetEndpointResponse\x12n\n\rListEndpoints\x12-.headrace.api.serving.v1.ListEndpointsRequest\x1a..headrace.api.serving.v1.ListEndpointsResponse\x12z\n\x11\x43onfigureEndpoint\x12\x31.headrace.api.serving.v1.ConfigureEndpointRequest\x1a\x32.headrace.api.serving.v1.ConfigureEndpointResponse\x12\x62\n\tSetRoutes\x12).headrace.api.serving.v1.SetRoutesRequest\x1a*.headrace.api.serving.v1.SetRoutesResponse\x12k\n\x0cStartRollout\x12,.headrace.api.serving.v1.StartRolloutRequest\x1a-.headrace.api.serving.v1.StartRolloutResponse\x12k\n\x0c\x41\x62ortRollout\x12,.headrace.api.serving.v1.AbortRolloutRequest\x1a-.headrace.api.serving.v1.AbortRolloutResponse\x12k\n\x0c\x42lockVersion\x12,.headrace.api.serving.v1.BlockVersionRequest\x1a-.headrace.api.serving.v1.BlockVersionResponse\x12q\n\x0eUnblockVersion\x12..headrace.api.serving.v1.UnblockVersionRequest\x1a/.headrace.api.serving.v1.UnblockVersionResponse\x12\x65\n\nGetTraffic\x12*.headrace.api.serving.v1.GetTrafficRequest\x1a+.headrace.api.serving.v1.GetTrafficResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'headrace.api.serving.v1.service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CREATEENDPOINTREQUEST']._serialized_start=108
-  _globals['_CREATEENDPOINTREQUEST']._serialized_end=276
-  _globals['_CREATEENDPOINTRESPONSE']._serialized_start=278
-  _globals['_CREATEENDPOINTRESPONSE']._serialized_end=355
-  _globals['_GETENDPOINTREQUEST']._serialized_start=357
-  _globals['_GETENDPOINTREQUEST']._serialized_end=391
-  _globals['_GETENDPOINTRESPONSE']._serialized_start=393
-  _globals['_GETENDPOINTRESPONSE']._serialized_end=467
-  _globals['_LISTENDPOINTSREQUEST']._serialized_start=469
-  _globals['_LISTENDPOINTSREQUEST']._serialized_end=546
-  _globals['_LISTENDPOINTSRESPONSE']._serialized_start=548
-  _globals['_LISTENDPOINTSRESPONSE']._serialized_end=650
-  _globals['_CONFIGUREENDPOINTREQUEST']._serialized_start=653
-  _globals['_CONFIGUREENDPOINTREQUEST']._serialized_end=816
-  _globals['_CONFIGUREENDPOINTRESPONSE']._serialized_start=818
-  _globals['_CONFIGUREENDPOINTRESPONSE']._serialized_end=898
-  _globals['_SETROUTESREQUEST']._serialized_start=900
-  _globals['_SETROUTESREQUEST']._serialized_end=1000
-  _globals['_SETROUTESRESPONSE']._serialized_start=1002
-  _globals['_SETROUTESRESPONSE']._serialized_end=1074
-  _globals['_STARTROLLOUTREQUEST']._serialized_start=1077
-  _globals['_STARTROLLOUTREQUEST']._serialized_end=1255
-  _globals['_STARTROLLOUTRESPONSE']._serialized_start=1257
-  _globals['_STARTROLLOUTRESPONSE']._serialized_end=1332
-  _globals['_ABORTROLLOUTREQUEST']._serialized_start=1334
-  _globals['_ABORTROLLOUTREQUEST']._serialized_end=1409
-  _globals['_ABORTROLLOUTRESPONSE']._serialized_start=1411
-  _globals['_ABORTROLLOUTRESPONSE']._serialized_end=1486
-  _globals['_BLOCKVERSIONREQUEST']._serialized_start=1488
-  _globals['_BLOCKVERSIONREQUEST']._serialized_end=1580
-  _globals['_BLOCKVERSIONRESPONSE']._serialized_start=1582
-  _globals['_BLOCKVERSIONRESPONSE']._serialized_end=1657
-  _globals['_UNBLOCKVERSIONREQUEST']._serialized_start=1659
-  _globals['_UNBLOCKVERSIONREQUEST']._serialized_end=1753
-  _globals['_UNBLOCKVERSIONRESPONSE']._serialized_start=1755
-  _globals['_UNBLOCKVERSIONRESPONSE']._serialized_end=1832
-  _globals['_GETTRAFFICREQUEST']._serialized_start=1834
-  _globals['_GETTRAFFICREQUEST']._serialized_end=1871
-  _globals['_GETTRAFFICRESPONSE']._serialized_start=1873
-  _globals['_GETTRAFFICRESPONSE']._serialized_end=1997
-  _globals['_SERVINGSERVICE']._serialized_start=2000
-  _globals['_SERVINGSERVICE']._serialized_end=3118
+  _globals['_CREATEENDPOINTREQUEST']._serialized_start=142
+  _globals['_CREATEENDPOINTREQUEST']._serialized_end=310
+  _globals['_CREATEENDPOINTRESPONSE']._serialized_start=312
+  _globals['_CREATEENDPOINTRESPONSE']._serialized_end=389
+  _globals['_GETENDPOINTREQUEST']._serialized_start=391
+  _globals['_GETENDPOINTREQUEST']._serialized_end=425
+  _globals['_GETENDPOINTRESPONSE']._serialized_start=427
+  _globals['_GETENDPOINTRESPONSE']._serialized_end=501
+  _globals['_LISTENDPOINTSREQUEST']._serialized_start=503
+  _globals['_LISTENDPOINTSREQUEST']._serialized_end=627
+  _globals['_LISTENDPOINTSRESPONSE']._serialized_start=629
+  _globals['_LISTENDPOINTSRESPONSE']._serialized_end=731
+  _globals['_CONFIGUREENDPOINTREQUEST']._serialized_start=734
+  _globals['_CONFIGUREENDPOINTREQUEST']._serialized_end=897
+  _globals['_CONFIGUREENDPOINTRESPONSE']._serialized_start=899
+  _globals['_CONFIGUREENDPOINTRESPONSE']._serialized_end=979
+  _globals['_SETROUTESREQUEST']._serialized_start=981
+  _globals['_SETROUTESREQUEST']._serialized_end=1081
+  _globals['_SETROUTESRESPONSE']._serialized_start=1083
+  _globals['_SETROUTESRESPONSE']._serialized_end=1155
+  _globals['_STARTROLLOUTREQUEST']._serialized_start=1158
+  _globals['_STARTROLLOUTREQUEST']._serialized_end=1336
+  _globals['_STARTROLLOUTRESPONSE']._serialized_start=1338
+  _globals['_STARTROLLOUTRESPONSE']._serialized_end=1413
+  _globals['_ABORTROLLOUTREQUEST']._serialized_start=1415
+  _globals['_ABORTROLLOUTREQUEST']._serialized_end=1490
+  _globals['_ABORTROLLOUTRESPONSE']._serialized_start=1492
+  _globals['_ABORTROLLOUTRESPONSE']._serialized_end=1567
+  _globals['_BLOCKVERSIONREQUEST']._serialized_start=1569
+  _globals['_BLOCKVERSIONREQUEST']._serialized_end=1661
+  _globals['_BLOCKVERSIONRESPONSE']._serialized_start=1663
+  _globals['_BLOCKVERSIONRESPONSE']._serialized_end=1738
+  _globals['_UNBLOCKVERSIONREQUEST']._serialized_start=1740
+  _globals['_UNBLOCKVERSIONREQUEST']._serialized_end=1834
+  _globals['_UNBLOCKVERSIONRESPONSE']._serialized_start=1836
+  _globals['_UNBLOCKVERSIONRESPONSE']._serialized_end=1913
+  _globals['_GETTRAFFICREQUEST']._serialized_start=1915
+  _globals['_GETTRAFFICREQUEST']._serialized_end=1952
+  _globals['_GETTRAFFICRESPONSE']._serialized_start=1954
+  _globals['_GETTRAFFICRESPONSE']._serialized_end=2078
+  _globals['_SERVINGSERVICE']._serialized_start=2081
+  _globals['_SERVINGSERVICE']._serialized_end=3199
 # @@protoc_insertion_point(module_scope)
