@@ -1,0 +1,224 @@
+"""The backbone's parts as processes of their own: ``python -m tests.chaos.backbone.members ROLE SCENE``.
+
+``writer`` adds 1, 2, 3, ... to some counters, each by a command whose id follows from counter and number, and notes what
+was acknowledged. ``keeper`` keeps the log: sequencer and relay. ``answerer`` answers each event by a command to its own
+store; ``folder`` folds them into a table. ``doubler`` publishes every record it reads again, five times and shuffled.
+Each runs until it is asked to stop, or killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+from uuid import UUID, uuid5
+
+import orjson
+from google.protobuf.wrappers_pb2 import Int64Value, StringValue
+
+from headrace_kit.cloudevents import ReceivedEvent
+from headrace_kit.consumer import Consumer, LogReader, ProjectionConsumer, StoreLogReader
+from headrace_kit.context import CommandContext
+from headrace_kit.errors import KitError
+from headrace_kit.eventstore import PostgresEventStore
+from headrace_kit.log import KafkaLog, KafkaSettings, LogRecord, OutgoingRecord, events_topic
+from headrace_kit.logkeeper import LogKeeper
+from headrace_kit.postgres import Connection, Database, create_pool
+from tests.support.counters import COUNTER, TYPES, add, number, stream
+
+NUMBERS: Final = UUID("7d0f2a52-4a0d-5f1e-8a55-3b8f0f0c9a11")
+ANSWERS: Final = "headrace/answers"
+COPIES: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What the parts of one scene share.
+
+    Attributes:
+        source: Owner of the counters' log.
+        counters_dsn: Its database.
+        answers_dsn: Database of those who consume it.
+        bootstrap: Kafka.
+        streams: How many counters.
+        rate: Numbers a second of one writer, over all its counters.
+        ttl_s: How long the keeper's lease lasts.
+    """
+
+    source: str
+    counters_dsn: str
+    answers_dsn: str
+    bootstrap: str
+    streams: int = 16
+    rate: float = 200.0
+    ttl_s: float = 2.0
+
+    @property
+    def topic(self) -> str:
+        """Where the relay publishes."""
+        return events_topic(self.source)
+
+    def write(self, path: Path) -> None:
+        """Write it where ``read`` finds it."""
+        path.write_bytes(orjson.dumps(asdict(self)))
+
+    @staticmethod
+    def read(path: Path) -> Scene:
+        """As ``write`` left it."""
+        return Scene(**orjson.loads(path.read_bytes()))
+
+
+def command_of(counter: int, value: int) -> UUID:
+    """Id of the command that adds ``value`` to a counter."""
+    return uuid5(NUMBERS, f"{counter}/{value}")
+
+
+def acknowledged(path: Path) -> dict[int, int]:
+    """The last number of each counter that its writer knows to be stored."""
+    last: dict[int, int] = {}
+    if path.exists():
+        for line in path.read_text().splitlines():
+            counter, _, rest = line.partition(" ")
+            with suppress(ValueError):  # the last line may be cut
+                last[int(counter)] = int(rest.partition(" ")[0])
+    return last
+
+
+async def write(scene: Scene, noted: Path) -> None:
+    """The writer; it goes on where its notes end."""
+    database = await _patiently(lambda: create_pool(scene.counters_dsn, max_size=16))
+    store = PostgresEventStore(database, scene.source, TYPES)
+    last = acknowledged(noted)
+    began = time.monotonic()
+
+    async def count(counter: int) -> None:
+        value, first = last.get(counter, 0) + 1, last.get(counter, 0) + 1
+        while True:
+            due = began + (value - first) * scene.streams / scene.rate
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            await _add(store, counter, value)
+            notes.write(f"{counter} {value} {time.time():.3f}\n")
+            value += 1
+
+    with noted.open("a", buffering=1) as notes:
+        async with asyncio.TaskGroup() as tasks:
+            for counter in range(scene.streams):
+                tasks.create_task(count(counter))
+
+
+async def _add(store: PostgresEventStore, counter: int, value: int) -> None:
+    """Until it is acknowledged, under the one id it has."""
+    while True:
+        try:
+            await add(store, counter, value, command_id=command_of(counter, value))
+            return
+        except KitError as error:
+            if not error.retryable:
+                raise
+            await asyncio.sleep(0.02)
+
+
+async def keep(scene: Scene, _notes: Path) -> None:
+    """The keeper."""
+    database = await _patiently(lambda: create_pool(scene.counters_dsn, max_size=4))
+    store = PostgresEventStore(database, scene.source, TYPES)
+    await LogKeeper(store, KafkaLog(KafkaSettings(scene.bootstrap)), ttl_s=scene.ttl_s).run()
+
+
+async def answer(scene: Scene, _notes: Path) -> None:
+    """The answerer."""
+    own = await _patiently(lambda: create_pool(scene.answers_dsn, max_size=4))
+    store = PostgresEventStore(own, ANSWERS, TYPES)
+
+    async def handle(event: ReceivedEvent) -> None:
+        context = CommandContext.caused_by(event, "answers.echo", datetime.now(UTC))
+        await store.execute(
+            COUNTER,
+            event.subject,
+            context=context,
+            request=StringValue(value=str(event.id)),
+            decide=lambda _: [Int64Value(value=number(event))],
+            respond=lambda state: StringValue(value=str(state.value)),
+        )
+
+    await Consumer("answers", [scene.topic], {Int64Value: handle}, own, _log(scene), readers=await _readers(scene)).run()
+
+
+async def fold(scene: Scene, _notes: Path) -> None:
+    """The folder."""
+    own = await _patiently(lambda: create_pool(scene.answers_dsn, max_size=4))
+
+    async def handle(event: ReceivedEvent, connection: Connection) -> None:
+        await connection.execute("INSERT INTO points (name, value) VALUES ($1, $2)", event.subject, number(event))
+
+    consumer = ProjectionConsumer(
+        "points", [scene.topic], {Int64Value: handle}, own, _log(scene), readers=await _readers(scene), stall_s=5.0
+    )
+    await consumer.run()
+
+
+async def double(scene: Scene, _notes: Path) -> None:
+    """The doubler: copies keep their key, so they come to the partition of their original, out of order."""
+    chance = random.Random(7)  # noqa: S311 - the same shuffle each time
+    consumer = await _log(scene).open_consumer([scene.topic], group="doubler")
+    producer = await _log(scene).open_producer()
+    copied: set[bytes] = set()
+    for partition in consumer.assignment:
+        consumer.seek(partition, 0)
+    while True:
+        found = await consumer.poll(consumer.assignment, timeout_s=0.2, max_records=200)
+        for place, records in found.items():
+            new = [record for record in records if _identity(record) not in copied]
+            copied.update(_identity(record) for record in new)
+            copies = [OutgoingRecord(each.key, each.value, each.headers) for each in new] * COPIES
+            chance.shuffle(copies)
+            while copies:
+                done = await producer.append(scene.topic, {place.partition: copies})
+                copies = copies[done[place.partition] :]
+
+
+def _identity(record: LogRecord) -> bytes:
+    return dict(record.headers)["ce_id"]
+
+
+def _log(scene: Scene) -> KafkaLog:
+    return KafkaLog(KafkaSettings(scene.bootstrap))
+
+
+async def _readers(scene: Scene) -> dict[str, LogReader]:
+    owner = await _patiently(lambda: create_pool(scene.counters_dsn, max_size=2))
+    return {scene.source: StoreLogReader(PostgresEventStore(owner, scene.source, TYPES))}
+
+
+async def _patiently(connect: Callable[[], Awaitable[Database]]) -> Database:
+    while True:
+        try:
+            return await connect()
+        except KitError as error:
+            if not error.retryable:
+                raise
+            await asyncio.sleep(0.1)
+
+
+ROLES: Final = {"writer": write, "keeper": keep, "answerer": answer, "folder": fold, "doubler": double}
+
+
+async def _main(role: str, scene: Path, notes: Path) -> None:
+    working = asyncio.ensure_future(ROLES[role](Scene.read(scene), notes))
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, working.cancel)
+    with suppress(asyncio.CancelledError):
+        await working
+
+
+if __name__ == "__main__":
+    asyncio.run(_main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])))
+
+__all__ = ["ANSWERS", "ROLES", "Scene", "acknowledged", "command_of", "stream"]
