@@ -57,8 +57,8 @@ class Scene:
     counters_dsn: str
     answers_dsn: str
     bootstrap: str
-    streams: int = 16
-    rate: float = 200.0
+    streams: int = 8
+    rate: float = 100.0
     ttl_s: float = 2.0
 
     @property
@@ -149,7 +149,9 @@ async def answer(scene: Scene, _notes: Path) -> None:
             respond=lambda state: StringValue(value=str(state.value)),
         )
 
-    await Consumer("answers", [scene.topic], {Int64Value: handle}, own, _log(scene), readers=await _readers(scene)).run()
+    await Consumer(
+        "answers", [scene.topic], {Int64Value: handle}, own, _log(scene), readers=await _readers(scene)
+    ).run()
 
 
 async def fold(scene: Scene, _notes: Path) -> None:
@@ -167,7 +169,7 @@ async def fold(scene: Scene, _notes: Path) -> None:
 
 async def double(scene: Scene, _notes: Path) -> None:
     """The doubler: copies keep their key, so they come to the partition of their original, out of order."""
-    chance = random.Random(7)  # noqa: S311 - the same shuffle each time
+    chance = random.Random(7)
     consumer = await _log(scene).open_consumer([scene.topic], group="doubler")
     producer = await _log(scene).open_producer()
     copied: set[bytes] = set()

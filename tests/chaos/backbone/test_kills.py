@@ -33,7 +33,7 @@ def stage(servers: Infrastructure, tmp_path: Path) -> Iterator[Stage]:
     with staged(servers, tmp_path) as scene:
         for part in ("keeper", "writer", *CONSUMERS):
             scene.start(part)
-        grows(scene, by=100)
+        grows(scene, by=60)
         yield scene
 
 
@@ -44,10 +44,16 @@ def grows(stage: Stage, *, by: int, within_s: float = 60.0) -> float:
     return time.monotonic() - began
 
 
+def passes(seconds: float) -> None:
+    """Wait until so much time is over: a freeze is defined by its length."""
+    over = time.monotonic() + seconds
+    eventually(lambda: time.monotonic() >= over, within_s=seconds + 30)
+
+
 def at_rest(stage: Stage) -> list[str]:
     """Let the writer stop and the rest catch up; returns the faults of what is there."""
     stage.end("writer")
-    eventually(lambda: asyncio.run(drained(stage)), within_s=120.0)
+    eventually(lambda: asyncio.run(drained(stage)), within_s=200.0)
     for part in list(stage.parts):
         stage.end(part)
     return faults(asyncio.run(find(stage)), stage)
@@ -65,7 +71,7 @@ def test_a_frozen_keeper_wakes_to_a_stale_epoch(stage: Stage) -> None:
     stage.start("keeper-standby")
     for frozen in ("keeper", "keeper-standby", "keeper"):
         stage.send(frozen, signal.SIGSTOP)
-        grows(stage, by=int(4 * stage.scene.ttl_s * stage.scene.rate / 2))
+        passes(2 * stage.scene.ttl_s)
         stage.send(frozen, signal.SIGCONT)
 
     assert at_rest(stage) == []
@@ -74,14 +80,14 @@ def test_a_frozen_keeper_wakes_to_a_stale_epoch(stage: Stage) -> None:
 def test_consumers_killed_and_frozen_through_rebalances_act_once(stage: Stage) -> None:
     for part in CONSUMERS:
         stage.start(f"{part}-second")
-    grows(stage, by=100)
+    grows(stage, by=60)
     for part in CONSUMERS:
         stage.send(part, signal.SIGSTOP)
-    grows(stage, by=int(stage.scene.rate * 14))  # longer than the group's session
+    passes(14)  # for longer than the group's session lasts
     for part in CONSUMERS:
         stage.send(part, signal.SIGCONT)
         stage.restart(f"{part}-second")
-    grows(stage, by=100)
+    grows(stage, by=60)
 
     assert at_rest(stage) == []
 
@@ -96,7 +102,7 @@ def test_a_writer_killed_at_any_moment_writes_each_number_once(stage: Stage) -> 
 
 def test_every_event_five_times_and_out_of_order_acts_once(stage: Stage) -> None:
     stage.start("doubler")
-    grows(stage, by=600)
+    grows(stage, by=300)
 
     assert at_rest(stage) == []
 
@@ -115,7 +121,7 @@ def test_kafka_killed_and_away_holds_nobody_up(servers: Infrastructure, stage: S
     grows(stage, by=200)
     servers.wait_ready("kafka", other_than=killed)
     with frozen(servers, "kafka"):
-        grows(stage, by=int(stage.scene.rate * 45))  # for longer than any session lasts
+        passes(45)  # for longer than any session lasts
 
     assert at_rest(stage) == []
 
@@ -123,8 +129,7 @@ def test_kafka_killed_and_away_holds_nobody_up(servers: Infrastructure, stage: S
 def test_postgresql_frozen_for_a_while_costs_time_and_nothing_else(servers: Infrastructure, stage: Stage) -> None:
     before = {part: _resident(stage, part) for part in stage.parts}
     with frozen(servers, "postgres"):
-        thawed = time.monotonic() + 20
-        eventually(lambda: time.monotonic() > thawed)
+        passes(20)
     grows(stage, by=400)
     after = {part: _resident(stage, part) for part in stage.parts}
 
