@@ -190,18 +190,23 @@ def decide_alias(
 def decide_block(
     state: resources.Endpoint | None, *, endpoint: str, version: str, reason: str, context: CommandContext
 ) -> list[Message]:
-    """A version stops at once, the last good routes answer; nothing when it is blocked already."""
+    """A version stops at once, the last good routes answer; nothing when it is blocked already.
+
+    A rollout in which it has no part goes on as it was.
+    """
     known = _existing(state, endpoint, field="endpoint")
     _require_of_model(known, version, field="version")
     if version in blocked_versions(known):
         return []
-    good = routes.last_good(known, {*blocked_versions(known), version})
+    part = {each.version for each in (*known.routes, *(known.previous[-1].routes if known.previous else ()))}
+    rolling = known.HasField("rollout")
+    undisturbed = rolling and version not in part
+    good = list(known.routes) if undisturbed else routes.last_good(known, {*blocked_versions(known), version})
     blocked = events.VersionBlocked(
         endpoint=known.name, version=version, reason=reason, routes=good, time=_timestamp(context.now)
     )
-    part = {each.version for each in (*known.routes, *(known.previous[-1].routes if known.previous else ()))}
-    concerned = known.HasField("rollout") and version in part
-    return [*([_aborted(known, f"{version} was blocked: {reason}")] if concerned else []), blocked]
+    aborted = [_aborted(known, f"{version} was blocked: {reason}")] if rolling and not undisturbed else []
+    return [*aborted, blocked]
 
 
 def decide_unblock(state: resources.Endpoint | None, *, endpoint: str, version: str, reason: str) -> list[Message]:

@@ -1,9 +1,9 @@
 """The backbone's parts as processes of their own: ``python -m tests.chaos.backbone.members ROLE SCENE``.
 
 ``writer`` adds 1, 2, 3, ... to some counters, each by a command whose id follows from counter and number, and notes
-what was acknowledged. ``keeper`` keeps the log: sequencer and relay. ``answerer`` answers each event by a command to its
-own store; ``folder`` folds them into a table. ``doubler`` publishes every record it reads again, five times, shuffled.
-Each runs until it is asked to stop, or killed.
+what was acknowledged. ``keeper`` keeps the log: sequencer and relay. ``answerer`` answers each event by a command to
+its own store; ``folder`` folds them into a table. ``doubler`` publishes every record it reads again, five times,
+shuffled. Each runs until it is asked to stop, or killed.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from google.protobuf.message import Message
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from headrace.api.serving.v1 import resources_pb2 as resources
@@ -59,6 +59,7 @@ def decide(state: resources.Endpoint, what: str, version: str, number: int) -> l
 
 
 @given(st.lists(steps, max_size=30))
+@example([("rollout", VERSIONS[1], 0), ("block", VERSIONS[2], 0)])
 def test_blocked_versions_never_answer_and_shares_are_whole(taken: list[tuple[str, str, int]]) -> None:
     command = service.CreateEndpointRequest(name=NAME, model=MODEL)
     [first] = domain.decide_create(None, command, CONTEXT, version=VERSIONS[0], alias_revision=1)
