@@ -4,8 +4,8 @@ The tree is that of RFC 6962, section 2.1 (the same as RFC 9162, section 2.1): a
 node ``SHA-256(0x01 || left || right)``, and a tree of n leaves splits at the largest power of two below n. Verification
 follows RFC 9162, sections 2.1.3.2 and 2.1.4.2.
 
-Hashes are 32 bytes. Leaves are counted from 0: position p of a log is leaf p - 1. The *peaks* of a tree are the roots of
-the largest complete subtrees that make it up, from left to right: all that is needed to go on growing it, at most 64.
+Hashes are 32 bytes. Leaves are counted from 0: position p of a log is leaf p - 1. The *peaks* of a tree are the roots
+of the largest complete subtrees that make it up, from left to right: all that is needed to go on growing it.
 
 Nothing here reads anything: proofs ask for the hashes of complete subtrees through a function, ``(level, index)`` ->
 hash of the subtree of ``2 ** level`` leaves that begins at leaf ``index << level``.
