@@ -13,6 +13,7 @@ from headrace.api.monitor.v1 import resources_pb2 as resources
 from headrace.api.monitor.v1 import service_pb2 as service
 from headrace.api.monitor.v1.resources_pb2 import Alert, AlertKind, Finding, Monitor, MonitorConfig, Verdict
 from headrace_kit.context import CommandContext
+from headrace_kit.decided import Caused, Decided
 from headrace_kit.errors import AlreadyExists, FailedPrecondition, NotFound, Violation
 
 MAX_RECENT_ALERTS = 100
@@ -78,12 +79,12 @@ def decide_acknowledge(
     return [events.AlertAcknowledged(alert=request.alert, actor=context.actor, note=request.note)]
 
 
-def decide_verdict(state: Monitor | None, name: str, verdict: Verdict, context: CommandContext) -> Sequence[Message]:
-    """Turns what detectors found into alerts and requests, unless these rest."""
+def decide_verdict(state: Monitor | None, name: str, verdict: Verdict, context: CommandContext) -> Sequence[Decided]:
+    """Turns what detectors found into alerts and requests, unless these rest; an alert causes its request."""
     monitor = _existing(state, name)
     if monitor.paused:
         return []
-    decided: list[Message] = []
+    decided: list[Decided] = []
     broken = [each for each in verdict.findings if each.channel.startswith(_QUALITY)]
     drifted = [each for each in verdict.findings if not each.channel.startswith(_QUALITY)]
     for findings in (broken, drifted):
@@ -186,7 +187,7 @@ def _kind_of(channels: Sequence[str]) -> AlertKind.ValueType:
     return resources.ALERT_KIND_INPUT_DRIFT
 
 
-def _retrain(monitor: Monitor, verdict: Verdict, decided: Sequence[Message]) -> Sequence[Message]:
+def _retrain(monitor: Monitor, verdict: Verdict, decided: Sequence[Decided]) -> Sequence[Decided]:
     """Drift asks for training, citing its alert; broken data is no ground for training on it."""
     if monitor.config.drift_action != resources.DRIFT_ACTION_RETRAIN or _rests(monitor, "retrain", verdict.slot):
         return []
@@ -204,10 +205,10 @@ def _retrain(monitor: Monitor, verdict: Verdict, decided: Sequence[Message]) -> 
     )
     request.onset.CopyFrom(verdict.onset)
     request.data_until.CopyFrom(verdict.data_until)
-    return [request]
+    return [Caused(request, by=UUID(cited.event_id))]
 
 
-def _bad_version(monitor: Monitor, verdict: Verdict, context: CommandContext, *, index: int) -> Sequence[Message]:
+def _bad_version(monitor: Monitor, verdict: Verdict, context: CommandContext, *, index: int) -> Sequence[Decided]:
     version = verdict.bad_version
     if not version or _rests(monitor, f"rollback:{version}", verdict.slot):
         return []
@@ -222,21 +223,20 @@ def _bad_version(monitor: Monitor, verdict: Verdict, context: CommandContext, *,
     )
     alert.findings.append(finding)
     alert.onset.CopyFrom(verdict.slot)
-    decided: list[Message] = [events.AlertRaised(alert=alert)]
-    if monitor.config.roll_back_bad_versions:
-        decided.append(
-            events.RollbackRequested(
-                project=monitor.name.split("/")[1],
-                endpoint=monitor.endpoint,
-                model=model_of(monitor, version),
-                bad_version=version,
-                alias=monitor.config.alias,
-                alias_revision=verdict.alias_revision,
-                alert=alert.name,
-                reason=alert.summary,
-            )
-        )
-    return decided
+    raised = events.AlertRaised(alert=alert)
+    if not monitor.config.roll_back_bad_versions:
+        return [raised]
+    request = events.RollbackRequested(
+        project=monitor.name.split("/")[1],
+        endpoint=monitor.endpoint,
+        model=model_of(monitor, version),
+        bad_version=version,
+        alias=monitor.config.alias,
+        alias_revision=verdict.alias_revision,
+        alert=alert.name,
+        reason=alert.summary,
+    )
+    return [raised, Caused(request, by=UUID(alert.event_id))]
 
 
 def _alert(

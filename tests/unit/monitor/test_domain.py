@@ -13,6 +13,7 @@ from headrace.api.monitor.v1 import resources_pb2 as resources
 from headrace.api.monitor.v1 import service_pb2 as service
 from headrace.api.monitor.v1.resources_pb2 import Finding, Monitor, MonitorConfig, Verdict
 from headrace_kit.context import CommandContext
+from headrace_kit.decided import cause_of, event_of
 from headrace_kit.errors import FailedPrecondition, InvalidArgument
 from headrace_monitor import domain, requests
 
@@ -52,7 +53,7 @@ def verdict(hour: int, *channels: str, bad: str = "") -> Verdict:
 
 
 def decided(state: Monitor, found: Verdict) -> tuple[Monitor, list[Message]]:
-    answer = list(domain.decide_verdict(state, NAME, found, context()))
+    answer = [event_of(each) for each in domain.decide_verdict(state, NAME, found, context())]
     for event in answer:
         state = domain.evolve(state, event)
     return state, answer
@@ -122,6 +123,33 @@ def test_a_bad_version_is_rolled_back_once_with_the_revision_seen() -> None:
         "projects/default/models/m",
     )
     assert again == []
+
+
+@pytest.mark.parametrize(
+    ("given", "found", "request_type"),
+    [
+        ({"drift_action": resources.DRIFT_ACTION_RETRAIN}, verdict(10, "quality:x", "error"), "RetrainRequested"),
+        ({"roll_back_bad_versions": True}, verdict(10, "quality:x", bad=VERSION), "RollbackRequested"),
+    ],
+)
+def test_a_request_is_caused_by_the_alert_it_cites(given: dict[str, object], found: Verdict, request_type: str) -> None:
+    command = context()
+    answer = domain.decide_verdict(monitor(**given), NAME, found, command)
+
+    quality, alert, request = answer
+    assert kinds([event_of(request)]) == [request_type]
+    assert [cause_of(quality), cause_of(alert)] == [None, None]
+    assert cause_of(request) == command.event_id(1)
+
+
+def test_a_request_that_an_earlier_alert_led_to_is_caused_by_that_alert() -> None:
+    state, (raised,) = decided(monitor(), verdict(10, "error"))
+    assert isinstance(raised, events.AlertRaised)
+    state.config.drift_action = resources.DRIFT_ACTION_RETRAIN
+
+    (request,) = domain.decide_verdict(state, NAME, verdict(11, "error"), context())
+
+    assert str(cause_of(request)) == raised.alert.event_id
 
 
 def test_a_paused_monitor_decides_nothing() -> None:
