@@ -61,9 +61,9 @@ def _assert_told_as_one_story(history: Sequence[LogEntry], report: Report) -> No
 
 
 def _assert_found_by_evidence(report: Report) -> None:
-    for found in (*report.retrains, *report.rollbacks):
-        assert found.evidence
-        assert all(each.value > each.threshold for each in found.evidence)
+    for evidence in [each.evidence for each in report.retrains] + [each.evidence for each in report.rollbacks]:
+        assert evidence
+        assert all(each.value > each.threshold for each in evidence)
 
 
 def _causes(history: Sequence[LogEntry], event_id: str) -> list[LogEntry]:
