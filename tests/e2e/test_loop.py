@@ -8,6 +8,7 @@ import pytest
 
 from flights.report import Report
 from headrace.api.audit.v1.resources_pb2 import LogEntry
+from headrace.api.registry.v1.events_pb2 import VersionCreated
 from headrace.story import chain
 from tests.support.eventually import eventually
 from tests.support.history import faults
@@ -48,14 +49,24 @@ def _assert_told_as_one_story(history: Sequence[LogEntry], report: Report) -> No
     promoted = _causes(history, retrain.promoted_event)
     rolled_back = _causes(history, rollback.rolled_back_event)
 
-    wanted = ["AlertRaised", "RetrainRequested", "PipelineRunStarted", "VersionCreated", "RolloutStarted"]
-    assert [each for each in dict.fromkeys(map(_name, promoted)) if each in wanted] == wanted
+    wanted = ["AlertRaised", "RetrainRequested", "PipelineRunStarted", "RolloutStarted", "VersionPromoted"]
+    assert [each for each in map(_name, promoted) if each in wanted] == wanted
     assert [promoted[0].event_id, promoted[1].event_id] == [retrain.alert_event, retrain.requested_event]
     assert [_name(each) for each in promoted[:2]] == ["AlertRaised", "RetrainRequested"]
     assert _name(promoted[-1]) == "VersionPromoted"
     assert [_name(each) for each in rolled_back[:2]] == ["AlertRaised", "RollbackRequested"]
     assert [each.event_id for each in rolled_back[:2]] == [rollback.alert_event, rollback.requested_event]
     assert _name(rolled_back[-1]) == "VersionRolledBack"
+    (created,) = [
+        each
+        for each in history
+        if _name(each) == "VersionCreated"
+        and each.stream_id in retrain.version
+        and VersionCreated.FromString(each.data).version.name == retrain.version
+    ]
+    assert [each.event_id for each in _causes(history, created.event_id)][:3] == [
+        each.event_id for each in promoted[:3]
+    ]
     depths = {link.entry.event_id: link.depth for link in chain(history, retrain.promoted_event)}
     assert [depths[each.event_id] for each in promoted] == list(range(len(promoted)))
 
