@@ -17,3 +17,10 @@ class MonitorSettings(StoreSettings):
 
 class StreamSettings(MonitorSettings):
     """Settings of the process that counts; its parent hands on its own environment."""
+
+    label_wait_days: float = Field(
+        default=30.0,
+        gt=0,
+        le=3650,
+        description="How long a prediction waits for its label, and a label for its prediction, before it is given up.",
+    )
