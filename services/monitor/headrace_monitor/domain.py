@@ -20,6 +20,9 @@ MAX_RECENT_ALERTS = 100
 VERDICTS = UUID("9b1c6f0a-3c52-5a0e-8f52-6a6d4a1e7f10")
 """Root of the command ids of decisions. Fixed for ever: changing it would decide every slot again."""
 
+SEALS = UUID("5e0f5b0d-7a0f-5d0c-9a4b-2f3f3c1d8b62")
+"""Root of the command ids of seals."""
+
 _QUALITY = "quality:"
 _DRIFTS = (
     resources.ALERT_KIND_INPUT_DRIFT,
@@ -32,6 +35,11 @@ _FIXED = ("task", "prediction_column", "slot_s")
 def verdict_command_id(monitor: str, *, config_revision: int, slot_us: int) -> UUID:
     """Id of the one command that decides a slot under a revision of the settings."""
     return uuid5(VERDICTS, f"{monitor}|{config_revision}|{slot_us}")
+
+
+def seal_command_id(monitor: str, *, until_us: int) -> UUID:
+    """Id of the one command that seals a monitor's windows up to a time."""
+    return uuid5(SEALS, f"{monitor}|{until_us}")
 
 
 def decide_create(
@@ -97,6 +105,17 @@ def decide_verdict(state: Monitor | None, name: str, verdict: Verdict, context: 
     return decided
 
 
+def decide_seal(state: Monitor | None, seal: events.WindowsSealed, context: CommandContext) -> Sequence[Message]:
+    """Nothing when another seal came first: ranges follow each other without a gap, and none is sealed twice."""
+    monitor = _existing(state, seal.monitor)
+    if monitor.HasField("sealed_until") and monitor.sealed_until != getattr(seal, "from"):
+        return []
+    sealed = events.WindowsSealed()
+    sealed.CopyFrom(seal)
+    sealed.time.FromDatetime(context.now)
+    return [sealed]
+
+
 def evolve(state: Monitor | None, event: Message) -> Monitor:
     """The state after an event."""
     monitor = Monitor()
@@ -125,6 +144,9 @@ def evolve(state: Monitor | None, event: Message) -> Monitor:
         case events.RollbackRequested():
             alert = find_alert(monitor, event.alert)
             _rest(monitor, f"rollback:{event.bad_version}", alert.slot)
+        case events.WindowsSealed():
+            monitor.sealed_until.CopyFrom(event.until)
+            monitor.sealed_time.CopyFrom(event.time)
         case _:
             pass
     return monitor
