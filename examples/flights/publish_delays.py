@@ -41,6 +41,7 @@ VERSION: Final = "late-arrivals 2013-02"
 AT_ONCE: Final = 48
 """Requests published together."""
 SETTLE_S: Final = 90.0
+_ABOUT: Final = "Publish the scores of a model that the platform does not serve."
 _DAY_S: Final = 24 * 3600
 
 
@@ -244,7 +245,7 @@ def _settle(client: headrace.Client, sent: Application, *, project: str, endpoin
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run from a shell; 0 when everything sent was counted."""
-    parser = argparse.ArgumentParser(prog="python -m flights.publish_delays", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m flights.publish_delays", description=_ABOUT)
     parser.add_argument("--kafka", action="store_true", help="straight to Kafka instead of over gRPC")
     parser.add_argument("--from-month", type=int, default=3, choices=range(3, 13), help="first month of 2013 (3)")
     parser.add_argument("--to-month", type=int, default=5, choices=range(3, 13), help="last month of 2013 (5)")

@@ -203,3 +203,24 @@ def test_an_evolved_state_leaves_the_one_before_it_alone() -> None:
     decided(before, verdict(10, "error"))
 
     assert before == copy
+
+
+def sealed(start: int, until: int) -> events.WindowsSealed:
+    seal = events.WindowsSealed(monitor=NAME, count=2, sha256=bytes(32))
+    getattr(seal, "from").FromMicroseconds(start * HOUR_US)
+    seal.until.FromMicroseconds(until * HOUR_US)
+    return seal
+
+
+def test_seals_follow_each_other_without_a_gap() -> None:
+    state = monitor()
+    (first,) = domain.decide_seal(state, sealed(3, 9), context())
+    state = domain.evolve(state, first)
+
+    overlapping = domain.decide_seal(state, sealed(3, 12), context())
+    after_a_gap = domain.decide_seal(state, sealed(10, 12), context())
+    (following,) = domain.decide_seal(state, sealed(9, 12), context())
+
+    assert (overlapping, after_a_gap) == ([], [])
+    assert domain.evolve(state, following).sealed_until.ToMicroseconds() == 12 * HOUR_US
+    assert state.sealed_time.ToDatetime(tzinfo=UTC) == context().now
