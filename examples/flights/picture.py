@@ -12,7 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from flights.demo import Stage
-from flights.report import Errors, Report
+from flights.errors import Errors
+from flights.report import Report
 from headrace import story
 from headrace.api.audit.v1.resources_pb2 import LogEntry
 from headrace.api.monitor.v1 import events_pb2 as monitor
@@ -117,8 +118,16 @@ def _against(errors: Errors) -> str:
         f"{errors.with_loop:.2f} min with the loop, {errors.frozen:.2f} with the first model frozen"
         f" ({_change(errors.with_loop, errors.frozen)}); without the flights of the version made bad on purpose"
         f" {errors.with_loop_but_bad:.2f} and {errors.frozen_but_bad:.2f}"
-        f" ({_change(errors.with_loop_but_bad, errors.frozen_but_bad)})"
+        f" ({_change(errors.with_loop_but_bad, errors.frozen_but_bad)}):"
+        f" {_verdict(errors)}"
     )
+
+
+def _verdict(errors: Errors) -> str:
+    saved = f"{errors.saved_but_bad:.2f} ± {errors.saved_but_bad_standard_error:.2f} min a flight"
+    if errors.beats_frozen_but_bad:
+        return f"the loop saved {saved}"
+    return f"the loop did not clearly beat the frozen model, {saved}"
 
 
 def _change(loop: float, frozen: float) -> str:

@@ -2,26 +2,49 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 from google.protobuf.message import Message
 
-from flights.data import Flights, Floats, microseconds
+from flights.data import Flights, microseconds
+from flights.errors import Errors, compare
 from flights.model import Predictor
 from flights.stream import Answers, Progress
 from headrace import story
 from headrace.api.audit.v1.resources_pb2 import LogEntry
 from headrace.api.monitor.v1 import events_pb2 as monitor
-from headrace.api.monitor.v1 import resources_pb2 as monitor_resources
+from headrace.api.monitor.v1.resources_pb2 import Alert, AlertKind
 from headrace.api.monitor.v1.service_pb2 import GetCountsResponse
 from headrace.api.registry.v1 import events_pb2 as registry
 from headrace.api.serving.v1 import events_pb2 as serving
 
 M = TypeVar("M", bound=Message)
+_NO_ALERT: Final = (LogEntry(), Alert())
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a detector saw, as the alert tells it.
+
+    Attributes:
+        channel: What was watched: ``error``, ``prediction``, ``input:temp``.
+        statistic: Name of the test.
+        value: Of the statistic.
+        threshold: Above which ``value`` is a finding.
+        observed: What was seen.
+        reference: What the training data led to expect.
+    """
+
+    channel: str
+    statistic: str
+    value: float
+    threshold: float
+    observed: float
+    reference: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +53,10 @@ class Retrain:
 
     Attributes:
         alert: What was found.
-        alert_event: Id of AlertRaised.
+        kind: Kind of the alert: ``CONCEPT_DRIFT``, ``INPUT_DRIFT``, ``PREDICTION_DRIFT``.
+        onset: Event time since which it has been so, as estimated, ISO 8601.
+        evidence: What the detectors saw.
+        alert_event: Id of AlertRaised: what RetrainRequested names as its cause; empty when that is in no log.
         requested_event: Id of RetrainRequested.
         promoted_event: Id of VersionPromoted; empty when the candidate did not take over.
         version: The version promoted; empty likewise.
@@ -41,6 +67,9 @@ class Retrain:
     """
 
     alert: str
+    kind: str
+    onset: str
+    evidence: tuple[Evidence, ...]
     alert_event: str
     requested_event: str
     promoted_event: str
@@ -58,7 +87,8 @@ class Rollback:
     Attributes:
         bad_version: The version that was bad.
         version: The version that serves since.
-        alert_event: Id of AlertRaised.
+        evidence: What its errors were, and what is usual.
+        alert_event: Id of AlertRaised: what RollbackRequested names as its cause; empty when that is in no log.
         requested_event: Id of RollbackRequested.
         blocked_event: Id of VersionBlocked.
         rolled_back_event: Id of VersionRolledBack.
@@ -70,6 +100,7 @@ class Rollback:
 
     bad_version: str
     version: str
+    evidence: tuple[Evidence, ...]
     alert_event: str
     requested_event: str
     blocked_event: str
@@ -81,27 +112,30 @@ class Rollback:
 
 
 @dataclass(frozen=True, slots=True)
-class Errors:
-    """Mean absolute errors in minutes on the same flights.
+class Report:
+    """The demo's result.
+
+    ``closed`` says that the loop did its work, ``errors`` whether the work was worth it. They are two statements:
+    a platform answers for the first, and the data has its say in the second.
 
     Attributes:
-        with_loop: Of what was answered.
-        frozen: Of the first model, had it answered everything.
-        flights: Flights compared.
-        with_loop_but_bad: As ``with_loop``, without the flights that a version made bad on purpose answered.
-        frozen_but_bad: As ``frozen``, on those same flights.
+        flights: Flights replayed.
+        seconds: The replay took so long.
+        predictions_sent: Rows that were answered.
+        predictions_counted: Rows that the monitor counted.
+        predictions_of_unknown_outcome: Rows of attempts that a service's death left without an answer.
+        labels_sent: Labels acknowledged.
+        labels_joined: Labels that met their prediction.
+        batches_lost: Batches of telemetry known to be missing.
+        errors: With the loop and with the first model frozen, all flights.
+        errors_july_to_october: As ``errors``, of the months that the first model knows least; None when none was
+            replayed.
+        retrains: What drift led to.
+        rollbacks: What bad versions led to.
+        alerts: Alerts raised.
+        alerts_by_kind: The same by kind.
+        console: The console's address.
     """
-
-    with_loop: float
-    frozen: float
-    flights: int
-    with_loop_but_bad: float
-    frozen_but_bad: float
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """The demo's result."""
 
     flights: int
     seconds: float
@@ -116,13 +150,19 @@ class Report:
     retrains: tuple[Retrain, ...]
     rollbacks: tuple[Rollback, ...]
     alerts: int
+    alerts_by_kind: dict[str, int]
     console: str
 
     @property
     def closed(self) -> bool:
-        """Whether drift led to a promoted version, a bad one was rolled back, and everything sent was counted."""
-        retrained = any(each.promoted_event for each in self.retrains)
-        rolled_back = any(each.rolled_back_event for each in self.rollbacks)
+        """Whether the loop did, unattended, all that it is for.
+
+        An alert on drift caused a request, which led to a version that was promoted and served; an alert on a bad
+        version caused a request, which led to its rollback; and everything sent was counted. Caused means by the
+        events' causation ids, not by names or order. Nothing is said of error here: see ``Errors.beats_frozen``.
+        """
+        retrained = any(each.alert_event and each.alert_to_serving_s is not None for each in self.retrains)
+        rolled_back = any(each.alert_event and each.rolled_back_event for each in self.rollbacks)
         return retrained and rolled_back and self.all_counted
 
     @property
@@ -159,6 +199,17 @@ def make_report(
     july_to_october = slice(first, first + len(summer))
     rollbacks = tuple(_rollbacks(log, answers))
     bad = np.isin(answers.versions, [place for place, name in enumerate(answers.names) if _is_bad(name, rollbacks)])
+
+    def errors_of(some: slice) -> Errors:
+        return compare(
+            answers.predictions[some],
+            frozen[some],
+            labels=replayed.labels[some],
+            event_us=replayed.event_us[some],
+            bad=bad[some],
+        )
+
+    raised = [message.alert for _, message in log.of(monitor.AlertRaised)]
     return Report(
         flights=len(replayed),
         seconds=seconds,
@@ -168,18 +219,12 @@ def make_report(
         labels_sent=progress.labels,
         labels_joined=counts.labels_joined,
         batches_lost=counts.batches_lost,
-        errors=_errors(answers.predictions, frozen, replayed.labels, bad),
-        errors_july_to_october=_errors(
-            answers.predictions[july_to_october],
-            frozen[july_to_october],
-            replayed.labels[july_to_october],
-            bad[july_to_october],
-        )
-        if len(summer)
-        else None,
+        errors=errors_of(slice(None)),
+        errors_july_to_october=errors_of(july_to_october) if len(summer) else None,
         retrains=tuple(_retrains(log, answers)),
         rollbacks=rollbacks,
-        alerts=len(log.of(monitor.AlertRaised)),
+        alerts=len(raised),
+        alerts_by_kind=dict(Counter(map(_kind_of, raised))),
         console=console,
     )
 
@@ -198,6 +243,10 @@ class _Log:
     def of(self, kind: type[M]) -> list[tuple[LogEntry, M]]:
         return [(entry, message) for entry, message in self._decoded if isinstance(message, kind)]
 
+    def alerts(self) -> dict[str, tuple[LogEntry, Alert]]:
+        """Alerts by the id of their event."""
+        return {entry.event_id: (entry, message.alert) for entry, message in self.of(monitor.AlertRaised)}
+
     def effects(self, event_id: str, kind: type[M]) -> list[tuple[LogEntry, M]]:
         """Events of a kind that an event led to, directly or not."""
         below = _below(self._entries, event_id)
@@ -213,10 +262,10 @@ def _below(entries: Sequence[LogEntry], event_id: str) -> set[str]:
 
 
 def _retrains(log: _Log, answers: Answers) -> list[Retrain]:
-    alerts = {message.alert.name: (entry, message.alert) for entry, message in log.of(monitor.AlertRaised)}
+    alerts = log.alerts()
     found: list[Retrain] = []
-    for entry, message in log.of(monitor.RetrainRequested):
-        alert_entry, alert = alerts.get(message.alert, (entry, monitor_resources.Alert()))
+    for entry, _ in log.of(monitor.RetrainRequested):
+        alert_entry, alert = alerts.get(entry.meta.causation_id, _NO_ALERT)
         promotions = log.effects(entry.event_id, registry.VersionPromoted)
         promoted = promotions[0] if promotions else None
         routed = [
@@ -224,11 +273,14 @@ def _retrains(log: _Log, answers: Answers) -> list[Retrain]:
             for routed, change in log.of(serving.RoutesChanged)
             if promoted and [route.version for route in change.routes] == [promoted[1].version]
         ]
-        start = _seconds(alert_entry)
+        start = _seconds(alert_entry if alert_entry.event_id else entry)
         end = _seconds(promoted[0]) if promoted else None
         found.append(
             Retrain(
                 alert=alert.summary,
+                kind=_kind_of(alert),
+                onset=alert.onset.ToJsonString(),
+                evidence=_evidence(alert),
                 alert_event=alert_entry.event_id,
                 requested_event=entry.event_id,
                 promoted_event=promoted[0].event_id if promoted else "",
@@ -243,8 +295,10 @@ def _retrains(log: _Log, answers: Answers) -> list[Retrain]:
 
 
 def _rollbacks(log: _Log, answers: Answers) -> list[Rollback]:
+    alerts = log.alerts()
     found: list[Rollback] = []
     for entry, message in log.of(monitor.RollbackRequested):
+        alert_entry, alert = alerts.get(entry.meta.causation_id, _NO_ALERT)
         blocked = log.effects(entry.event_id, serving.VersionBlocked)
         rolled_back = log.effects(entry.event_id, registry.VersionRolledBack)
         promoted = [each for each, other in log.of(registry.VersionPromoted) if other.version == message.bad_version]
@@ -254,7 +308,8 @@ def _rollbacks(log: _Log, answers: Answers) -> list[Rollback]:
             Rollback(
                 bad_version=message.bad_version,
                 version=rolled_back[0][1].version if rolled_back else "",
-                alert_event=entry.meta.causation_id,
+                evidence=_evidence(alert),
+                alert_event=alert_entry.event_id,
                 requested_event=entry.event_id,
                 blocked_event=blocked[0][0].event_id if blocked else "",
                 rolled_back_event=rolled_back[0][0].event_id if rolled_back else "",
@@ -267,21 +322,15 @@ def _rollbacks(log: _Log, answers: Answers) -> list[Rollback]:
     return found
 
 
-def _errors(loop: Floats, frozen: Floats, labels: Floats, bad: npt.NDArray[np.bool_]) -> Errors:
-    known = ~np.isnan(labels) & ~np.isnan(loop)
-    loop_error, frozen_error = np.abs(loop - labels), np.abs(frozen - labels)
-    good = known & ~bad
-    return Errors(
-        with_loop=_mean(loop_error[known]),
-        frozen=_mean(frozen_error[known]),
-        flights=int(known.sum()),
-        with_loop_but_bad=_mean(loop_error[good]),
-        frozen_but_bad=_mean(frozen_error[good]),
+def _evidence(alert: Alert) -> tuple[Evidence, ...]:
+    return tuple(
+        Evidence(each.channel, each.statistic, each.value, each.threshold, each.observed, each.reference)
+        for each in alert.findings
     )
 
 
-def _mean(values: Floats) -> float:
-    return float(values.mean()) if len(values) else float("nan")
+def _kind_of(alert: Alert) -> str:
+    return AlertKind.Name(alert.kind).removeprefix("ALERT_KIND_")
 
 
 def _seconds(entry: LogEntry) -> float:

@@ -1,4 +1,4 @@
-"""The keeper of a service's log: sequencer and relay under one lease."""
+"""The keeper of a service's log: sequencer, relay and upkeep under one lease."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from headrace_kit.lease import Fence, Leadership
 from headrace_kit.log import Log
 from headrace_kit.relay import Relay
 from headrace_kit.sequencer import Sequencer
+from headrace_kit.upkeep import Upkeep
 
 LEASE = "log"
 
@@ -26,6 +27,7 @@ class LogKeeper:
     Attributes:
         sequencer: For its ``tail_age_s`` and ``position``.
         relay: For its ``backlog`` and ``failures``.
+        upkeep: For its ``forgotten``.
         leadership: For its ``fence``: None while another process leads.
     """
 
@@ -40,6 +42,7 @@ class LogKeeper:
         self.leadership = Leadership(store.database, LEASE, ttl_s=ttl_s)
         self.sequencer = Sequencer(store.database, store.source, wake=store.appended)
         self.relay = Relay(store, log, data_refs=data_refs, wake=self.sequencer.sequenced)
+        self.upkeep = Upkeep(store.database)
 
     async def run(self) -> None:
         """Runs until cancelled."""
@@ -50,6 +53,7 @@ class LogKeeper:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self.sequencer.run(fence), name="sequencer")
                 tasks.create_task(self.relay.run(fence), name="relay")
+                tasks.create_task(self.upkeep.run(), name="upkeep")
         except* KitError as errors:
             raise _first(errors) from errors
 

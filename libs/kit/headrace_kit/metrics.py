@@ -28,6 +28,9 @@ STORE_CONFLICTS = Gauge("headrace_store_conflicts", "Version conflicts of comman
 STORE_UNKNOWN_OUTCOMES = Gauge(
     "headrace_store_unknown_outcomes", "Commands whose connection died under them, since the start.", ["source"]
 )
+RESPONSES_FORGOTTEN = Gauge(
+    "headrace_responses_forgotten", "Answers to commands forgotten for their age, since the start.", ["source"]
+)
 
 CONSUMER_EVENTS = Gauge(
     "headrace_consumer_events", "What a consumer did with events, by outcome, since the start.", ["consumer", "outcome"]

@@ -159,6 +159,7 @@ class LogOwner:
         metrics.LOG_LEADER.labels(source).set(self.keeper.leadership.fence is not None)
         metrics.RELAY_BACKLOG.labels(source).set(self.keeper.relay.backlog)
         metrics.RELAY_FAILURES.labels(source).set(self.keeper.relay.failures)
+        metrics.RESPONSES_FORGOTTEN.labels(source).set(self.keeper.upkeep.forgotten)
         metrics.STORE_CONFLICTS.labels(source).set(self.store.conflicts)
         metrics.STORE_UNKNOWN_OUTCOMES.labels(source).set(self.store.unknown_outcomes)
         for name, consumer in self.consumers.items():

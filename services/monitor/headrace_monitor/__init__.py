@@ -3,6 +3,6 @@
 Owns: monitors, their settings, alerts; slots, windows and the join of labels with predictions.
 Consumes: telemetry (predictions, labels); registry's VersionCreated, VersionPromoted, VersionRolledBack.
 Emits: MonitorCreated, MonitorConfigured, MonitorPaused, AlertRaised, AlertAcknowledged, RetrainRequested,
-    RollbackRequested.
+    RollbackRequested, WindowsSealed.
 Guarantees: counts are exact whatever is killed when; a slot is decided once; the same frozen slots decide the same.
 """

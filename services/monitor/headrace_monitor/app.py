@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from headrace.api.monitor.v1.service_pb2_grpc import (
     add_MonitorServiceServicer_to_server,
     add_TelemetryServiceServicer_to_server,
@@ -42,6 +44,7 @@ async def build(settings: MonitorSettings) -> Application:
         partitions=lambda: partitions_of(settings.kafka_bootstrap, PREDICTIONS_TOPIC),
         idle_s=settings.idle_s,
         every_s=settings.decide_every_s,
+        seal_every=timedelta(seconds=settings.seal_every_s),
     )
     application = owner.application(
         [

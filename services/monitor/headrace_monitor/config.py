@@ -12,8 +12,18 @@ class MonitorSettings(StoreSettings):
         default=3.0, gt=0, le=3600, description="A shard without news for this long does not hold up the others."
     )
     decide_every_s: float = Field(default=0.2, gt=0, le=60, description="Time between looks for slots to close.")
+    seal_every_s: float = Field(
+        default=3600.0, gt=0, le=86_400, description="Time between seals of the windows closed since, in the log."
+    )
     stream_instance: str = Field(default="monitor-0", min_length=1, description="Name of this stream worker.")
 
 
 class StreamSettings(MonitorSettings):
     """Settings of the process that counts; its parent hands on its own environment."""
+
+    label_wait_days: float = Field(
+        default=30.0,
+        gt=0,
+        le=3650,
+        description="How long a prediction waits for its label, and a label for its prediction, before it is given up.",
+    )

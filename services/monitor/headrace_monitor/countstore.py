@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import NamedTuple
 
 from headrace.api.common.v1.resources_pb2 import ObjectRef
@@ -58,6 +57,8 @@ COUNTERS = (
     "batches_lost",
     "batches_forwarded",
     "quarantined",
+    "predictions_unlabelled",
+    "labels_unmatched",
 )
 
 
@@ -255,15 +256,6 @@ class CountStore:
             await _write_counts(connection, changes.counts)
             await _write_progress(connection, changes.progress)
             await _write_waiting(connection, changes)
-
-    async def forget_joined(self, *, older_than: datetime, at_most: int) -> int:
-        """Deletes predictions that waited since before a moment; returns how many."""
-        return await self._database.execute(
-            "DELETE FROM waiting_predictions WHERE (endpoint_id, key) IN (SELECT endpoint_id, key"
-            " FROM waiting_predictions WHERE counted_at < $1 LIMIT $2)",
-            older_than,
-            at_most,
-        )
 
 
 def counts_of(row: Record) -> SlotCounts:

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import structlog
@@ -20,13 +20,13 @@ from headrace_monitor import domain
 from headrace_monitor.countstore import CountStore
 from headrace_monitor.judging import Jury
 from headrace_monitor.layout import Layout, layout_of
+from headrace_monitor.sealing import ACTOR, Sealer
 from headrace_monitor.store import MONITOR, project_of
 from headrace_monitor.watermark import watermark
 from headrace_monitor.windowstore import NEVER_US, FrozenSlot, WindowStore
 
 _log = structlog.get_logger(__name__)
 _PAGE = 500
-ACTOR = "services/monitor"
 
 Clock = Callable[[], datetime]
 
@@ -52,6 +52,7 @@ class Decider:
         partitions: Partitions of each topic; asked until Kafka answers.
         idle_s: See ``watermark``.
         every_s: Time between looks.
+        seal_every: See ``Sealer``.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Decider:
         partitions: Callable[[], Awaitable[int]],
         idle_s: float,
         every_s: float,
+        seal_every: timedelta = timedelta(hours=1),
         clock: Clock = lambda: datetime.now(UTC),
     ) -> None:
         self._events = events
@@ -75,6 +77,7 @@ class Decider:
         self._idle_s = idle_s
         self._every_s = every_s
         self._clock = clock
+        self._sealer = Sealer(events, windows, every=seal_every, clock=clock)
         self._sessions: dict[str, _Session] = {}
 
     async def run(self) -> None:
@@ -99,6 +102,7 @@ class Decider:
             if endpoint_id is not None:
                 await self._close(endpoint_id, monitor.config)
                 decided += await self._decide(monitor, endpoint_id)
+                await self._sealer.seal(monitor, endpoint_id)
         return decided
 
     async def _close(self, endpoint_id: int, config: MonitorConfig) -> None:

@@ -13,11 +13,15 @@ from headrace.api.monitor.v1 import resources_pb2 as resources
 from headrace.api.monitor.v1 import service_pb2 as service
 from headrace.api.monitor.v1.resources_pb2 import Alert, AlertKind, Finding, Monitor, MonitorConfig, Verdict
 from headrace_kit.context import CommandContext
+from headrace_kit.decided import Caused, Decided
 from headrace_kit.errors import AlreadyExists, FailedPrecondition, NotFound, Violation
 
 MAX_RECENT_ALERTS = 100
 VERDICTS = UUID("9b1c6f0a-3c52-5a0e-8f52-6a6d4a1e7f10")
 """Root of the command ids of decisions. Fixed for ever: changing it would decide every slot again."""
+
+SEALS = UUID("5e0f5b0d-7a0f-5d0c-9a4b-2f3f3c1d8b62")
+"""Root of the command ids of seals."""
 
 _QUALITY = "quality:"
 _DRIFTS = (
@@ -31,6 +35,11 @@ _FIXED = ("task", "prediction_column", "slot_s")
 def verdict_command_id(monitor: str, *, config_revision: int, slot_us: int) -> UUID:
     """Id of the one command that decides a slot under a revision of the settings."""
     return uuid5(VERDICTS, f"{monitor}|{config_revision}|{slot_us}")
+
+
+def seal_command_id(monitor: str, *, until_us: int) -> UUID:
+    """Id of the one command that seals a monitor's windows up to a time."""
+    return uuid5(SEALS, f"{monitor}|{until_us}")
 
 
 def decide_create(
@@ -78,12 +87,12 @@ def decide_acknowledge(
     return [events.AlertAcknowledged(alert=request.alert, actor=context.actor, note=request.note)]
 
 
-def decide_verdict(state: Monitor | None, name: str, verdict: Verdict, context: CommandContext) -> Sequence[Message]:
-    """Turns what detectors found into alerts and requests, unless these rest."""
+def decide_verdict(state: Monitor | None, name: str, verdict: Verdict, context: CommandContext) -> Sequence[Decided]:
+    """Turns what detectors found into alerts and requests, unless these rest; an alert causes its request."""
     monitor = _existing(state, name)
     if monitor.paused:
         return []
-    decided: list[Message] = []
+    decided: list[Decided] = []
     broken = [each for each in verdict.findings if each.channel.startswith(_QUALITY)]
     drifted = [each for each in verdict.findings if not each.channel.startswith(_QUALITY)]
     for findings in (broken, drifted):
@@ -94,6 +103,17 @@ def decide_verdict(state: Monitor | None, name: str, verdict: Verdict, context: 
         decided.extend(_retrain(monitor, verdict, decided))
     decided.extend(_bad_version(monitor, verdict, context, index=len(decided)))
     return decided
+
+
+def decide_seal(state: Monitor | None, seal: events.WindowsSealed, context: CommandContext) -> Sequence[Message]:
+    """Nothing when another seal came first: ranges follow each other without a gap, and none is sealed twice."""
+    monitor = _existing(state, seal.monitor)
+    if monitor.HasField("sealed_until") and monitor.sealed_until != getattr(seal, "from"):
+        return []
+    sealed = events.WindowsSealed()
+    sealed.CopyFrom(seal)
+    sealed.time.FromDatetime(context.now)
+    return [sealed]
 
 
 def evolve(state: Monitor | None, event: Message) -> Monitor:
@@ -124,6 +144,9 @@ def evolve(state: Monitor | None, event: Message) -> Monitor:
         case events.RollbackRequested():
             alert = find_alert(monitor, event.alert)
             _rest(monitor, f"rollback:{event.bad_version}", alert.slot)
+        case events.WindowsSealed():
+            monitor.sealed_until.CopyFrom(event.until)
+            monitor.sealed_time.CopyFrom(event.time)
         case _:
             pass
     return monitor
@@ -186,7 +209,7 @@ def _kind_of(channels: Sequence[str]) -> AlertKind.ValueType:
     return resources.ALERT_KIND_INPUT_DRIFT
 
 
-def _retrain(monitor: Monitor, verdict: Verdict, decided: Sequence[Message]) -> Sequence[Message]:
+def _retrain(monitor: Monitor, verdict: Verdict, decided: Sequence[Decided]) -> Sequence[Decided]:
     """Drift asks for training, citing its alert; broken data is no ground for training on it."""
     if monitor.config.drift_action != resources.DRIFT_ACTION_RETRAIN or _rests(monitor, "retrain", verdict.slot):
         return []
@@ -204,10 +227,10 @@ def _retrain(monitor: Monitor, verdict: Verdict, decided: Sequence[Message]) -> 
     )
     request.onset.CopyFrom(verdict.onset)
     request.data_until.CopyFrom(verdict.data_until)
-    return [request]
+    return [Caused(request, by=UUID(cited.event_id))]
 
 
-def _bad_version(monitor: Monitor, verdict: Verdict, context: CommandContext, *, index: int) -> Sequence[Message]:
+def _bad_version(monitor: Monitor, verdict: Verdict, context: CommandContext, *, index: int) -> Sequence[Decided]:
     version = verdict.bad_version
     if not version or _rests(monitor, f"rollback:{version}", verdict.slot):
         return []
@@ -222,21 +245,20 @@ def _bad_version(monitor: Monitor, verdict: Verdict, context: CommandContext, *,
     )
     alert.findings.append(finding)
     alert.onset.CopyFrom(verdict.slot)
-    decided: list[Message] = [events.AlertRaised(alert=alert)]
-    if monitor.config.roll_back_bad_versions:
-        decided.append(
-            events.RollbackRequested(
-                project=monitor.name.split("/")[1],
-                endpoint=monitor.endpoint,
-                model=model_of(monitor, version),
-                bad_version=version,
-                alias=monitor.config.alias,
-                alias_revision=verdict.alias_revision,
-                alert=alert.name,
-                reason=alert.summary,
-            )
-        )
-    return decided
+    raised = events.AlertRaised(alert=alert)
+    if not monitor.config.roll_back_bad_versions:
+        return [raised]
+    request = events.RollbackRequested(
+        project=monitor.name.split("/")[1],
+        endpoint=monitor.endpoint,
+        model=model_of(monitor, version),
+        bad_version=version,
+        alias=monitor.config.alias,
+        alias_revision=verdict.alias_revision,
+        alert=alert.name,
+        reason=alert.summary,
+    )
+    return [raised, Caused(request, by=UUID(alert.event_id))]
 
 
 def _alert(

@@ -10,5 +10,6 @@ EVENT_TYPES = (
     events_pb2.AlertAcknowledged,
     events_pb2.RetrainRequested,
     events_pb2.RollbackRequested,
+    events_pb2.WindowsSealed,
 )
 """Every event of a monitor's stream."""

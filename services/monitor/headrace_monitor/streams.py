@@ -14,6 +14,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any, NamedTuple
 
 import structlog
@@ -34,6 +35,7 @@ from headrace_monitor.countstore import CountStore, Fenced, Partition
 from headrace_monitor.faustapp import TelemetryApp, telemetry_app
 from headrace_monitor.parent import die_with_parent
 from headrace_monitor.quarantine import quarantine_notice
+from headrace_monitor.retention import Retention
 from headrace_monitor.watching import Watching
 
 _log = structlog.get_logger(__name__)
@@ -44,6 +46,9 @@ CHUNK_BYTES = 16 * 1024 * 1024
 GATHER_S = 0.02
 LOOK_S = 0.5
 STALL_S = 30.0
+GIVE_UP_EVERY_S = 3600.0
+GIVE_UP_PAUSE_S = 0.2
+"""Rest between two chunks of what is given up, in which counting goes on."""
 
 
 class _Item(NamedTuple):
@@ -95,10 +100,11 @@ class Intake:
 class Shell:
     """Connects Faust's app with the counter."""
 
-    def __init__(self, settings: StreamSettings, counter: Counter, store: CountStore) -> None:
+    def __init__(self, settings: StreamSettings, counter: Counter, store: CountStore, retention: Retention) -> None:
         self._settings = settings
         self._counter = counter
         self._store = store
+        self._retention = retention
         self._lock = asyncio.Lock()
         self._generation = -1
         self._progress_at = time.monotonic()
@@ -152,6 +158,20 @@ class Shell:
                 raise RuntimeError(f"no progress for {STALL_S:.0f} s with {lag} records to read")
             self._lag_seen = lag
 
+    async def give_up_for_ever(self) -> None:
+        """Gives up on what waited too long, hourly, chunk by chunk between chunks that are counted."""
+        while True:
+            try:
+                async with self._lock:
+                    given_up = await self._retention.step()
+            except (Unavailable, DeadlineExceeded) as error:
+                _log.warning("giving_up_delayed", reason=str(error))
+                await asyncio.sleep(LOOK_S)
+                continue
+            if given_up.predictions or given_up.labels:
+                _log.info("given_up", predictions=given_up.predictions, labels=given_up.labels)
+            await asyncio.sleep(GIVE_UP_PAUSE_S if given_up.more else GIVE_UP_EVERY_S)
+
     async def _look(self) -> int:
         positions = dict(self._counter.positions)
         if not positions or self.app is None:
@@ -198,7 +218,8 @@ async def run(settings: StreamSettings) -> None:
         topics=TOPICS,
         partitions=partitions,
     )
-    shell = Shell(settings, counter, store)
+    retention = Retention(database, wait=timedelta(days=settings.label_wait_days))
+    shell = Shell(settings, counter, store, retention)
     app = telemetry_app(
         "headrace.monitor.telemetry",
         settings.kafka_bootstrap,
@@ -224,6 +245,7 @@ async def _run_until_told(app: TelemetryApp, shell: Shell) -> None:
     tasks = [
         asyncio.create_task(shell.count_for_ever(), name="count"),
         asyncio.create_task(shell.watch_for_ever(), name="watch"),
+        asyncio.create_task(shell.give_up_for_ever(), name="give-up"),
         asyncio.create_task(app.wait_until_stopped(), name="faust"),
     ]
     stopping = asyncio.create_task(stop.wait(), name="stop")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
 from uuid import UUID, uuid4
@@ -13,7 +14,7 @@ from google.protobuf.wrappers_pb2 import BoolValue, Int64Value, StringValue
 
 from headrace_kit.context import CommandContext
 from headrace_kit.errors import AlreadyExists, DeadlineExceeded, Deposed, FailedPrecondition, InvalidArgument, NotFound
-from headrace_kit.eventstore import Aggregate, EventStore, Fence, MemoryEventStore, PostgresEventStore
+from headrace_kit.eventstore import Aggregate, Caused, EventStore, Fence, MemoryEventStore, PostgresEventStore
 from headrace_kit.eventtypes import UnknownEventType
 from headrace_kit.hlc import physical
 from headrace_kit.leaf import leaf_bytes, leaf_hash
@@ -306,3 +307,28 @@ async def test_event_ids_are_those_the_context_foretold(subject: Subject) -> Non
 
     assert ids == [given.event_id(0), given.event_id(1)]
     assert [each.version for each in ids] == [7, 7]
+
+
+async def test_an_event_may_have_a_cause_of_its_own(subject: Subject) -> None:
+    given = replace(context(), causation_id=uuid4(), correlation_id=uuid4())
+    await subject.store.execute(
+        COUNTER,
+        stream("a"),
+        context=given,
+        request=StringValue(),
+        decide=lambda _: [
+            Int64Value(value=1),
+            Caused(Int64Value(value=2), by=given.event_id(0)),
+            Caused(Int64Value(value=4), by=given.event_id(1)),
+            Int64Value(value=8),
+        ],
+        respond=lambda state: state,
+    )
+
+    written = await subject.store.read_stream(stream("a"))
+
+    causes = [given.causation_id, given.event_id(0), given.event_id(1), given.causation_id]
+    assert [each.origin.causation_id for each in written] == causes
+    assert {each.origin.correlation_id for each in written} == {given.correlation_id}
+    assert [each.hlc for each in written] == sorted({each.hlc for each in written})
+    assert await subject.store.load(COUNTER, stream("a")) == (Int64Value(value=15), 4)

@@ -12,7 +12,10 @@ from google.protobuf.wrappers_pb2 import Int64Value, StringValue
 
 from headrace_kit.errors import Aborted, AlreadyExists, DeadlineExceeded, FailedPrecondition, InvalidArgument
 from headrace_kit.eventstore import Aggregate, PostgresEventStore, Row, Within
+from headrace_kit.log import MemoryLog
+from headrace_kit.logkeeper import LogKeeper
 from headrace_kit.postgres import Connection, ConnectionLost, UniqueViolation, connected, create_pool, migrate
+from headrace_kit.upkeep import Upkeep
 from headrace_local.testing import FreshDatabase, Infrastructure
 from tests.support.counters import COUNTER, LISTED, SOURCE, TYPES, add, context, evolve, stream
 from tests.support.kit import counter_store, pooled, prepare, until
@@ -184,6 +187,42 @@ async def test_forgotten_responses_are_answered_from_the_state(database: FreshDa
         assert await add(store, "a", 1, command_id=command_id) == "11"
         with pytest.raises(AlreadyExists):
             await add(store, "a", 2, command_id=command_id)
+
+
+async def test_upkeep_forgets_all_old_responses_in_chunks_and_no_young_one(database: FreshDatabase) -> None:
+    async with counter_store(database) as store:
+        for each in range(5):
+            await add(store, each, 1)
+        async with connected(database.migration_dsn) as owner:
+            await owner.execute("UPDATE commands SET recorded_at = recorded_at - interval '31 days'")
+        young = uuid4()
+        await add(store, 0, 4, command_id=young)
+        upkeep = Upkeep(store.database, chunk=2)
+
+        forgotten = [await upkeep.step(), await upkeep.step()]
+
+        assert (forgotten, upkeep.forgotten) == ([5, 0], 5)
+        kept = "SELECT command_id FROM commands WHERE response IS NOT NULL"
+        assert await store.database.fetchval(kept) == young
+        assert await store.database.fetchval("SELECT count(*) FROM commands") == 6
+
+
+async def test_the_keeper_of_the_log_keeps_it_up(database: FreshDatabase) -> None:
+    async with counter_store(database) as store:
+        await add(store, "a", 1)
+        async with connected(database.migration_dsn) as owner:
+            await owner.execute("UPDATE commands SET recorded_at = recorded_at - interval '31 days'")
+        keeper = LogKeeper(store, MemoryLog())
+        keeping = asyncio.create_task(keeper.run())
+
+        async def forgotten() -> bool:
+            return keeper.upkeep.forgotten == 1
+
+        try:
+            await until(forgotten, within_s=20)
+        finally:
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
 
 
 async def test_errors_of_the_database_are_the_kits(database: FreshDatabase) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -12,9 +13,12 @@ from headrace.api.audit.v1.resources_pb2 import LogEntry
 from headrace.api.orchestrator.v1.events_pb2 import StepFailed
 from headrace.api.registry.v1.events_pb2 import VersionPromoted
 from headrace.api.registry.v1.resources_pb2 import Promotion
+from headrace.cli.log import line_of
+from headrace.story import chain
 from headrace_gateway import pages
 from headrace_gateway.pages import Pages
 from headrace_gateway.told import told
+from headrace_gateway.views.home import Causes
 
 
 def stamp(seconds: float) -> Timestamp:
@@ -129,6 +133,32 @@ def test_what_comes_from_outside_is_text_in_a_fragment() -> None:
 
     assert "<img" not in html
     assert "&lt;img" in html
+
+
+def caused_request() -> tuple[LogEntry, LogEntry]:
+    """An alert, and the request it led to."""
+    alert = LogEntry(event_id="a", type="headrace.monitor.v1.AlertRaised", source="headrace/monitor", hlc=1)
+    request = LogEntry(event_id="r", type="headrace.monitor.v1.RetrainRequested", source="headrace/monitor", hlc=2)
+    request.meta.causation_id = "a"
+    return alert, request
+
+
+def test_an_event_names_its_cause_where_that_was_shown() -> None:
+    alert, request = caused_request()
+
+    shown = Pages("default").fragment("_entry.html", entry=request, causes=Causes([alert]))
+    unknown = Pages("default").fragment("_entry.html", entry=request, causes=Causes())
+
+    assert re.search(r'href="/events/a"[^>]*>AlertRaised</a>', shown)
+    assert re.search(r'href="/events/a"[^>]*>cause</a>', unknown)
+
+
+def test_the_story_of_an_event_shows_a_request_below_its_alert() -> None:
+    alert, request = caused_request()
+    links = chain([request, alert], "r")
+
+    assert [(link.entry.event_id, link.depth) for link in links] == [("a", 0), ("r", 1)]
+    assert [line_of(link.entry, depth=link.depth).plain.count("└") for link in links] == [0, 1]
 
 
 def test_an_event_is_told_by_its_most_telling_fields() -> None:

@@ -13,6 +13,7 @@ from headrace.api.monitor.v1 import resources_pb2 as resources
 from headrace.api.monitor.v1 import service_pb2 as service
 from headrace.api.monitor.v1.resources_pb2 import Finding, Monitor, MonitorConfig, Verdict
 from headrace_kit.context import CommandContext
+from headrace_kit.decided import cause_of, event_of
 from headrace_kit.errors import FailedPrecondition, InvalidArgument
 from headrace_monitor import domain, requests
 
@@ -52,7 +53,7 @@ def verdict(hour: int, *channels: str, bad: str = "") -> Verdict:
 
 
 def decided(state: Monitor, found: Verdict) -> tuple[Monitor, list[Message]]:
-    answer = list(domain.decide_verdict(state, NAME, found, context()))
+    answer = [event_of(each) for each in domain.decide_verdict(state, NAME, found, context())]
     for event in answer:
         state = domain.evolve(state, event)
     return state, answer
@@ -124,6 +125,33 @@ def test_a_bad_version_is_rolled_back_once_with_the_revision_seen() -> None:
     assert again == []
 
 
+@pytest.mark.parametrize(
+    ("given", "found", "request_type"),
+    [
+        ({"drift_action": resources.DRIFT_ACTION_RETRAIN}, verdict(10, "quality:x", "error"), "RetrainRequested"),
+        ({"roll_back_bad_versions": True}, verdict(10, "quality:x", bad=VERSION), "RollbackRequested"),
+    ],
+)
+def test_a_request_is_caused_by_the_alert_it_cites(given: dict[str, object], found: Verdict, request_type: str) -> None:
+    command = context()
+    answer = domain.decide_verdict(monitor(**given), NAME, found, command)
+
+    quality, alert, request = answer
+    assert kinds([event_of(request)]) == [request_type]
+    assert [cause_of(quality), cause_of(alert)] == [None, None]
+    assert cause_of(request) == command.event_id(1)
+
+
+def test_a_request_that_an_earlier_alert_led_to_is_caused_by_that_alert() -> None:
+    state, (raised,) = decided(monitor(), verdict(10, "error"))
+    assert isinstance(raised, events.AlertRaised)
+    state.config.drift_action = resources.DRIFT_ACTION_RETRAIN
+
+    (request,) = domain.decide_verdict(state, NAME, verdict(11, "error"), context())
+
+    assert str(cause_of(request)) == raised.alert.event_id
+
+
 def test_a_paused_monitor_decides_nothing() -> None:
     state = monitor()
     (paused,) = domain.decide_pause(state, service.PauseMonitorRequest(name=NAME, paused=True))
@@ -175,3 +203,24 @@ def test_an_evolved_state_leaves_the_one_before_it_alone() -> None:
     decided(before, verdict(10, "error"))
 
     assert before == copy
+
+
+def sealed(start: int, until: int) -> events.WindowsSealed:
+    seal = events.WindowsSealed(monitor=NAME, count=2, sha256=bytes(32))
+    getattr(seal, "from").FromMicroseconds(start * HOUR_US)
+    seal.until.FromMicroseconds(until * HOUR_US)
+    return seal
+
+
+def test_seals_follow_each_other_without_a_gap() -> None:
+    state = monitor()
+    (first,) = domain.decide_seal(state, sealed(3, 9), context())
+    state = domain.evolve(state, first)
+
+    overlapping = domain.decide_seal(state, sealed(3, 12), context())
+    after_a_gap = domain.decide_seal(state, sealed(10, 12), context())
+    (following,) = domain.decide_seal(state, sealed(9, 12), context())
+
+    assert (overlapping, after_a_gap) == ([], [])
+    assert domain.evolve(state, following).sealed_until.ToMicroseconds() == 12 * HOUR_US
+    assert state.sealed_time.ToDatetime(tzinfo=UTC) == context().now

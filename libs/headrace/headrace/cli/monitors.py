@@ -75,6 +75,8 @@ def show(
             ("predictions", number(counts.predictions)),
             ("labels joined", number(counts.labels_joined)),
             ("labels waiting", number(counts.labels_waiting)),
+            ("given up: labels without prediction", number(counts.labels_unmatched)),
+            ("given up: predictions without label", number(counts.predictions_unlabelled)),
             ("batches lost", number(counts.batches_lost)),
             ("batches repeated", number(counts.batches_repeated)),
             ("decided until", when(found.decided_until)),

@@ -4,6 +4,7 @@ A command looks its id up, loads the stream, decides, and appends in one stateme
 insertion of the command: a concurrent repeat inserts nothing and is answered with the stored response.
 """
 
+from headrace_kit.decided import Caused, Decided
 from headrace_kit.eventstore.aggregate import Aggregate, Row, no_rows
 from headrace_kit.eventstore.memory import MemoryEventStore
 from headrace_kit.eventstore.postgres import PostgresEventStore, Within
@@ -13,6 +14,8 @@ from headrace_kit.lease import Fence
 
 __all__ = [
     "Aggregate",
+    "Caused",
+    "Decided",
     "EventMeta",
     "EventStore",
     "Fence",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Generic, TypeVar
 from uuid import UUID
@@ -13,6 +13,7 @@ from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.message import Message
 
 from headrace_kit.context import CommandContext
+from headrace_kit.decided import Decided, cause_of, event_of
 from headrace_kit.errors import AlreadyExists, InvalidArgument, NotFound
 from headrace_kit.eventstore.aggregate import Aggregate, Row, S
 from headrace_kit.eventstore.stored import EventMeta, project_of
@@ -85,7 +86,7 @@ class Drafting:
         *,
         loaded: Loaded[S],
         context: CommandContext,
-        decide: Callable[[S | None], Sequence[Message]],
+        decide: Callable[[S | None], Sequence[Decided]],
         respond: Callable[[S], R],
     ) -> Draft[S, R]:
         """Decides and folds; whatever ``decide`` raises goes to the caller.
@@ -96,11 +97,12 @@ class Drafting:
             UnknownEventType: the service does not own an event of this type.
         """
         require_plausible(context.hlc, context.now)
-        messages = list(decide(loaded.state))
+        decided = list(decide(loaded.state))
+        messages = [event_of(each) for each in decided]
         state, version, hlc = loaded.state, loaded.version, max(loaded.hlc, context.hlc)
-        meta = EventMeta.of(context, stream_id).encode()
+        meta_of = _Metas(context, stream_id)
         events: list[NewEvent] = []
-        for message in messages:
+        for message, cause in zip(messages, map(cause_of, decided), strict=True):
             hlc = self._clock.tick(context.now, above=hlc)
             version += 1
             data = _bounded(message)
@@ -111,7 +113,7 @@ class Drafting:
                     type=self._types.name(message),
                     occurred_at=context.now,
                     hlc=hlc,
-                    meta=meta,
+                    meta=meta_of(cause),
                     data=data,
                     message=message,
                 )
@@ -128,6 +130,17 @@ class Drafting:
             rows=tuple(aggregate.rows(stream_id, state, messages)) if events else (),
             response=respond(state),
         )
+
+
+class _Metas:
+    """The encoded meta of a command's events: made once where they share it."""
+
+    def __init__(self, context: CommandContext, stream_id: str) -> None:
+        self._shared = EventMeta.of(context, stream_id)
+        self._encoded = self._shared.encode()
+
+    def __call__(self, cause: UUID | None) -> bytes:
+        return self._encoded if cause is None else replace(self._shared, causation_id=cause).encode()
 
 
 def request_hash(request: Message) -> bytes:

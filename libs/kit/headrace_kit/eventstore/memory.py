@@ -12,6 +12,7 @@ from uuid import UUID
 from google.protobuf.message import Message
 
 from headrace_kit.context import CommandContext
+from headrace_kit.decided import Decided
 from headrace_kit.errors import DeadlineExceeded, Deposed
 from headrace_kit.eventstore.aggregate import Aggregate, Row, S
 from headrace_kit.eventstore.commands import (
@@ -75,7 +76,7 @@ class MemoryEventStore:
         *,
         context: CommandContext,
         request: Message,
-        decide: Callable[[S | None], Sequence[Message]],
+        decide: Callable[[S | None], Sequence[Decided]],
         respond: Callable[[S], R],
         fence: Fence | None = None,
     ) -> R:

@@ -14,6 +14,7 @@ import structlog
 from google.protobuf.message import Message
 
 from headrace_kit.context import CommandContext
+from headrace_kit.decided import Decided
 from headrace_kit.errors import Aborted, DeadlineExceeded, Deposed
 from headrace_kit.eventstore.aggregate import Aggregate, S
 from headrace_kit.eventstore.commands import (
@@ -88,9 +89,9 @@ gate AS (
     WHERE s.version = $7
 ), appended AS (
     INSERT INTO events (stream_id, version, event_id, type, occurred_at, hlc, meta, data)
-    SELECT $3, $7 + n.ordinality, n.event_id, n.type, $16, n.hlc, $17, n.data
-    FROM gate, unnest($12::uuid[], $13::text[], $14::bigint[], $15::bytea[])
-        WITH ORDINALITY AS n (event_id, type, hlc, data, ordinality)
+    SELECT $3, $7 + n.ordinality, n.event_id, n.type, $16, n.hlc, n.meta, n.data
+    FROM gate, unnest($12::uuid[], $13::text[], $14::bigint[], $15::bytea[], $17::bytea[])
+        WITH ORDINALITY AS n (event_id, type, hlc, data, meta, ordinality)
     ORDER BY n.ordinality
 )"""
 _FENCE = "fence AS (SELECT 1 FROM leases WHERE name = $18 AND epoch = $19 FOR SHARE), "
@@ -132,7 +133,7 @@ class PostgresEventStore:
         *,
         context: CommandContext,
         request: Message,
-        decide: Callable[[S | None], Sequence[Message]],
+        decide: Callable[[S | None], Sequence[Decided]],
         respond: Callable[[S], R],
         fence: Fence | None = None,
         within: Within | None = None,
@@ -304,7 +305,7 @@ class _Append:
             [event.hlc for event in events],
             [event.data for event in events],
             first.occurred_at,
-            first.meta,
+            [event.meta for event in events],
         )
         fences = () if fence is None else (fence.name, fence.epoch)
         rows, parameters = compile_rows(draft.rows, first_parameter=_FIXED_PARAMETERS + len(fences) + 1)

@@ -9,6 +9,7 @@ from uuid import UUID
 from google.protobuf.message import Message
 
 from headrace_kit.context import CommandContext
+from headrace_kit.decided import Decided
 from headrace_kit.eventstore.aggregate import Aggregate, S
 from headrace_kit.eventstore.commands import R
 from headrace_kit.eventstore.stored import LogEntry, StoredEvent
@@ -25,16 +26,18 @@ class EventStore(Protocol):
         *,
         context: CommandContext,
         request: Message,
-        decide: Callable[[S | None], Sequence[Message]],
+        decide: Callable[[S | None], Sequence[Decided]],
         respond: Callable[[S], R],
         fence: Fence | None = None,
     ) -> R:
         """Carries out one command on one stream, at most once for each command id.
 
         ``decide`` gets the state (None: no such stream) and returns events, or raises to refuse: a refusal is not
-        stored. It may run several times and has no effects of its own. ``respond`` gets the state after the events.
-        No events: ``respond`` answers from the state as it is and nothing is stored, the command id included. With
-        the events, in one transaction, go the folded state and the read-model rows of ``aggregate.rows``.
+        stored. It may run several times and has no effects of its own. An event that another of this stream led to
+        is returned as ``Caused``; the others are caused by what caused the command. ``respond`` gets the state after
+        the events. No events: ``respond`` answers from the state as it is and nothing is stored, the command id
+        included. With the events, in one transaction, go the folded state and the read-model rows of
+        ``aggregate.rows``.
 
         Raises:
             AlreadyExists: the command id was used with another request.

@@ -16,7 +16,7 @@ from headrace.api.audit.v1.service_pb2 import GetEventRequest, ReadLogRequest
 from headrace.story import chain, decode
 from headrace_gateway.pages import Pages
 from headrace_gateway.platform import Platform
-from headrace_gateway.views.home import recent_entries
+from headrace_gateway.views.home import Causes, recent_entries
 from headrace_kit.errors import NotFound
 
 SHOWN: Final = 200
@@ -35,7 +35,7 @@ def routes(platform: Platform, pages: Pages) -> list[BaseRoute]:
         entries = await recent_entries(platform, SEARCHED if wanted else SHOWN)
         shown = [entry for entry in entries if matches(entry, wanted)][:SHOWN]
         template = "_entries.html" if "hx-request" in request.headers else "events.html"
-        return pages.render(request, template, entries=shown, searched=SEARCHED, shown=SHOWN)
+        return pages.render(request, template, entries=shown, causes=Causes(shown), searched=SEARCHED, shown=SHOWN)
 
     async def show(request: Request) -> Response:
         entry = await _find(platform, request.path_params["event"])

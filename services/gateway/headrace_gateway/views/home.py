@@ -32,6 +32,7 @@ from headrace_gateway.platform import NAMES, Platform, ServiceMissingError
 
 RECENT: Final = 30
 _Request = TypeVar("_Request")
+_REMEMBERED: Final = 2000
 _WITHIN_S: Final = 3.0
 """How long the picture waits for a service."""
 _ALIVE_S: Final = 15.0
@@ -164,12 +165,33 @@ def newest(logs: Iterable[list[LogEntry]], count: int) -> list[LogEntry]:
     return merged[:count]
 
 
+class Causes:
+    """What the causes of a page's events are called: those of the newest events that it has shown."""
+
+    def __init__(self, entries: Iterable[LogEntry] = ()) -> None:
+        self._names: dict[str, str] = {}
+        for entry in entries:
+            self.note(entry)
+
+    def note(self, entry: LogEntry) -> None:
+        """The event may be a cause of later ones."""
+        self._names[entry.event_id] = entry.type.rpartition(".")[2]
+        if len(self._names) > _REMEMBERED:
+            del self._names[next(iter(self._names))]
+
+    def get(self, event_id: str, default: str) -> str:
+        """Type of an event without its package, or ``default`` when it was not shown."""
+        return self._names.get(event_id, default)
+
+
 def routes(platform: Platform, pages: Pages, hub: Hub) -> list[BaseRoute]:
     """``/``, its live part and the stream of events."""
 
     async def home(request: Request) -> Response:
         loop, entries = await asyncio.gather(read_loop(platform), recent_entries(platform, RECENT))
-        return pages.render(request, "home.html", loop=loop, entries=entries, Status=running.PipelineRunStatus)
+        return pages.render(
+            request, "home.html", loop=loop, entries=entries, causes=Causes(entries), Status=running.PipelineRunStatus
+        )
 
     async def stages(request: Request) -> Response:
         loop = await read_loop(platform)
@@ -200,6 +222,7 @@ def _all(request: Callable[..., _Request], parent: str) -> _Request:
 
 async def _stream(hub: Hub, pages: Pages) -> AsyncIterator[bytes]:
     """Server-sent events: ``entry`` with the row of an event, ``lost`` when some were left out."""
+    causes = Causes()
     with hub.feed() as feed:
         yield b"retry: 1000\n: open\n\n"
         while True:
@@ -212,7 +235,8 @@ async def _stream(hub: Hub, pages: Pages) -> AsyncIterator[bytes]:
                 case Notice.LOST:
                     yield b"event: lost\ndata: {}\n\n"
                 case entry:
-                    yield _event(entry, pages)
+                    causes.note(entry)
+                    yield _event(entry, pages, causes)
 
 
 async def _next(feed: Feed) -> LogEntry | Notice | None:
@@ -223,8 +247,8 @@ async def _next(feed: Feed) -> LogEntry | Notice | None:
         return None
 
 
-def _event(entry: LogEntry, pages: Pages) -> bytes:
-    html = pages.fragment("_entry.html", entry=entry)
+def _event(entry: LogEntry, pages: Pages, causes: Causes) -> bytes:
+    html = pages.fragment("_entry.html", entry=entry, causes=causes)
     area = entry.source.rpartition("/")[2]
     data = orjson.dumps({"html": html, "type": entry.type, "stream": entry.stream_id, "area": area})
     return b"event: entry\nid: " + entry.event_id.encode() + b"\ndata: " + data + b"\n\n"

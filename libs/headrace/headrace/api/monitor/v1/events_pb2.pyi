@@ -282,7 +282,7 @@ Global___RollbackRequested: _TypeAlias = RollbackRequested  # noqa: Y015
 
 @_typing.final
 class WindowsSealed(_message.Message):
-    """The windows of an hour are complete: their number and digest."""
+    """Windows that were closed since the last seal: their number and digest. About once an hour, when there are any."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -291,15 +291,23 @@ class WindowsSealed(_message.Message):
     UNTIL_FIELD_NUMBER: _builtins.int
     COUNT_FIELD_NUMBER: _builtins.int
     SHA256_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
     monitor: _builtins.str
     """Resource name of the monitor."""
     count: _builtins.int
-    """Windows in it."""
+    """Windows that start in it, one for each version in each slot. At least 1."""
     sha256: _builtins.bytes
-    """SHA-256 over their canonical bytes, in order."""
+    """SHA-256 over them by start and version's name, each as: start in microseconds since 1970 UTC (8 bytes); name of the version, in UTF-8;
+    rows, labels, labels met at 0.5, error sum in 2^-20, error square in 2^-12, each in decimal ASCII; cells of counts, 8 bytes each.
+    Name, decimals and cells stand behind their length (4 bytes). All numbers are little-endian.
+    """
     @_builtins.property
     def until(self) -> _timestamp_pb2.Timestamp:
         """End of the range, event time, exclusive."""
+
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When it was sealed."""
 
     def __init__(
         self,
@@ -308,10 +316,11 @@ class WindowsSealed(_message.Message):
         until: _timestamp_pb2.Timestamp | None = ...,
         count: _builtins.int = ...,
         sha256: _builtins.bytes = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["from", b"from", "until", b"until"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["from", b"from", "time", b"time", "until", b"until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "from", b"from", "monitor", b"monitor", "sha256", b"sha256", "until", b"until"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "from", b"from", "monitor", b"monitor", "sha256", b"sha256", "time", b"time", "until", b"until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

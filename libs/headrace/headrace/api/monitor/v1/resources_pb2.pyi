@@ -122,6 +122,8 @@ class Monitor(_message.Message):
     DECIDED_UNTIL_FIELD_NUMBER: _builtins.int
     PAUSED_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    SEALED_UNTIL_FIELD_NUMBER: _builtins.int
+    SEALED_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name: `projects/{project}/monitors/{monitor}`."""
     endpoint: _builtins.str
@@ -154,6 +156,14 @@ class Monitor(_message.Message):
     def decided_until(self) -> _timestamp_pb2.Timestamp:
         """Last slot decided: start of it, event time."""
 
+    @_builtins.property
+    def sealed_until(self) -> _timestamp_pb2.Timestamp:
+        """Windows that start before it are sealed, event time; absent before the first seal."""
+
+    @_builtins.property
+    def sealed_time(self) -> _timestamp_pb2.Timestamp:
+        """When windows were last sealed; absent likewise."""
+
     def __init__(
         self,
         *,
@@ -168,10 +178,12 @@ class Monitor(_message.Message):
         decided_until: _timestamp_pb2.Timestamp | None = ...,
         paused: _builtins.bool = ...,
         revision: _builtins.int = ...,
+        sealed_until: _timestamp_pb2.Timestamp | None = ...,
+        sealed_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "create_time", b"create_time", "decided_until", b"decided_until"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "create_time", b"create_time", "decided_until", b"decided_until", "sealed_time", b"sealed_time", "sealed_until", b"sealed_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "config_revision", b"config_revision", "cooldowns", b"cooldowns", "create_time", b"create_time", "creator", b"creator", "decided_until", b"decided_until", "endpoint", b"endpoint", "name", b"name", "paused", b"paused", "recent_alerts", b"recent_alerts", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "config_revision", b"config_revision", "cooldowns", b"cooldowns", "create_time", b"create_time", "creator", b"creator", "decided_until", b"decided_until", "endpoint", b"endpoint", "name", b"name", "paused", b"paused", "recent_alerts", b"recent_alerts", "revision", b"revision", "sealed_time", b"sealed_time", "sealed_until", b"sealed_until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -600,6 +600,8 @@ class GetCountsResponse(_message.Message):
     BATCHES_FORWARDED_FIELD_NUMBER: _builtins.int
     LABELS_REFUSED_FIELD_NUMBER: _builtins.int
     LABELS_UNWATCHED_FIELD_NUMBER: _builtins.int
+    PREDICTIONS_UNLABELLED_FIELD_NUMBER: _builtins.int
+    LABELS_UNMATCHED_FIELD_NUMBER: _builtins.int
     predictions: _builtins.int
     """Prediction rows counted."""
     labels_joined: _builtins.int
@@ -622,6 +624,10 @@ class GetCountsResponse(_message.Message):
     """Labels for a row that the prediction does not have, or without a number."""
     labels_unwatched: _builtins.int
     """Labels that came while no monitor watched the endpoint."""
+    predictions_unlabelled: _builtins.int
+    """Prediction rows whose label was waited for in vain (HEADRACE_LABEL_WAIT_DAYS, 30 by default), and is no more."""
+    labels_unmatched: _builtins.int
+    """Labels whose prediction was waited for in vain, for as long; no longer in `labels_waiting`."""
     def __init__(
         self,
         *,
@@ -636,10 +642,12 @@ class GetCountsResponse(_message.Message):
         batches_forwarded: _builtins.int = ...,
         labels_refused: _builtins.int = ...,
         labels_unwatched: _builtins.int = ...,
+        predictions_unlabelled: _builtins.int = ...,
+        labels_unmatched: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches_forwarded", b"batches_forwarded", "batches_lost", b"batches_lost", "batches_repeated", b"batches_repeated", "labels_joined", b"labels_joined", "labels_refused", b"labels_refused", "labels_repeated", b"labels_repeated", "labels_unwatched", b"labels_unwatched", "labels_waiting", b"labels_waiting", "predictions", b"predictions", "predictions_late", b"predictions_late", "records_quarantined", b"records_quarantined"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches_forwarded", b"batches_forwarded", "batches_lost", b"batches_lost", "batches_repeated", b"batches_repeated", "labels_joined", b"labels_joined", "labels_refused", b"labels_refused", "labels_repeated", b"labels_repeated", "labels_unmatched", b"labels_unmatched", "labels_unwatched", b"labels_unwatched", "labels_waiting", b"labels_waiting", "predictions", b"predictions", "predictions_late", b"predictions_late", "predictions_unlabelled", b"predictions_unlabelled", "records_quarantined", b"records_quarantined"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,64 @@
+"""What a service's database forgets in time: the answers to commands, after 30 days. Their ids stay for ever."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Final
+
+import structlog
+
+from headrace_kit.errors import KitError
+from headrace_kit.postgres import Database
+
+_log = structlog.get_logger(__name__)
+KEEP_RESPONSES: Final = timedelta(days=30)
+"""How long a repeat of a command is given the very answer of the first time; the database keeps no less."""
+EVERY_S: Final = 3600.0
+RETRY_S: Final = 60.0
+CHUNK: Final = 1000
+"""Answers forgotten in one transaction: every write transaction is short, since all share one snapshot horizon."""
+PAUSE_S: Final = 0.05
+"""Rest between two chunks."""
+
+
+class Upkeep:
+    """Forgets old answers, hourly. Several processes do no harm; the keeper of the log is the one that does.
+
+    Args:
+        database: The service's own, as its role.
+        every_s: Time between rounds.
+        chunk: Answers forgotten at once.
+    """
+
+    def __init__(self, database: Database, *, every_s: float = EVERY_S, chunk: int = CHUNK) -> None:
+        self.forgotten = 0
+        """Answers forgotten since the start."""
+        self._database = database
+        self._every_s = every_s
+        self._chunk = chunk
+
+    async def run(self) -> None:
+        """Runs until cancelled, through outages."""
+        while True:
+            try:
+                await self.step()
+            except KitError as error:
+                _log.warning("upkeep_delayed", cause=error.message)
+                await asyncio.sleep(min(RETRY_S, self._every_s))
+            else:
+                await asyncio.sleep(self._every_s)
+
+    async def step(self) -> int:
+        """One round: all that is old, chunk by chunk; returns how many answers were forgotten."""
+        round_total = 0
+        while True:
+            count = int(await self._database.fetchval("SELECT forget_responses($1, $2)", KEEP_RESPONSES, self._chunk))
+            round_total += count
+            self.forgotten += count
+            if count < self._chunk:
+                break
+            await asyncio.sleep(PAUSE_S)
+        if round_total:
+            _log.info("responses_forgotten", count=round_total)
+        return round_total
