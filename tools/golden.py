@@ -1,4 +1,4 @@
-"""Write the golden bytes of event types that have none yet: ``python tools/golden.py``.
+"""Write the golden bytes of event types that have none yet: ``python -m tools.golden``.
 
 For every event type there is ``tests/golden/events/<type>.binpb``, the bytes of an example with every field set, and
 ``<type>.json``, what they say. They are what a release of that day published: a file that exists is never written
