@@ -1,0 +1,44 @@
+"""One seed, from its beginning to its verdict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import structlog
+
+from tests.simulation import virtual
+from tests.simulation.checks import findings
+from tests.simulation.world import Parts, World
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What came of a seed: the same for the same seed and program, on every machine.
+
+    Attributes:
+        seed: Replays it: ``make simulate SEED=n``.
+        digest: SHA-256 of the trace.
+        findings: Broken promises; empty for a good run.
+        lines: The trace.
+        events: How many events the logs have.
+    """
+
+    seed: int
+    digest: str
+    findings: tuple[str, ...]
+    lines: tuple[str, ...]
+    events: int
+
+
+def simulate(seed: int, parts: Parts | None = None) -> Verdict:
+    """Runs a seed."""
+    with structlog.testing.capture_logs():
+        return virtual.run(_live(seed, parts or Parts()))
+
+
+async def _live(seed: int, parts: Parts) -> Verdict:
+    world = World(seed, parts)
+    await world.live()
+    found = world.findings or list(findings(world))
+    events = sum(len(server.tables.log) for server in world.servers.values())
+    return Verdict(seed, world.trace.digest, tuple(found), tuple(world.trace.lines), events)
