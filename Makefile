@@ -117,6 +117,10 @@ test: setup ## Run every test this machine can run (JOBS=2 processes)
 test-fast: $(VENV)/.dev.stamp ## Run the unit, property and contract tests
 	@$(PYTEST) $(wildcard $(FAST_TESTS)) $(ARGS)
 
+.PHONY: simulate
+simulate: $(VENV)/.dev.stamp ## Simulate the event backbone: SEEDS=10000 runs many (FROM=0), SEED=n replays one
+	@$(BIN)/python -m tests.simulation --jobs $(JOBS) --from $(or $(FROM),0) --seeds $(or $(SEEDS),1000) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
 .PHONY: bench
 bench: setup ## Measure, and write docs/benchmarks.md
 	@PYTHONPATH=examples $(BIN)/python -m tests.bench $(ARGS)

@@ -30,6 +30,7 @@ def findings(world: World) -> Iterator[str]:
     yield from _alias_never_goes_back(world)
     yield from _routes_never_lead_to_a_blocked_version(world)
     yield from _requests_are_answered_once(world)
+    yield from _no_effect_precedes_its_cause(world)
 
 
 def _log_is_whole(world: World, name: str) -> Iterator[str]:
@@ -144,6 +145,14 @@ def _requests_are_answered_once(world: World) -> Iterator[str]:
             yield f"{event.bad_version} was to be rolled back and was never blocked"
     for request in answers.keys() - requested.keys():
         yield f"an answer to {request}, which nobody asked"
+
+
+def _no_effect_precedes_its_cause(world: World) -> Iterator[str]:
+    rows = {row["event_id"]: row for name in TYPES for row in world.servers[name].tables.log}
+    for row in rows.values():
+        cause = EventMeta.decode(row["meta"]).causation_id
+        if cause is not None and (cause not in rows or rows[cause]["hlc"] >= row["hlc"]):
+            yield f"event {row['event_id']} is not after its cause {cause}"
 
 
 def _events(world: World, name: str) -> Iterator[tuple[Row, Message]]:

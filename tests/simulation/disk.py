@@ -20,7 +20,7 @@ from uuid import UUID
 import asyncpg
 
 from headrace_kit import lease, relay, sequencer
-from headrace_kit.consumer import offsets
+from headrace_kit.consumer import offsets, parking
 from headrace_kit.eventstore import postgres as store
 from headrace_kit.postgres import Database
 from tests.simulation.host import Host
@@ -408,9 +408,7 @@ async def _advance(
         for place, local, leaf in zip(*columns, strict=True):
             tables.log.append(Cells(position=place, sequenced_at=at, leaf=leaf, **events[local]))
             tx.server.trace(f"position {place} {leaf.hex()[:16]}")
-        tables.sequencer.update(
-            position=position, local_id=local_id, sequenced_at=at, low=int(low), high=int(high)
-        )
+        tables.sequencer.update(position=position, local_id=local_id, sequenced_at=at, low=int(low), high=int(high))
 
     tx.writes.append(write)
     return [{}]
@@ -539,6 +537,8 @@ STATEMENTS: dict[str, Callable[..., Any]] = {
     "SELECT stream_id FROM parked_streams WHERE consumer = $1 AND source = $2": _parked,
     "SELECT 1 FROM parked_streams WHERE consumer = $1 AND source = $2 AND stream_id = $3 FOR SHARE": _parked,
     "INSERT INTO parked_streams (consumer, source, stream_id) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING": _park,
+    f"INSERT INTO parked_events ({parking._COLUMNS}) "
+    "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, clock_timestamp()) ON CONFLICT DO NOTHING": _nothing,
     "SELECT name FROM endpoints WHERE model = $1 AND alias = $2 ORDER BY name": _following,
     EFFECT: _effect,
 }

@@ -74,9 +74,7 @@ class SimProducer:
                 self._broker.count(topic)
                 if self._host.random.random() < self._host.faults.late:
                     delay = self._host.random.random() * LATE_S
-                    asyncio.get_running_loop().call_later(
-                        delay, self._broker.store, TopicPartition(topic, lane), batch
-                    )
+                    asyncio.get_running_loop().call_later(delay, self._broker.store, TopicPartition(topic, lane), batch)
                     raise LogUnavailable("the batch is on its way, and nobody waits for it")
                 self._broker.store(TopicPartition(topic, lane), batch)
                 taken[lane] = len(batch)

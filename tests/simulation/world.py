@@ -71,6 +71,7 @@ class Parts:
     relay: type[Relay] = Relay
     consumer: type[Consumer] = Consumer
     server: type[Server] = Server
+    rollback: type[RollbackHandler] = RollbackHandler
 
 
 @dataclass
@@ -145,7 +146,7 @@ class Process:
     def _consumers(self) -> Iterator[Consumer | ProjectionConsumer]:
         consumer = self._world.parts.consumer
         if self.name == "registry":
-            handler = RollbackHandler(self.store, now=now)
+            handler = self._world.parts.rollback(self.store, now=now)
             yield consumer(
                 "registry.rollback",
                 [events_topic("headrace/monitor")],
@@ -372,9 +373,7 @@ class World:
 
         await asyncio.gather(*(one() for _ in range(1 + twice)))
 
-    async def _insist(
-        self, wish: Wish, name: str, give: Callable[[PostgresEventStore], Awaitable[object]]
-    ) -> None:
+    async def _insist(self, wish: Wish, name: str, give: Callable[[PostgresEventStore], Awaitable[object]]) -> None:
         while True:
             process = self.random.choice(self.processes[name])
             try:

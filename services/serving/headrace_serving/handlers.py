@@ -1,7 +1,5 @@
 """What serving does when others' events arrive."""
 
-
-
 import structlog
 
 from headrace.api.monitor.v1.events_pb2 import RollbackRequested
