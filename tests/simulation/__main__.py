@@ -17,7 +17,7 @@ from multiprocessing import get_context
 from rich.progress import track
 
 from tests.simulation.planted import PLANTED
-from tests.simulation.running import Verdict, simulate
+from tests.simulation.running import Verdict, simulate, simulate_some
 
 CHUNK = 20
 
@@ -44,7 +44,7 @@ def many(seeds: range, jobs: int, planted: str | None) -> int:
     chunks = [seeds[start : start + CHUNK] for start in range(0, len(seeds), CHUNK)]
     failed = events = 0
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as processes:
-        verdicts = processes.map(some, chunks, [planted] * len(chunks))
+        verdicts = processes.map(simulate_some, chunks, [planted] * len(chunks))
         progress = track(chain.from_iterable(verdicts), total=len(seeds), description="simulating")
         for verdict in progress:
             events += verdict.events
@@ -53,11 +53,6 @@ def many(seeds: range, jobs: int, planted: str | None) -> int:
                 tell(verdict)
     sys.stdout.write(f"{len(seeds)} seeds, {events} events, {failed} failed\n")
     return 1 if failed else 0
-
-
-def some(seeds: range, planted: str | None) -> list[Verdict]:
-    """Verdicts without their traces."""
-    return [simulate(seed, PLANTED.get(planted or "")).without_trace() for seed in seeds]
 
 
 def tell(verdict: Verdict) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +13,7 @@ from google.protobuf.message import Message
 from headrace.api.monitor.v1.events_pb2 import RollbackRequested
 from headrace.api.registry.v1.events_pb2 import RollbackRefused, VersionPromoted, VersionRolledBack
 from headrace.api.serving.v1.events_pb2 import EndpointCreated, RoutesChanged, VersionBlocked
+from headrace.api.serving.v1.resources_pb2 import Endpoint
 from headrace_kit.eventstore import EventMeta
 from headrace_kit.eventtypes import EventTypes
 from headrace_kit.leaf import leaf_bytes, leaf_hash
@@ -47,7 +49,7 @@ def _log_is_whole(world: World, name: str) -> Iterator[str]:
         if found != list(range(1, len(found) + 1)):
             yield f"versions of {stream} are not dense: {found}"
     times = [row["sequenced_at"] for row in log]
-    if any(later < earlier for earlier, later in zip(times, times[1:], strict=False)):
+    if any(later < earlier for earlier, later in pairwise(times)):
         yield f"time in the log of {name} runs backwards"
     for row in log:
         if row["leaf"] != _leaf(name, row):
@@ -118,14 +120,15 @@ def _alias_never_goes_back(world: World) -> Iterator[str]:
 
 
 def _routes_never_lead_to_a_blocked_version(world: World) -> Iterator[str]:
-    state = None
+    state: Endpoint | None = None
     for row, event in _events(world, "serving"):
         if not isinstance(event, EndpointCreated) and state is None:
             yield "an endpoint begins without its creation"
             return
         before = serving.blocked_versions(state) if state else set[str]()
         state = serving.evolve(state, event)
-        for route in state.routes if isinstance(event, RoutesChanged | VersionBlocked) else ():
+        changed = list(state.routes) if isinstance(event, RoutesChanged | VersionBlocked) else []
+        for route in changed:
             if route.version in before | serving.blocked_versions(state) and route.weight:
                 yield f"version {row['version']} of the endpoint routes to {route.version}, which is blocked"
 

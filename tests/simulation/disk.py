@@ -229,7 +229,7 @@ class RawConnection:
 
     async def fetch(self, sql: str, *args: Any) -> list[Row]:
         """All rows."""
-        return cast("list[Row]", await self._run(sql, args))
+        return await self._run(sql, args)
 
     async def fetchrow(self, sql: str, *args: Any) -> Row | None:
         """The first row."""
@@ -242,7 +242,7 @@ class RawConnection:
         return None if row is None else next(iter(row.values()))
 
     async def execute(self, sql: str, *args: Any) -> str:
-        """asyncpg's status line."""
+        """Asyncpg's status line."""
         return f"UPDATE {len(await self._run(sql, args))}"
 
     async def _run(self, sql: str, args: Sequence[Any]) -> list[Row]:
@@ -284,9 +284,7 @@ async def _append(tx: Transaction, args: Sequence[Any], pool: Pool) -> list[Row]
         return [Cells(count=0)]
     taken = tables.streams.get(args[2], {"version": 0})["version"]
     if taken > args[6]:
-        conflict = asyncpg.UniqueViolationError("duplicate key")
-        conflict.constraint_name = "events_stream_id_version_key"
-        raise conflict
+        raise _conflict()
 
     def write() -> None:
         names = ("request_hash", "stream_id", "response_type", "response")
@@ -314,6 +312,12 @@ async def _append(tx: Transaction, args: Sequence[Any], pool: Pool) -> list[Row]
 
     tx.writes.append(write)
     return [Cells(count=1)]
+
+
+def _conflict() -> Exception:
+    raised: Any = asyncpg.UniqueViolationError("duplicate key")  # Any: the server's fields are set on it by asyncpg
+    raised.constraint_name = "events_stream_id_version_key"
+    return cast("Exception", raised)
 
 
 async def _look_up(tx: Transaction, command_id: UUID, stream_id: str) -> list[Row]:
@@ -398,7 +402,7 @@ async def _window(tx: Transaction, low: str, high: str, after: int, limit: int) 
     return sorted(rows, key=lambda row: cast("int", row["local_id"]))[:limit]
 
 
-async def _advance(
+async def _advance(  # noqa: PLR0917 - in the order of the statement's parameters
     tx: Transaction, position: int, local_id: int, at: datetime, low: str, high: str, *columns: list[Any]
 ) -> list[Row]:
     tables = tx.server.tables
@@ -446,7 +450,7 @@ async def _streams(tx: Transaction, consumer: str, source: str, names: Sequence[
     return [{"stream_id": key[2], "version": seen[key][0], "position": seen[key][1]} for key in keys]
 
 
-async def _move(
+async def _move(  # noqa: PLR0917 - in the order of the statement's parameters
     tx: Transaction,
     consumer: str,
     topic: str,

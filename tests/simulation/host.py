@@ -9,7 +9,7 @@ from random import Random
 
 @dataclass
 class Faults:
-    """Chances for one statement or call, and the longest latency, in seconds. Shared by a world; healed in one place."""
+    """Chances for one statement or call, and the longest latency, in seconds. Shared by a world."""
 
     lost_before: float = 0.0
     lost_after: float = 0.0

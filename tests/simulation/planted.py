@@ -67,7 +67,7 @@ class CommitsFirst(Consumer):
 
 
 class WaitsForNobody(Server):
-    """A sequencer that takes whatever is committed and goes on behind it: what commits later with a lower id is lost."""
+    """A sequencer that takes whatever is committed and goes on: what commits later with a lower id is lost."""
 
     @property
     def xmin(self) -> int:

@@ -8,6 +8,7 @@ import structlog
 
 from tests.simulation import virtual
 from tests.simulation.checks import findings
+from tests.simulation.planted import PLANTED
 from tests.simulation.world import Parts, World
 
 
@@ -38,6 +39,11 @@ def simulate(seed: int, parts: Parts | None = None) -> Verdict:
     """Runs a seed."""
     with structlog.testing.capture_logs():
         return virtual.run(_live(seed, parts or Parts()))
+
+
+def simulate_some(seeds: range, planted: str | None) -> list[Verdict]:
+    """Runs seeds, with a planted fault where one is named; verdicts without their traces."""
+    return [simulate(seed, PLANTED.get(planted or "")).without_trace() for seed in seeds]
 
 
 async def _live(seed: int, parts: Parts) -> Verdict:

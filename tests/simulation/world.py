@@ -178,7 +178,7 @@ class Process:
             yield ProjectionConsumer(
                 PROJECTION,
                 [events_topic("headrace/registry")],
-                {kind: _project for kind in REGISTRY_EVENTS},
+                dict.fromkeys(REGISTRY_EVENTS, _project),
                 self.database,
                 self.log,
                 readers=self._reader("registry"),
@@ -355,7 +355,7 @@ class World:
         *,
         twice: bool = False,
     ) -> None:
-        """Gives a command until it is answered; ``twice``: by two callers at a time, which do not know of each other."""
+        """Gives a command until it is answered; ``twice``: by two callers at a time, who do not know each other."""
         wish = Wish(uuid5(NAMESPACE, f"{self.seed} {len(self.wishes)}"))
         self.wishes.append(wish)
         # The writer's clock is part of a command: whoever repeats it says the same.
@@ -369,7 +369,11 @@ class World:
             return events
 
         async def one() -> None:
-            await self._insist(wish, name, lambda store: _execute(store, aggregate, stream, context, request, decided))
+            await self._insist(
+                wish,
+                name,
+                lambda store: _execute(store, aggregate, stream, context=context, request=request, decide=decided),
+            )
 
         await asyncio.gather(*(one() for _ in range(1 + twice)))
 
@@ -420,6 +424,7 @@ def _execute(
     store: PostgresEventStore,
     aggregate: Aggregate[Any],
     stream: str,
+    *,
     context: CommandContext,
     request: Message,
     decide: Callable[[Any], Sequence[Message]],

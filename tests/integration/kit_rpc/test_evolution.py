@@ -39,7 +39,7 @@ def from_the_future() -> type[Message]:
     file.message_type.append(DescriptorProto(name="Counted", field=[value]))
     pool = DescriptorPool()
     pool.AddSerializedFile(file.SerializeToString())
-    return cast("type[Message]", GetMessageClass(pool.FindMessageTypeByName("headrace.api.counters.v1.Counted")))
+    return GetMessageClass(pool.FindMessageTypeByName("headrace.api.counters.v1.Counted"))
 
 
 class Journey:

@@ -19,7 +19,7 @@ from tests.support.counters import NOW
 from tools.golden import event_types
 
 ROOT = Path(__file__).resolve().parents[3]
-BUF = Path(sys.executable).with_name("buf")
+BUF = str(Path(sys.executable).with_name("buf"))
 FULL = ReceivedEvent(
     id=UUID(int=1),
     type="t",
