@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from itertools import chain
 from multiprocessing import get_context
@@ -43,15 +44,18 @@ def many(seeds: range, jobs: int, planted: str | None) -> int:
     """Runs seeds in several processes, with a progress bar; prints each that failed."""
     chunks = [seeds[start : start + CHUNK] for start in range(0, len(seeds), CHUNK)]
     failed = events = 0
+    reached: Counter[str] = Counter()
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as processes:
         verdicts = processes.map(simulate_some, chunks, [planted] * len(chunks))
         progress = track(chain.from_iterable(verdicts), total=len(seeds), description="simulating")
         for verdict in progress:
             events += verdict.events
+            reached += verdict.reached
             if verdict.findings:
                 failed += 1
                 tell(verdict)
     sys.stdout.write(f"{len(seeds)} seeds, {events} events, {failed} failed\n")
+    sys.stdout.write("on the way: " + ", ".join(f"{count} {what}" for what, count in reached.items()) + "\n")
     return 1 if failed else 0
 
 

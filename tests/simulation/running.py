@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 
 import structlog
@@ -22,6 +23,7 @@ class Verdict:
         findings: Broken promises; empty for a good run.
         lines: The trace.
         events: How many events the logs have.
+        reached: How often what is hard came to pass, by its name.
     """
 
     seed: int
@@ -29,6 +31,7 @@ class Verdict:
     findings: tuple[str, ...]
     lines: tuple[str, ...]
     events: int
+    reached: Counter[str]
 
     def without_trace(self) -> Verdict:
         """The same, small enough to travel between processes by the thousand."""
@@ -51,4 +54,4 @@ async def _live(seed: int, parts: Parts) -> Verdict:
     await world.live()
     found = world.findings or list(findings(world))
     events = sum(len(server.tables.log) for server in world.servers.values())
-    return Verdict(seed, world.trace.digest, tuple(found), tuple(world.trace.lines), events)
+    return Verdict(seed, world.trace.digest, tuple(found), tuple(world.trace.lines), events, world.reached())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,21 @@ def test_a_seed_replays_exactly_in_another_process() -> None:
     }
 
     assert digests == {" ".join(simulate(seed).digest for seed in range(5)) + "\n"}
+
+
+@pytest.mark.timeout(300)
+def test_what_is_hard_comes_to_pass() -> None:
+    reached: Counter[str] = Counter()
+    for seed in range(50):
+        reached += simulate(seed).reached
+
+    assert set(reached) >= {
+        "version conflicts",
+        "unknown outcomes",
+        "failures of the broker",
+        "repeats dropped",
+        "changes of leader",
+    }
 
 
 def test_seeds_differ() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
@@ -29,7 +30,7 @@ from headrace_kit.context import CommandContext
 from headrace_kit.errors import KitError
 from headrace_kit.eventstore import Aggregate, PostgresEventStore
 from headrace_kit.eventtypes import EventTypes
-from headrace_kit.log import QUARANTINE, MemoryLog, events_topic
+from headrace_kit.log import QUARANTINE, MemoryLog, TopicPartition, events_topic
 from headrace_kit.logkeeper import LogKeeper
 from headrace_kit.postgres import Connection
 from headrace_kit.relay import Relay
@@ -126,7 +127,8 @@ class Process:
         self.keeper = LogKeeper(self.store, self.log, ttl_s=2.0)
         self.keeper.relay = world.parts.relay(self.store, self.log, wake=self.keeper.sequencer.sequenced, batch=8)
         self._world = world
-        works = [self.keeper.run(), *(consumer.run() for consumer in self._consumers())]
+        self.consumers = tuple(self._consumers())
+        works = [self.keeper.run(), *(consumer.run() for consumer in self.consumers)]
         self._tasks = [asyncio.create_task(self._forever(each), name=f"{name} {number}") for each in works]
 
     def kill(self) -> None:
@@ -219,7 +221,7 @@ class World:
             self.broker.create(events_topic(f"headrace/{name}"), PARTITIONS)
         self.broker.create(QUARANTINE, 1)
         self.processes: dict[str, list[Process]] = {name: [] for name in TYPES}
-        self._started = 0
+        self._ever: list[Process] = []
 
     def found(self, what: str) -> None:
         """Something is wrong."""
@@ -228,8 +230,25 @@ class World:
 
     def start(self, name: str) -> None:
         """One more process."""
-        self._started += 1
-        self.processes[name].append(Process(self, name, self._started))
+        process = Process(self, name, len(self._ever) + 1)
+        self._ever.append(process)
+        self.processes[name].append(process)
+
+    def reached(self) -> Counter[str]:
+        """How often what is hard came to pass, by its name; a simulation in which it never does proves nothing."""
+        reached: Counter[str] = Counter()
+        for process in self._ever:
+            reached["version conflicts"] += process.store.conflicts
+            reached["unknown outcomes"] += process.store.unknown_outcomes
+            reached["failures of the broker"] += process.keeper.relay.failures
+            for consumer in process.consumers:
+                reached["repeats dropped"] += consumer.counters.repeats
+                reached["holes filled"] += consumer.counters.filled
+                reached["retries"] += consumer.counters.retries
+        reached["changes of leader"] = sum(
+            row["epoch"] - 1 for server in self.servers.values() for row in server.tables.leases.values()
+        )
+        return reached
 
     async def live(self) -> None:
         """Trouble for a while, then peace until everything has arrived."""
@@ -243,7 +262,8 @@ class World:
 
     async def _trouble(self) -> None:
         end = asyncio.get_running_loop().time() + TROUBLE_S
-        moves = (self._kill, self._kill, self._freeze, self._restart_disk, self._outage, self._rebalance)
+        often = (self._kill, self._kill, self._freeze, self._rebalance)
+        moves = (*often, self._restart_disk, self._outage, self._retention)
         while asyncio.get_running_loop().time() < end:
             await asyncio.sleep(self.random.random())
             await self.random.choice(moves)(self.random.choice(tuple(TYPES)))
@@ -272,6 +292,13 @@ class World:
     async def _rebalance(self, name: str) -> None:
         groups = ("registry.rollback", "serving.rollback", "serving.alias", PROJECTION)
         self.broker.rebalance(self.random.choice(groups))
+
+    async def _retention(self, name: str) -> None:
+        """Kafka drops what is old: who was not there yet must ask the owner's log."""
+        partition = TopicPartition(events_topic(f"headrace/{name}"), self.random.randrange(PARTITIONS))
+        _, end = self.broker.bounds(partition)
+        self.trace(f"{partition.topic} {partition.partition} keeps nothing below {end}")
+        self.broker.expire(partition, end)
 
     async def _people(self) -> None:
         await self._found_everything()
