@@ -81,14 +81,27 @@ $(VENV)/.jars.stamp: jgo.lock.toml | $(VENV)/.run.stamp
 gen: $(VENV)/.dev.stamp ## Generate the Python API from protos/
 	@$(BIN)/python tools/generate.py
 
+# What was published: `make lint` holds the protos to it. It grows, and never takes anything back.
+BASELINE := protos/baseline.binpb
+
+.PHONY: baseline
+baseline: $(VENV)/.dev.stamp ## Publish protos/ as they are: renew the image that no change may break
+	$(BIN)/buf breaking --against $(BASELINE)
+	$(BIN)/buf build --exclude-source-info -o $(BASELINE)
+
+.PHONY: golden
+golden: $(VENV)/.dev.stamp ## Write the golden bytes of new event types; those there are stay as they are
+	@$(BIN)/python -m tools.golden
+
 .PHONY: lint
 lint: $(VENV)/.dev.stamp ## Check style, formatting, import contracts, protos, and that what is generated is current
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/lint-imports
 	$(BIN)/buf lint
+	$(BIN)/buf breaking --against $(BASELINE)
 	$(BIN)/python tools/generate.py --check
-	$(BIN)/python tools/docs.py --check
+	$(BIN)/python -m tools.docs --check
 
 .PHONY: types
 types: $(VENV)/.dev.stamp ## Check types with mypy and pyright, both strict
@@ -103,6 +116,10 @@ test: setup ## Run every test this machine can run (JOBS=2 processes)
 .PHONY: test-fast
 test-fast: $(VENV)/.dev.stamp ## Run the unit, property and contract tests
 	@$(PYTEST) $(wildcard $(FAST_TESTS)) $(ARGS)
+
+.PHONY: simulate
+simulate: $(VENV)/.dev.stamp ## Simulate the event backbone: SEEDS=10000 runs many (FROM=0), SEED=n replays one
+	@$(BIN)/python -m tests.simulation --jobs $(JOBS) --from $(or $(FROM),0) --seeds $(or $(SEEDS),1000) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 .PHONY: bench
 bench: setup ## Measure, and write docs/benchmarks.md
@@ -125,8 +142,8 @@ down: $(VENV)/.run.stamp ## Stop the local stack
 # --- upkeep ---------------------------------------------------------------------------------------------------------------------
 
 .PHONY: docs
-docs: $(VENV)/.dev.stamp ## Generate docs/events.md from the protos
-	@$(BIN)/python tools/docs.py
+docs: $(VENV)/.dev.stamp ## Generate docs/events.md and docs/asyncapi.json from the protos
+	@$(BIN)/python -m tools.docs
 
 # The locks hold no host names and no paths, and the same versions. (uv.lock would hold hosts, so it is not committed.)
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \

@@ -1,7 +1,7 @@
-"""Write docs/events.md from the protos: ``python tools/docs.py [--check]``.
+"""Write docs/events.md and docs/asyncapi.json from the protos: ``python -m tools.docs [--check]``.
 
 Every message of an area's ``events.proto`` is an event, except those that only serve as the type of another's field.
-The words are the protos' comments. With ``--check`` nothing is written: the exit status is 1 when the page is stale.
+The words are the protos' comments. With ``--check`` nothing is written: the exit status is 1 when one is stale.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ from google.protobuf.descriptor_pb2 import (
     FileDescriptorSet,
 )
 
+from tools import asyncapi
+
 ROOT = Path(__file__).resolve().parent.parent
-PAGE = ROOT / "docs" / "events.md"
+DOCS = ROOT / "docs"
 INTRODUCTION = """\
 # Events
 
@@ -42,13 +44,13 @@ _SCALARS = {number: name.removeprefix("TYPE_").lower() for name, number in Field
 
 
 def read_protos() -> list[FileDescriptorProto]:
-    """Every ``events.proto`` with its comments, ordered by name."""
+    """Every proto with its comments, ordered by name."""
     buf = Path(sys.executable).with_name("buf")
     with tempfile.TemporaryDirectory() as folder:
         image = Path(folder) / "image.binpb"
         subprocess.run([buf, "build", "--as-file-descriptor-set", "-o", image], cwd=ROOT, check=True)
         files = FileDescriptorSet.FromString(image.read_bytes()).file
-    return sorted((file for file in files if file.name.endswith("/events.proto")), key=lambda file: file.name)
+    return sorted(files, key=lambda file: file.name)
 
 
 def render(files: Sequence[FileDescriptorProto]) -> str:
@@ -58,17 +60,24 @@ def render(files: Sequence[FileDescriptorProto]) -> str:
 
 def main() -> int:
     """Write, or check; return the exit status."""
-    parser = argparse.ArgumentParser(description="Write docs/events.md from the protos.")
-    parser.add_argument("--check", action="store_true", help="write nothing; fail when the page is not current")
+    parser = argparse.ArgumentParser(description="Write docs/events.md and docs/asyncapi.json from the protos.")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail when one is not current")
     check: bool = parser.parse_args().check
-    page = render(read_protos())
-    if check:
-        current = PAGE.exists() and PAGE.read_text() == page
-        if not current:
-            sys.stderr.write("not current, run `make docs` and commit: docs/events.md\n")
-        return 0 if current else 1
-    PAGE.write_text(page)
-    return 0
+    pages = render_all(read_protos())
+    stale = [name for name, text in pages.items() if not (DOCS / name).exists() or (DOCS / name).read_text() != text]
+    for name in stale:
+        if check:
+            sys.stderr.write(f"not current, run `make docs` and commit: docs/{name}\n")
+        else:
+            (DOCS / name).write_text(pages[name])
+    return 1 if check and stale else 0
+
+
+def render_all(files: Sequence[FileDescriptorProto]) -> dict[str, str]:
+    """Each page by its name in docs/."""
+    events = [file for file in files if file.name.endswith("/events.proto")]
+    [telemetry] = [file for file in files if file.name.endswith("/common/v1/telemetry.proto")]
+    return {"events.md": render(events), "asyncapi.json": asyncapi.render(events, telemetry)}
 
 
 def _area(file: FileDescriptorProto) -> Iterator[str]:
@@ -77,9 +86,8 @@ def _area(file: FileDescriptorProto) -> Iterator[str]:
     yield f"## {area}"
     yield ""
     yield f"{_words(comments, _SYNTAX)} Topic: `headrace.{area}.events.v1`."
-    used = {field.type_name for message in file.message_type for field in message.field}
     for index, message in enumerate(file.message_type):
-        if f".{file.package}.{message.name}" not in used:
+        if asyncapi.is_event(file, message):
             yield from _event(area, message, comments, index)
     yield ""
 

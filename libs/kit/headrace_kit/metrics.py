@@ -35,6 +35,11 @@ RESPONSES_FORGOTTEN = Gauge(
 CONSUMER_EVENTS = Gauge(
     "headrace_consumer_events", "What a consumer did with events, by outcome, since the start.", ["consumer", "outcome"]
 )
+EVENTS_UNKNOWN = Counter(
+    "headrace_events_unknown_total",
+    "Events of newer writers, by what this build does not know of them (type, fields): kept whole, not understood.",
+    ["source", "what"],
+)
 
 OBJECT_SECONDS = Histogram(
     "headrace_object_seconds", "Time of one request to the object store, seconds.", ["operation"], buckets=_SECONDS

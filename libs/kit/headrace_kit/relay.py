@@ -13,6 +13,7 @@ from contextlib import suppress
 
 import structlog
 
+from headrace_kit import metrics
 from headrace_kit.cloudevents import to_headers
 from headrace_kit.dataref import MAX_INLINE_BYTES, DataRefs
 from headrace_kit.errors import Deposed, FailedPrecondition
@@ -127,6 +128,8 @@ class Relay:
 
     async def _record(self, key: bytes, entry: LogEntry) -> OutgoingRecord:
         event = entry.received()
+        if event.message is None:
+            metrics.EVENTS_UNKNOWN.labels(event.source, "type").inc()
         if len(event.data) <= MAX_INLINE_BYTES:
             return OutgoingRecord(key, event.data, tuple(to_headers(event)))
         if self._data_refs is None:

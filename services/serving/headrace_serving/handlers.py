@@ -1,7 +1,5 @@
 """What serving does when others' events arrive."""
 
-from datetime import UTC, datetime
-
 import structlog
 
 from headrace.api.monitor.v1.events_pb2 import RollbackRequested
@@ -9,6 +7,7 @@ from headrace.api.registry.v1.events_pb2 import VersionPromoted, VersionRolledBa
 from headrace_kit.consumer import ReceivedEvent
 from headrace_kit.context import CommandContext
 from headrace_kit.errors import InvalidArgument, NotFound
+from headrace_kit.rpc.call import Clock, utc_now
 from headrace_serving import domain
 from headrace_serving.endpoints import Endpoints
 from headrace_serving.store import EndpointStore
@@ -19,8 +18,8 @@ _log = structlog.get_logger(__name__)
 class AliasHandler:
     """Follows the registry: when an alias moved, its endpoints answer with the version it points to."""
 
-    def __init__(self, endpoints: Endpoints, store: EndpointStore) -> None:
-        self._endpoints, self._store = endpoints, store
+    def __init__(self, endpoints: Endpoints, store: EndpointStore, *, now: Clock = utc_now) -> None:
+        self._endpoints, self._store, self._now = endpoints, store, now
 
     async def handle(self, event: ReceivedEvent) -> None:
         """One command an endpoint that follows the alias; older revisions change nothing."""
@@ -30,7 +29,7 @@ class AliasHandler:
         model = moved.version.rpartition("/versions/")[0]
         alias, revision = moved.promotion.alias, moved.promotion.revision
         for name in await self._store.following(model, alias):
-            context = CommandContext.caused_by(event, f"serving.follow_alias.{name}", datetime.now(UTC))
+            context = CommandContext.caused_by(event, f"serving.follow_alias.{name}", self._now())
             await self._endpoints.execute(
                 name,
                 context=context,
@@ -45,8 +44,8 @@ class AliasHandler:
 class RollbackHandler:
     """The fast path of a rollback: the bad version stops here at once; the registry moves the alias on its own."""
 
-    def __init__(self, endpoints: Endpoints) -> None:
-        self._endpoints = endpoints
+    def __init__(self, endpoints: Endpoints, *, now: Clock = utc_now) -> None:
+        self._endpoints, self._now = endpoints, now
 
     async def handle(self, event: ReceivedEvent) -> None:
         """Blocks the version on its endpoint; what is not here concerns another platform."""
@@ -54,7 +53,7 @@ class RollbackHandler:
         if not isinstance(request, RollbackRequested):
             return
         name = f"projects/{request.project}/endpoints/{request.endpoint}"
-        context = CommandContext.caused_by(event, "serving.block_version", datetime.now(UTC))
+        context = CommandContext.caused_by(event, "serving.block_version", self._now())
         try:
             await self._endpoints.execute(
                 name,

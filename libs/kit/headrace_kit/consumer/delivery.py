@@ -10,13 +10,15 @@ from typing import Protocol
 
 from google.protobuf.message import Message
 
+from headrace_kit import metrics
 from headrace_kit.cloudevents import ReceivedEvent, decoded
 from headrace_kit.consumer.offsets import Arrival, PartitionLost
 from headrace_kit.errors import DeadlineExceeded
-from headrace_kit.eventtypes import EventTypes
+from headrace_kit.eventtypes import EventTypes, has_unknown_fields, is_known
 from headrace_kit.postgres import Connection, ConnectionLost, Database
 from headrace_kit.rpc import peer_errors
 from headrace_kit.tracing import consumer_span
+from headrace_kit.upcasting import PLATFORM, Upcasters
 
 Handler = Callable[[ReceivedEvent], Awaitable[None]]
 """Answers an event, at least once: effects are commands of ``CommandContext.caused_by``, so a repeat has none.
@@ -68,9 +70,15 @@ class Delivery(Protocol):
 class HandlerDelivery:
     """Handlers run on their own; then the offset moves."""
 
-    def __init__(self, handlers: Mapping[type[Message], Handler], database: Database) -> None:
+    def __init__(
+        self,
+        handlers: Mapping[type[Message], Handler],
+        database: Database,
+        *,
+        upcasters: Upcasters = PLATFORM,
+    ) -> None:
         self._handlers = handlers
-        self._types = EventTypes(*handlers)
+        self._types = EventTypes(*handlers, upcasters=upcasters)
         self._database = database
 
     async def run(self, steps: Sequence[Step], commit: Commit) -> Outcome:
@@ -95,7 +103,7 @@ class HandlerDelivery:
             await remove(connection)
 
     async def _handle(self, received: ReceivedEvent) -> None:
-        event = decoded(received, self._types)
+        event = _understood(received, self._types)
         if event.message is not None:
             with consumer_span(event.type, event.traceparent), peer_errors():
                 async with _deadline():
@@ -105,9 +113,15 @@ class HandlerDelivery:
 class ProjectionDelivery:
     """Handlers run inside the transaction that moves the offset; a failure leaves the steps before it alone."""
 
-    def __init__(self, handlers: Mapping[type[Message], ProjectionHandler], database: Database) -> None:
+    def __init__(
+        self,
+        handlers: Mapping[type[Message], ProjectionHandler],
+        database: Database,
+        *,
+        upcasters: Upcasters = PLATFORM,
+    ) -> None:
         self._handlers = handlers
-        self._types = EventTypes(*handlers)
+        self._types = EventTypes(*handlers, upcasters=upcasters)
         self._database = database
 
     async def run(self, steps: Sequence[Step], commit: Commit) -> Outcome:
@@ -136,10 +150,25 @@ class ProjectionDelivery:
                 await self._handle(event, connection)
 
     async def _handle(self, received: ReceivedEvent, connection: Connection) -> None:
-        event = decoded(received, self._types)
+        event = _understood(received, self._types)
         if event.message is not None:
             async with _deadline():
                 await self._handlers[type(event.message)](event, connection)
+
+
+def _understood(received: ReceivedEvent, types: EventTypes) -> ReceivedEvent:
+    """The event with its message where a handler takes it; what a newer writer put there is counted.
+
+    Raises:
+        MalformedEvent: the value is not such a message.
+    """
+    event = decoded(received, types)
+    if event.message is None:
+        if not is_known(event.type):
+            metrics.EVENTS_UNKNOWN.labels(event.source, "type").inc()
+    elif has_unknown_fields(event.message):
+        metrics.EVENTS_UNKNOWN.labels(event.source, "fields").inc()
+    return event
 
 
 @asynccontextmanager

@@ -32,6 +32,7 @@ from headrace_kit.log import (
     source_of,
 )
 from headrace_kit.postgres import Database
+from headrace_kit.upcasting import PLATFORM, Upcasters
 
 _log = structlog.get_logger(__name__)
 
@@ -283,8 +284,9 @@ class Consumer(_BaseConsumer):
         readers: Mapping[str, LogReader] | None = None,
         data_refs: DataRefs | None = None,
         stall_s: float = 15.0,
+        upcasters: Upcasters = PLATFORM,
     ) -> None:
-        delivery = HandlerDelivery(handlers, database)
+        delivery = HandlerDelivery(handlers, database, upcasters=upcasters)
         super().__init__(name, topics, delivery, database, log, readers=readers, data_refs=data_refs, stall_s=stall_s)
 
 
@@ -305,6 +307,7 @@ class ProjectionConsumer(_BaseConsumer):
         readers: Mapping[str, LogReader] | None = None,
         data_refs: DataRefs | None = None,
         stall_s: float = 15.0,
+        upcasters: Upcasters = PLATFORM,
     ) -> None:
-        delivery = ProjectionDelivery(handlers, database)
+        delivery = ProjectionDelivery(handlers, database, upcasters=upcasters)
         super().__init__(name, topics, delivery, database, log, readers=readers, data_refs=data_refs, stall_s=stall_s)
