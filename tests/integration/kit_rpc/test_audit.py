@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import grpc
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from headrace.api.audit.v1 import service_pb2 as service
 from headrace.api.audit.v1.service_pb2_grpc import AuditServiceStub, add_AuditServiceServicer_to_server
@@ -173,7 +174,7 @@ async def test_the_owner_of_a_log_is_read_by_others(served: Served) -> None:
     ("method", "request_", "code", "field"),
     [
         ("ReadLog", service.ReadLogRequest(from_position=-1), "INVALID_ARGUMENT", "from_position"),
-        ("ReadLog", service.ReadLogRequest(from_time={"seconds": 1 << 40}), "INVALID_ARGUMENT", "from_time"),
+        ("ReadLog", service.ReadLogRequest(from_time=Timestamp(seconds=1 << 40)), "INVALID_ARGUMENT", "from_time"),
         ("ReadLog", service.ReadLogRequest(page_size=1001), "INVALID_ARGUMENT", "page_size"),
         ("ReadLog", service.ReadLogRequest(stream_prefix="x" * 501), "INVALID_ARGUMENT", "stream_prefix"),
         ("ReadLog", service.ReadLogRequest(types=["x"] * 101), "INVALID_ARGUMENT", "types"),
