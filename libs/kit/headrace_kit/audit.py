@@ -19,9 +19,10 @@ from headrace_kit.consumer import Consumer, ProjectionConsumer, list_parked
 from headrace_kit.errors import FailedPrecondition, KitError, NotFound, Unavailable
 from headrace_kit.eventstore import EventMeta, LogEntry, PostgresEventStore, StoredEvent, project_of
 from headrace_kit.logkeeper import LogKeeper
+from headrace_kit.logtime import position_at
 from headrace_kit.names import require_text
 from headrace_kit.rpc import command_context, parse_uuid
-from headrace_kit.validate import require_range, require_size
+from headrace_kit.validate import require_range, require_size, require_time
 
 _log = structlog.get_logger(__name__)
 MAX_PAGE: Final = 1000
@@ -60,7 +61,7 @@ class AuditServicer(AuditServiceServicer):
     async def ReadLog(self, request: service.ReadLogRequest, context: Context) -> service.ReadLogResponse:
         """A page of the log; what the filter leaves out is passed over."""
         page = _Page(_page_size(request.page_size), _filter(request.stream_prefix, request.types))
-        position = max(_position(request.from_position, least=0), 1)
+        position = max(_position(request.from_position, least=0), await self._since(request), 1)
         scan = _SCAN if request.stream_prefix or request.types else min(_SCAN, page.limit)
         for _ in range(_MAX_SCANS):
             entries = await self._store.read_log(position, scan)
@@ -76,7 +77,7 @@ class AuditServicer(AuditServiceServicer):
         """The log from a position on, for ever."""
         accept = _filter(request.stream_prefix, request.types)
         position = _position(request.from_position, least=-1)
-        position = await self._store.head() + 1 if position < 0 else max(position, 1)
+        position = await self._store.head() + 1 if position < 0 else max(position, await self._since(request), 1)
         while True:
             entries = await self._store.read_log(position, DEFAULT_PAGE)
             if not entries:
@@ -156,6 +157,12 @@ class AuditServicer(AuditServiceServicer):
                 reason="REDRIVE_STOPPED",
             ) from error
         return service.RedriveParkedResponse(handled=done.handled, still_parked=done.still_parked)
+
+    async def _since(self, request: service.ReadLogRequest | service.FollowLogRequest) -> int:
+        """The position where the time begins that a request asks for; 0 when it asks for none."""
+        if not request.HasField("from_time"):
+            return 0
+        return await position_at(self._store, require_time(request.from_time, field="from_time"))
 
     async def _entries(self, stream_id: str, events: Sequence[StoredEvent]) -> list[resources.LogEntry]:
         """Events of one stream, with their places where they have any yet."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
 import grpc
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from headrace.api.audit.v1 import service_pb2 as service
 from headrace.api.audit.v1.service_pb2_grpc import AuditServiceStub, add_AuditServiceServicer_to_server
@@ -117,6 +119,25 @@ async def test_a_follower_sees_the_past_and_what_comes(served: Served) -> None:
     assert (await whole.read()).entries[0].position == 2
 
 
+async def test_the_log_is_read_from_a_moment_on(served: Served) -> None:
+    for number in range(1, 8):
+        await add(served.store, "a", number, number)
+        await served.sequence()
+    log = await served.store.read_log(1, 100)
+    for entry in log:
+        first = next(each.position for each in log if each.sequenced_at >= entry.sequenced_at)
+        request = service.ReadLogRequest(page_size=1)
+        request.from_time.FromDatetime(entry.sequenced_at)
+        assert (await served.stub.ReadLog(request)).entries[0].position == first
+    follow = service.FollowLogRequest(from_position=3)
+    follow.from_time.FromDatetime(log[-1].sequenced_at)
+    assert (await served.stub.FollowLog(follow).read()).entries[0].position == 13
+    late = service.ReadLogRequest()
+    late.from_time.FromDatetime(log[-1].sequenced_at + timedelta(microseconds=1))
+    answer = await served.stub.ReadLog(late)
+    assert (list(answer.entries), answer.next_position, answer.end_of_log) == ([], 15, True)
+
+
 async def test_a_stream_is_read_before_it_is_sequenced(served: Served) -> None:
     await add(served.store, "a", 5)
     await served.sequence()
@@ -153,6 +174,7 @@ async def test_the_owner_of_a_log_is_read_by_others(served: Served) -> None:
     ("method", "request_", "code", "field"),
     [
         ("ReadLog", service.ReadLogRequest(from_position=-1), "INVALID_ARGUMENT", "from_position"),
+        ("ReadLog", service.ReadLogRequest(from_time=Timestamp(seconds=1 << 40)), "INVALID_ARGUMENT", "from_time"),
         ("ReadLog", service.ReadLogRequest(page_size=1001), "INVALID_ARGUMENT", "page_size"),
         ("ReadLog", service.ReadLogRequest(stream_prefix="x" * 501), "INVALID_ARGUMENT", "stream_prefix"),
         ("ReadLog", service.ReadLogRequest(types=["x"] * 101), "INVALID_ARGUMENT", "types"),

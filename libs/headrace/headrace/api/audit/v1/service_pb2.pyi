@@ -6,6 +6,7 @@ Every service serves its own log by this one service."""
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from headrace.api.audit.v1 import resources_pb2 as _resources_pb2
 import builtins as _builtins
@@ -29,6 +30,7 @@ class ReadLogRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     STREAM_PREFIX_FIELD_NUMBER: _builtins.int
     TYPES_FIELD_NUMBER: _builtins.int
+    FROM_TIME_FIELD_NUMBER: _builtins.int
     from_position: _builtins.int
     """First position wanted; 0 and 1 mean the start."""
     page_size: _builtins.int
@@ -39,6 +41,10 @@ class ReadLogRequest(_message.Message):
     def types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Only these event types; empty for all. At most 100."""
 
+    @_builtins.property
+    def from_time(self) -> _timestamp_pb2.Timestamp:
+        """Only what got its position at or after this moment; the later of this and `from_position` counts. Unset for all."""
+
     def __init__(
         self,
         *,
@@ -46,10 +52,11 @@ class ReadLogRequest(_message.Message):
         page_size: _builtins.int = ...,
         stream_prefix: _builtins.str = ...,
         types: _abc.Iterable[_builtins.str] | None = ...,
+        from_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["from_time", b"from_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_position", b"from_position", "page_size", b"page_size", "stream_prefix", b"stream_prefix", "types", b"types"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_position", b"from_position", "from_time", b"from_time", "page_size", b"page_size", "stream_prefix", b"stream_prefix", "types", b"types"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -96,6 +103,7 @@ class FollowLogRequest(_message.Message):
     FROM_POSITION_FIELD_NUMBER: _builtins.int
     STREAM_PREFIX_FIELD_NUMBER: _builtins.int
     TYPES_FIELD_NUMBER: _builtins.int
+    FROM_TIME_FIELD_NUMBER: _builtins.int
     from_position: _builtins.int
     """First position wanted; 0 and 1 mean the start; -1 means only what comes from now on."""
     stream_prefix: _builtins.str
@@ -104,16 +112,21 @@ class FollowLogRequest(_message.Message):
     def types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Only these event types; empty for all. At most 100."""
 
+    @_builtins.property
+    def from_time(self) -> _timestamp_pb2.Timestamp:
+        """Only what got its position at or after this moment; the later of this and `from_position` counts. Unset for all."""
+
     def __init__(
         self,
         *,
         from_position: _builtins.int = ...,
         stream_prefix: _builtins.str = ...,
         types: _abc.Iterable[_builtins.str] | None = ...,
+        from_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["from_time", b"from_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_position", b"from_position", "stream_prefix", b"stream_prefix", "types", b"types"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_position", b"from_position", "from_time", b"from_time", "stream_prefix", b"stream_prefix", "types", b"types"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
