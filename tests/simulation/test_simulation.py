@@ -16,7 +16,7 @@ from tests.simulation.running import simulate
 ROOT = Path(__file__).resolve().parents[2]
 SEEDS = 200
 CHUNK = 25
-WITHIN = 40
+WITHIN = 100
 """Seeds within which every planted fault is found; `docs/decisions/0014` has how many it took."""
 
 

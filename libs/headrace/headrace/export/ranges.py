@@ -44,7 +44,9 @@ def parse_bound(text: str, *, name: str) -> Bound:
     return parse_moment(text, name=name)
 
 
-def resolve(client: Client, services: Sequence[str], *, start: Bound = None, end: Bound = None) -> list[LogRange]:
+def resolve(
+    client: Client, services: Sequence[str], *, start: Bound = None, end: Bound = None, end_name: str = "to"
+) -> list[LogRange]:
     """The ranges of services, as their logs are now.
 
     Args:
@@ -52,12 +54,13 @@ def resolve(client: Client, services: Sequence[str], *, start: Bound = None, end
         services: Whose logs.
         start: The first event meant: at or after a position or a moment; the beginning by default.
         end: The first event no longer meant, likewise; by default the range ends where the log ends now.
+        end_name: What the caller calls it, for errors.
 
     Raises:
         InvalidArgument: positions are given for several services, or the end lies before the start.
         grpc.RpcError: a service can not be reached.
     """
-    for name, bound in (("from", start), ("to", end)):
+    for name, bound in (("from", start), (end_name, end)):
         if isinstance(bound, int) and len(services) != 1:
             raise InvalidArgument("a position is of one log: name one service, or give a time", field=name)
     ranges: list[LogRange] = []
@@ -66,7 +69,7 @@ def resolve(client: Client, services: Sequence[str], *, start: Bound = None, end
         first = 1 if start is None else _position(client, each, start)
         after = status.last_position + 1 if end is None else _position(client, each, end)
         if end is not None and after < first:
-            raise InvalidArgument(f"it lies before the start, in the log of {each}", field="to")
+            raise InvalidArgument(f"it lies before the start, in the log of {each}", field=end_name)
         ranges.append(LogRange(each, status.source, first, min(after - 1, status.last_position)))
     return ranges
 
