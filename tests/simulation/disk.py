@@ -19,7 +19,7 @@ from uuid import UUID
 
 import asyncpg
 
-from headrace_kit import lease, relay, sequencer
+from headrace_kit import lease, relay, sequencer, upkeep
 from headrace_kit.consumer import offsets, parking
 from headrace_kit.eventstore import postgres as store
 from headrace_kit.postgres import Database
@@ -302,7 +302,7 @@ async def _append(tx: Transaction, args: Sequence[Any], pool: Pool) -> list[Row]
                 occurred_at=args[15],
                 recorded_at=recorded,
                 hlc=args[13][index],
-                meta=args[16],
+                meta=args[16][index],
                 data=args[14][index],
                 xid=xid,
                 command_id=args[0],
@@ -511,6 +511,10 @@ async def _nothing(tx: Transaction, *args: object) -> list[Row]:
     return [{}]
 
 
+async def _forget(tx: Transaction, older_than: timedelta, at_most: int) -> list[Row]:
+    return [Cells(count=0)]  # no simulation lasts for 30 days
+
+
 async def _following(tx: Transaction, model: str, alias: str) -> list[Row]:
     return [{"name": name} for name, row in tx.server.tables.streams.items() if row["aggregate"] == "endpoint"]
 
@@ -530,6 +534,7 @@ STATEMENTS: dict[str, Callable[..., Any]] = {
     sequencer._STATE: _state,
     sequencer._WINDOW: _window,
     sequencer._ADVANCE: _advance,
+    upkeep._FORGET: _forget,
     relay._MARK: _mark,
     relay._MARKED: _marked,
     offsets._CLAIM: _claim,

@@ -27,6 +27,7 @@ from headrace.api.serving.v1.resources_pb2 import Endpoint
 from headrace_kit.cloudevents import ReceivedEvent
 from headrace_kit.consumer import Consumer, LogReader, ProjectionConsumer, StoreLogReader
 from headrace_kit.context import CommandContext
+from headrace_kit.decided import Decided
 from headrace_kit.errors import KitError
 from headrace_kit.eventstore import Aggregate, PostgresEventStore
 from headrace_kit.eventtypes import EventTypes
@@ -62,7 +63,7 @@ PROJECTION = "serving.models"
 TROUBLE_S = 8.0
 SETTLE_S = 240.0
 
-Decide = Callable[[Any, CommandContext], Sequence[Message]]
+Decide = Callable[[Any, CommandContext], Sequence[Decided]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -389,7 +390,7 @@ class World:
         context = CommandContext(wish.id, "persons/someone" if name == "registry" else "services/monitor", now())
         author = CommandContext(wish.id, "services/ci", now())
 
-        def decided(state: Any) -> Sequence[Message]:
+        def decided(state: Any) -> Sequence[Decided]:
             given = author if isinstance(request, registry_api.CreateVersionRequest) else context
             events = decide(state, given)
             wish.events = len(events)
@@ -454,7 +455,7 @@ def _execute(
     *,
     context: CommandContext,
     request: Message,
-    decide: Callable[[Any], Sequence[Message]],
+    decide: Callable[[Any], Sequence[Decided]],
 ) -> Awaitable[object]:
     return store.execute(
         aggregate, stream, context=context, request=request, decide=decide, respond=lambda state: state

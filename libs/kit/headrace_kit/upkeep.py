@@ -21,6 +21,8 @@ CHUNK: Final = 1000
 PAUSE_S: Final = 0.05
 """Rest between two chunks."""
 
+_FORGET = "SELECT forget_responses($1, $2)"
+
 
 class Upkeep:
     """Forgets old answers, hourly. Several processes do no harm; the keeper of the log is the one that does.
@@ -53,7 +55,7 @@ class Upkeep:
         """One round: all that is old, chunk by chunk; returns how many answers were forgotten."""
         round_total = 0
         while True:
-            count = int(await self._database.fetchval("SELECT forget_responses($1, $2)", KEEP_RESPONSES, self._chunk))
+            count = int(await self._database.fetchval(_FORGET, KEEP_RESPONSES, self._chunk))
             round_total += count
             self.forgotten += count
             if count < self._chunk:
