@@ -16,12 +16,13 @@ from headrace.api.audit.v1 import service_pb2 as service
 from headrace.api.audit.v1.service_pb2_grpc import AuditServiceServicer, AuditServiceStub
 from headrace_kit.cloudevents import ReceivedEvent
 from headrace_kit.consumer import Consumer, ProjectionConsumer, list_parked
-from headrace_kit.errors import FailedPrecondition, KitError, NotFound, Unavailable
+from headrace_kit.errors import FailedPrecondition, InvalidArgument, KitError, NotFound, Unavailable
 from headrace_kit.eventstore import EventMeta, LogEntry, PostgresEventStore, StoredEvent, project_of
+from headrace_kit.history import History
 from headrace_kit.logkeeper import LogKeeper
 from headrace_kit.names import require_text
 from headrace_kit.rpc import command_context, parse_uuid
-from headrace_kit.validate import require_range, require_size
+from headrace_kit.validate import require_range, require_size, require_time
 
 _log = structlog.get_logger(__name__)
 MAX_PAGE: Final = 1000
@@ -47,6 +48,7 @@ class AuditServicer(AuditServiceServicer):
         store: Whose log.
         keeper: Its sequencer and relay.
         consumers: The service's consumers by name.
+        history: The past of the log; without it, no kind of stream has a state.
     """
 
     def __init__(
@@ -54,8 +56,10 @@ class AuditServicer(AuditServiceServicer):
         store: PostgresEventStore,
         keeper: LogKeeper,
         consumers: Mapping[str, Consumer | ProjectionConsumer],
+        history: History | None = None,
     ) -> None:
         self._store, self._keeper, self._consumers = store, keeper, consumers
+        self._history = history or History(store, ())
 
     async def ReadLog(self, request: service.ReadLogRequest, context: Context) -> service.ReadLogResponse:
         """A page of the log; what the filter leaves out is passed over."""
@@ -156,6 +160,40 @@ class AuditServicer(AuditServiceServicer):
                 reason="REDRIVE_STOPPED",
             ) from error
         return service.RedriveParkedResponse(handled=done.handled, still_parked=done.still_parked)
+
+    async def StateAt(self, request: service.StateAtRequest, context: Context) -> service.StateAtResponse:
+        """The state of an entity at a moment."""
+        require_text(request.stream_id, field="stream_id", most=500)
+        position: int | None = None
+        if request.HasField("position"):
+            require_range(request.position, field="position", least=1, most=1 << 60)
+            position = request.position
+        elif request.HasField("time"):
+            position = await self._history.position_at(require_time(request.time, field="time"))
+        found = await self._history.state_at(request.stream_id, position)
+        response = service.StateAtResponse(entry=entry_message(found.entry), position=found.position)
+        response.state.Pack(found.state, deterministic=True)
+        return response
+
+    async def PositionAt(self, request: service.PositionAtRequest, context: Context) -> service.PositionAtResponse:
+        """The last position at a time."""
+        if not request.HasField("time"):
+            raise InvalidArgument("give a time", field="time")
+        position = await self._history.position_at(require_time(request.time, field="time"))
+        return service.PositionAtResponse(position=position)
+
+    async def ReadCorrelated(
+        self, request: service.ReadCorrelatedRequest, context: Context
+    ) -> service.ReadCorrelatedResponse:
+        """Events of one chain."""
+        correlation_id = parse_uuid(request.correlation_id, field="correlation_id")
+        position = max(_position(request.from_position, least=0), 1)
+        limit = _page_size(request.page_size)
+        entries = await self._history.chain(correlation_id, from_position=position, limit=limit + 1)
+        count = _fitting([len(entry.event.data) for entry in entries], limit)
+        following = entries[count].position if len(entries) > count else 0
+        messages = [entry_message(entry) for entry in entries[:count]]
+        return service.ReadCorrelatedResponse(entries=messages, next_position=following)
 
     async def _entries(self, stream_id: str, events: Sequence[StoredEvent]) -> list[resources.LogEntry]:
         """Events of one stream, with their places where they have any yet."""
