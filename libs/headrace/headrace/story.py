@@ -69,6 +69,22 @@ def find_event(client: Client, event_id: str) -> LogEntry:
     raise NotFound(f"no log has an event {event_id}")
 
 
+def read_chain(client: Client, event_id: str) -> list[LogEntry]:
+    """The events of all logs that share the correlation id of one; raises as ``find_event``."""
+    first = find_event(client, event_id)
+    found = [first]
+    for name in SERVICES:
+        position = 1 if name in client.connection.addresses and first.meta.correlation_id else 0
+        while position:
+            request = service.ReadCorrelatedRequest(
+                correlation_id=first.meta.correlation_id, from_position=position, page_size=_PAGE
+            )
+            page = client.log(name).ReadCorrelated(request)
+            found.extend(page.entries)
+            position = page.next_position
+    return found
+
+
 def chain(entries: Iterable[LogEntry], event_id: str) -> list[Link]:
     """The causes of an event and everything it led to, causes first, each effect below its cause.
 

@@ -11,10 +11,13 @@ from rich.text import Text
 
 from headrace import story
 from headrace.api.audit.v1.resources_pb2 import LogEntry
+from headrace.cli import past
 from headrace.cli.output import Json, Project, console, print_fields, print_json, short, when
 from headrace.client import connect
 
 app = typer.Typer(help="The event log of the whole platform.", no_args_is_help=True)
+for _command in (past.who, past.at, past.diff, past.lag, past.parked, past.redrive):
+    app.command()(_command)
 _FOLLOW_POLL_S = 0.5
 _COLOURS = {
     "tracking": "cyan",
@@ -79,7 +82,7 @@ def show(event_id: Annotated[str, typer.Argument(help="Id of the event.")], as_j
 def chain(event_id: Annotated[str, typer.Argument(help="Any event of the chain.")], as_json: Json = False) -> None:
     """Print the causal story of an event: what led to it, and what it led to."""
     with connect() as client:
-        links = story.chain(story.read_logs(client), event_id)
+        links = story.chain(story.read_chain(client, event_id), event_id)
     if as_json:
         print_json([{**_as_dict(link.entry), "depth": link.depth} for link in links])
         return
