@@ -62,7 +62,9 @@ def state_at(
         InvalidArgument: The name is not that of an entity.
         grpc.RpcError: It did not exist then, or the service can not be reached.
     """
-    request = service.StateAtRequest(stream_id=entity, position=position)
+    request = service.StateAtRequest(stream_id=entity)
+    if position is not None:
+        request.position = position
     if time is not None:
         request.time.FromDatetime(time)
     return client.log(owner_of(entity)).StateAt(request)
@@ -113,6 +115,20 @@ def flat(value: object, path: str = "") -> Iterator[tuple[str, object]]:
             yield from flat(each, f"{path}[{index}]")
     else:
         yield path, value
+
+
+def holes(client: Client, name: str) -> list[tuple[int, int]]:
+    """Ranges of positions (first, last) that a service's log should have and does not; reads the whole log."""
+    found: list[tuple[int, int]] = []
+    expected, end = 1, False
+    while not end:
+        page = client.log(name).ReadLog(service.ReadLogRequest(from_position=expected, page_size=_PAGE))
+        for entry in page.entries:
+            if entry.position > expected:
+                found.append((expected, entry.position - 1))
+            expected = entry.position + 1
+        end = page.end_of_log or not page.entries
+    return found
 
 
 def _fields_at(client: Client, name: str, entity: str, position: int) -> dict[str, object]:

@@ -97,8 +97,9 @@ async def test_a_time_stands_for_the_prefix_sequenced_by_then(served: Served) ->
             entry.position,
             "persons/operator",
         )
-    request.time.FromDatetime(datetime.now(UTC) - timedelta(days=1))
-    assert await refused(served.stub.StateAt(request)) == (grpc.StatusCode.NOT_FOUND, "stream_id")
+    early = service.StateAtRequest(stream_id=stream("a"))
+    early.time.FromDatetime(datetime.now(UTC) - timedelta(days=1))
+    assert await refused(served.stub.StateAt(early)) == (grpc.StatusCode.NOT_FOUND, "stream_id")
 
 
 async def test_what_is_asked_wrongly_is_named(served: Served) -> None:

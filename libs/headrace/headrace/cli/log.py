@@ -16,7 +16,7 @@ from headrace.cli.output import Json, Project, console, print_fields, print_json
 from headrace.client import connect
 
 app = typer.Typer(help="The event log of the whole platform.", no_args_is_help=True)
-for _command in (past.who, past.at, past.diff, past.lag, past.parked, past.redrive):
+for _command in (past.who, past.at, past.diff, past.gaps, past.lag, past.parked, past.redrive):
     app.command()(_command)
 _FOLLOW_POLL_S = 0.5
 _COLOURS = {

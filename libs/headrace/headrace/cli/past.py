@@ -9,12 +9,12 @@ from uuid import uuid4
 import typer
 from google.protobuf.json_format import MessageToDict
 
-from headrace import story
 from headrace.api.audit.v1 import service_pb2 as service
 from headrace.cli.output import Json, Project, console, print_fields, print_json, print_table, short, when
 from headrace.client import connect
+from headrace.connection import SERVICES
 from headrace.errors import InvalidArgument
-from headrace.past import changes_between, events_of, state_at
+from headrace.past import changes_between, events_of, holes, state_at
 
 Entity = Annotated[str, typer.Argument(help="Resource name, such as projects/default/models/m.")]
 
@@ -87,7 +87,7 @@ def diff(
 def lag(as_json: Json = False) -> None:
     """Print for each service how far its log came and what is not yet in Kafka."""
     with connect() as client:
-        names = [name for name in story.SERVICES if name in client.connection.addresses]
+        names = [name for name in SERVICES if name in client.connection.addresses]
         found = [client.log(name).GetLogStatus(service.GetLogStatusRequest()) for name in names]
     if as_json:
         print_json(found)
@@ -105,10 +105,27 @@ def lag(as_json: Json = False) -> None:
     print_table("logs", columns, rows, empty="No service runs.")
 
 
+def gaps(as_json: Json = False) -> None:
+    """Look through every log for positions that are missing, and for events that wait for one."""
+    found: list[dict[str, object]] = []
+    with connect() as client:
+        for name in SERVICES:
+            if name in client.connection.addresses:
+                status = client.log(name).GetLogStatus(service.GetLogStatusRequest())
+                found.append(
+                    {"service": name, "holes": holes(client, name), "unsequenced_age_s": status.unsequenced_age_s}
+                )
+    if as_json:
+        print_json(found)
+        return
+    columns = ["service", "holes", "unsequenced_age_s"]
+    print_table("gaps", columns, [[each[key] for key in columns] for each in found], empty="No service runs.")
+
+
 def parked(as_json: Json = False) -> None:
     """Print the events that consumers set aside, and why."""
     with connect() as client:
-        names = [name for name in story.SERVICES if name in client.connection.addresses]
+        names = [name for name in SERVICES if name in client.connection.addresses]
         request = service.ListParkedRequest(page_size=1000)
         found = [each for name in names for each in client.log(name).ListParked(request).parked]
     if as_json:
@@ -136,7 +153,7 @@ def redrive(
 def owner_of_consumer(consumer: str) -> str:
     """The service of a consumer, whose name begins with it. Raises InvalidArgument."""
     name = consumer.partition(".")[0]
-    if name not in story.SERVICES:
+    if name not in SERVICES:
         raise InvalidArgument(f"CONSUMER begins with a service, such as registry.rollback; not {consumer!r}")
     return name
 
@@ -150,4 +167,4 @@ def moment(text: str, argument: str) -> datetime:
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
-__all__ = ["at", "diff", "lag", "moment", "parked", "redrive", "who"]
+__all__ = ["at", "diff", "gaps", "lag", "moment", "parked", "redrive", "who"]
