@@ -12,9 +12,10 @@ from google.protobuf.json_format import MessageToDict
 
 from headrace.api.audit.v1 import service_pb2 as service
 from headrace.api.audit.v1.resources_pb2 import LogEntry
+from headrace.api.registry.v1.resources_pb2 import Model
 from headrace.client import Client
 from headrace.connection import SERVICES
-from headrace.errors import InvalidArgument
+from headrace.errors import InvalidArgument, NotFound
 
 OWNERS: Final = {
     "experiments": "tracking",
@@ -58,16 +59,36 @@ def state_at(
 ) -> service.StateAtResponse:
     """The state of an entity at a position of its service's log, at a time, or now.
 
+    A model's alias, ``projects/p/models/m@production``, gives the version it stood for then, and the event of the
+    model that was the last by then.
+
     Raises:
         InvalidArgument: The name is not that of an entity.
+        NotFound: The model had no such alias then.
         grpc.RpcError: It did not exist then, or the service can not be reached.
     """
+    entity, _, alias = entity.partition("@")
     request = service.StateAtRequest(stream_id=entity)
     if position is not None:
         request.position = position
     if time is not None:
         request.time.FromDatetime(time)
-    return client.log(owner_of(entity)).StateAt(request)
+    found = client.log(owner_of(entity)).StateAt(request)
+    return of_alias(found, alias) if alias else found
+
+
+def of_alias(found: service.StateAtResponse, alias: str) -> service.StateAtResponse:
+    """The version an alias stands for in the state of a model. Raises InvalidArgument and NotFound."""
+    model = Model()
+    if not found.state.Unpack(model):
+        raise InvalidArgument(f"ENTITY: only models have aliases such as {alias}")
+    number = next((each.version for each in model.aliases if each.alias == alias), None)
+    version = next((each for each in model.versions if each.name.endswith(f"/versions/{number}")), None)
+    if version is None:
+        raise NotFound(f"{model.name} had no alias {alias} then")
+    answer = service.StateAtResponse(entry=found.entry, position=found.position)
+    answer.state.Pack(version, deterministic=True)
+    return answer
 
 
 def events_of(client: Client, entity: str) -> list[LogEntry]:
