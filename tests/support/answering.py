@@ -64,6 +64,12 @@ class Example(AuditServiceServicer):
     async def ListParked(self, request: object, context: object) -> service.ListParkedResponse:
         return service.ListParkedResponse()
 
+    async def StateAt(self, request: service.StateAtRequest, context: object) -> service.StateAtResponse:
+        return service.StateAtResponse()
+
+    async def PositionAt(self, request: service.PositionAtRequest, context: object) -> service.PositionAtResponse:
+        return service.PositionAtResponse()
+
     def served(self) -> Sequence[Servicer]:
         """As ``Server`` takes it."""
         return [(add_AuditServiceServicer_to_server, self)]

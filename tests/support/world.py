@@ -10,6 +10,7 @@ from uuid import uuid4
 import httpx2
 import numpy as np
 from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from headrace.api.audit.v1 import service_pb2 as audit
 from headrace.api.common.v1 import resources_pb2 as common
@@ -368,6 +369,8 @@ def _audit(world: World) -> Requests:
         "GetLogStatus": audit.GetLogStatusRequest,
         "ListParked": lambda: audit.ListParkedRequest(page_size=2),
         "RedriveParked": lambda: audit.RedriveParkedRequest(consumer="none", stream_id=world.run),
+        "StateAt": lambda: audit.StateAtRequest(stream_id=world.run, position=1),
+        "PositionAt": lambda: audit.PositionAtRequest(time=Timestamp(seconds=1_700_000_000)),
     }
 
 

@@ -16,8 +16,9 @@ from headrace.api.audit.v1 import service_pb2 as service
 from headrace.api.audit.v1.service_pb2_grpc import AuditServiceServicer, AuditServiceStub
 from headrace_kit.cloudevents import ReceivedEvent
 from headrace_kit.consumer import Consumer, ProjectionConsumer, list_parked
-from headrace_kit.errors import FailedPrecondition, KitError, NotFound, Unavailable
+from headrace_kit.errors import FailedPrecondition, InvalidArgument, KitError, NotFound, Unavailable
 from headrace_kit.eventstore import EventMeta, LogEntry, PostgresEventStore, StoredEvent, project_of
+from headrace_kit.history import History
 from headrace_kit.logkeeper import LogKeeper
 from headrace_kit.logtime import position_at
 from headrace_kit.names import require_text
@@ -48,6 +49,7 @@ class AuditServicer(AuditServiceServicer):
         store: Whose log.
         keeper: Its sequencer and relay.
         consumers: The service's consumers by name.
+        history: The past of the log; without it, no kind of stream has a state.
     """
 
     def __init__(
@@ -55,8 +57,10 @@ class AuditServicer(AuditServiceServicer):
         store: PostgresEventStore,
         keeper: LogKeeper,
         consumers: Mapping[str, Consumer | ProjectionConsumer],
+        history: History | None = None,
     ) -> None:
         self._store, self._keeper, self._consumers = store, keeper, consumers
+        self._history = history or History(store, ())
 
     async def ReadLog(self, request: service.ReadLogRequest, context: Context) -> service.ReadLogResponse:
         """A page of the log; what the filter leaves out is passed over."""
@@ -163,6 +167,27 @@ class AuditServicer(AuditServiceServicer):
         if not request.HasField("from_time"):
             return 0
         return await position_at(self._store, require_time(request.from_time, field="from_time"))
+
+    async def StateAt(self, request: service.StateAtRequest, context: Context) -> service.StateAtResponse:
+        """The state of an entity at a moment."""
+        require_text(request.stream_id, field="stream_id", most=500)
+        position: int | None = None
+        if request.HasField("position"):
+            require_range(request.position, field="position", least=1, most=1 << 60)
+            position = request.position
+        elif request.HasField("time"):
+            position = await self._history.position_at(require_time(request.time, field="time"))
+        found = await self._history.state_at(request.stream_id, position)
+        response = service.StateAtResponse(entry=entry_message(found.entry), position=found.position)
+        response.state.Pack(found.state, deterministic=True)
+        return response
+
+    async def PositionAt(self, request: service.PositionAtRequest, context: Context) -> service.PositionAtResponse:
+        """The last position at a time."""
+        if not request.HasField("time"):
+            raise InvalidArgument("give a time", field="time")
+        position = await self._history.position_at(require_time(request.time, field="time"))
+        return service.PositionAtResponse(position=position)
 
     async def _entries(self, stream_id: str, events: Sequence[StoredEvent]) -> list[resources.LogEntry]:
         """Events of one stream, with their places where they have any yet."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import grpc
 from google.protobuf.message import Message
@@ -17,8 +18,9 @@ from headrace_kit.auth import Tokens
 from headrace_kit.consumer import Consumer, Handler, LogReader, ProjectionConsumer, ProjectionHandler, StoreLogReader
 from headrace_kit.dataref import DataRefs
 from headrace_kit.errors import KitError
-from headrace_kit.eventstore import PostgresEventStore
+from headrace_kit.eventstore import Aggregate, PostgresEventStore
 from headrace_kit.eventtypes import EventTypes
+from headrace_kit.history import History
 from headrace_kit.log import KafkaLog, KafkaSettings, Log, events_topic
 from headrace_kit.logkeeper import LogKeeper
 from headrace_kit.objects import ObjectStore, S3ObjectStore, object_key, verified
@@ -42,14 +44,22 @@ class LogOwner:
     keeper: LogKeeper
     objects: ObjectStore
     tokens: Tokens
+    history: History
     consumers: dict[str, Consumer | ProjectionConsumer] = field(
         default_factory=dict[str, Consumer | ProjectionConsumer]
     )
     channels: dict[str, grpc.aio.Channel] = field(default_factory=dict[str, grpc.aio.Channel])
 
     @staticmethod
-    async def open(name: str, settings: StoreSettings, event_types: Sequence[type[Message]]) -> LogOwner:
+    async def open(
+        name: str,
+        settings: StoreSettings,
+        event_types: Sequence[type[Message]],
+        aggregates: Sequence[Aggregate[Any]] = (),  # Any: states of different classes
+    ) -> LogOwner:
         """Migrates the database (where the settings name its owner) and connects.
+
+        ``aggregates`` are every kind of stream of the service, for the states of the past.
 
         Raises:
             KitError: The database can not be reached or migrated.
@@ -70,6 +80,7 @@ class LogOwner:
             keeper=LogKeeper(store, log, data_refs=ObjectDataRefs(objects)),
             objects=objects,
             tokens=Tokens(settings.tokens_file),
+            history=History(store, aggregates),
         )
 
     def peer(self, name: str) -> grpc.aio.Channel:
@@ -119,7 +130,7 @@ class LogOwner:
 
     def application(self, servicers: Sequence[Servicer]) -> Application:
         """The process: these servicers and the log's own, sequencer, relay and consumers."""
-        audit = AuditServicer(self.store, self.keeper, self.consumers)
+        audit = AuditServicer(self.store, self.keeper, self.consumers, self.history)
         server = Server(
             self.name,
             listen=self.settings.grpc_listen,

@@ -21,7 +21,7 @@ from headrace_monitor.deciding import Decider
 from headrace_monitor.events import EVENT_TYPES
 from headrace_monitor.handlers import note_alias, note_version
 from headrace_monitor.rpc import MonitorServicer
-from headrace_monitor.store import MonitorStore
+from headrace_monitor.store import MONITOR, MonitorStore
 from headrace_monitor.supervising import Child
 from headrace_monitor.telemetry_rpc import TelemetryServicer
 from headrace_monitor.windowstore import WindowStore
@@ -29,7 +29,7 @@ from headrace_monitor.windowstore import WindowStore
 
 async def build(settings: MonitorSettings) -> Application:
     """The monitor's process."""
-    owner = await LogOwner.open("monitor", settings, EVENT_TYPES)
+    owner = await LogOwner.open("monitor", settings, EVENT_TYPES, [MONITOR])
     owner.project(
         "monitor.registry",
         ["registry"],

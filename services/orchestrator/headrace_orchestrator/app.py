@@ -16,13 +16,13 @@ from headrace_orchestrator.localworker import LocalWorker
 from headrace_orchestrator.logs import StepLogs
 from headrace_orchestrator.outputs import Outputs
 from headrace_orchestrator.rpc import OrchestratorServicer
-from headrace_orchestrator.store import OrchestratorStore
+from headrace_orchestrator.store import PIPELINE, RUN, OrchestratorStore
 from headrace_orchestrator.worker_rpc import WorkerServicer
 
 
 async def build(settings: OrchestratorSettings) -> Application:
     """The orchestrator's process."""
-    owner = await LogOwner.open("orchestrator", settings, EVENT_TYPES)
+    owner = await LogOwner.open("orchestrator", settings, EVENT_TYPES, [PIPELINE, RUN])
     outputs = Outputs(owner.objects)
     leader = Leader(
         owner.database,

@@ -8,12 +8,12 @@ from headrace_registry.config import RegistrySettings
 from headrace_registry.events import EVENT_TYPES
 from headrace_registry.handlers import RollbackHandler
 from headrace_registry.rpc import RegistryServicer
-from headrace_registry.store import ModelStore
+from headrace_registry.store import MODEL, ModelStore
 
 
 async def build(settings: RegistrySettings) -> Application:
     """The registry's process."""
-    owner = await LogOwner.open("registry", settings, EVENT_TYPES)
+    owner = await LogOwner.open("registry", settings, EVENT_TYPES, [MODEL])
     rollbacks = RollbackHandler(owner.store)
     owner.consume("registry.rollback", ["monitor"], {RollbackRequested: rollbacks.handle})
     servicer = RegistryServicer(owner.store, ModelStore(owner.database), owner.objects)

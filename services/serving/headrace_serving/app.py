@@ -24,13 +24,13 @@ from headrace_serving.rest import Rest, RestServer
 from headrace_serving.rollout import RolloutDriver
 from headrace_serving.router import Router
 from headrace_serving.rpc import ServingServicer
-from headrace_serving.store import EndpointStore
+from headrace_serving.store import ENDPOINT, EndpointStore
 from headrace_serving.telemetry import PredictionLog
 
 
 async def build(settings: ServingSettings) -> Application:
     """Serving's process; every endpoint that can be loaded is, before it is ready."""
-    owner = await LogOwner.open("serving", settings, EVENT_TYPES)
+    owner = await LogOwner.open("serving", settings, EVENT_TYPES, [ENDPOINT])
     threads = ThreadPoolExecutor(settings.serving_threads, thread_name_prefix="inference")
     registry = Registry(owner.peer("registry"))
     store = EndpointStore(owner.database)

@@ -49,10 +49,11 @@ Within = Callable[[Connection], Awaitable[None]]
 """Further writes in the transaction of an append."""
 
 MAX_CONFLICTS = 5
+_LAST_VERSION = (1 << 63) - 1
 RECONNECT_S = 10.0
 """How long a command whose outcome is unknown tries to find it out."""
 
-_EVENT_COLUMNS = (
+EVENT_COLUMNS = (
     "e.local_id, e.event_id, e.stream_id, e.version, e.type, e.occurred_at, e.recorded_at, e.hlc, e.meta, e.data"
 )
 
@@ -64,10 +65,12 @@ LEFT JOIN commands c ON c.command_id = q.command_id
 LEFT JOIN streams s ON s.stream_id = q.stream_id
 """
 _LOAD = "SELECT aggregate, version, hlc, revision, state FROM streams WHERE stream_id = $1"
-_READ_STREAM = f"SELECT {_EVENT_COLUMNS} FROM events e WHERE stream_id = $1 AND version >= $2 ORDER BY version"
-_FIND_EVENT = f"SELECT {_EVENT_COLUMNS} FROM events e WHERE event_id = $1"
+_READ_STREAM = (
+    f"SELECT {EVENT_COLUMNS} FROM events e WHERE stream_id = $1 AND version BETWEEN $2 AND $3 ORDER BY version"
+)
+_FIND_EVENT = f"SELECT {EVENT_COLUMNS} FROM events e WHERE event_id = $1"
 _READ_LOG = f"""
-SELECT l.position, l.sequenced_at, l.leaf, {_EVENT_COLUMNS}
+SELECT l.position, l.sequenced_at, l.leaf, {EVENT_COLUMNS}
 FROM log_entries l JOIN events e USING (local_id)
 WHERE l.position >= $1 ORDER BY l.position LIMIT $2
 """
@@ -241,9 +244,11 @@ class PostgresEventStore:
         loaded = await self._loaded(aggregate, stream_id, found)
         return None if loaded.state is None else (loaded.state, loaded.version)
 
-    async def read_stream(self, stream_id: str, from_version: int = 1) -> list[StoredEvent]:
-        """As ``EventStore.read_stream``."""
-        rows = await self.database.fetch(_READ_STREAM, stream_id, from_version)
+    async def read_stream(
+        self, stream_id: str, from_version: int = 1, to_version: int = _LAST_VERSION
+    ) -> list[StoredEvent]:
+        """As ``EventStore.read_stream``, up to a version."""
+        rows = await self.database.fetch(_READ_STREAM, stream_id, from_version, to_version)
         return [stored_event(row, self.types) for row in rows]
 
     async def find_event(self, event_id: UUID) -> StoredEvent | None:

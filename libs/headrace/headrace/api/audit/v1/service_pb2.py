@@ -22,47 +22,56 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import any_pb2 as google_dot_protobuf_dot_any__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from headrace.api.audit.v1 import resources_pb2 as headrace_dot_api_dot_audit_dot_v1_dot_resources__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#headrace/api/audit/v1/service.proto\x12\x15headrace.api.audit.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%headrace/api/audit/v1/resources.proto\"\x8f\x01\n\x0eReadLogRequest\x12\x15\n\rfrom_position\x18\x01 \x01(\x03\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x15\n\rstream_prefix\x18\x03 \x01(\t\x12\r\n\x05types\x18\x04 \x03(\t\x12-\n\tfrom_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"n\n\x0fReadLogResponse\x12\x30\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1f.headrace.api.audit.v1.LogEntry\x12\x15\n\rnext_position\x18\x02 \x01(\x03\x12\x12\n\nend_of_log\x18\x03 \x01(\x08\"~\n\x10\x46ollowLogRequest\x12\x15\n\rfrom_position\x18\x01 \x01(\x03\x12\x15\n\rstream_prefix\x18\x02 \x01(\t\x12\r\n\x05types\x18\x03 \x03(\t\x12-\n\tfrom_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"E\n\x11\x46ollowLogResponse\x12\x30\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1f.headrace.api.audit.v1.LogEntry\"O\n\x11ReadStreamRequest\x12\x11\n\tstream_id\x18\x01 \x01(\t\x12\x14\n\x0c\x66rom_version\x18\x02 \x01(\x03\x12\x11\n\tpage_size\x18\x03 \x01(\x05\"\\\n\x12ReadStreamResponse\x12\x30\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1f.headrace.api.audit.v1.LogEntry\x12\x14\n\x0cnext_version\x18\x02 \x01(\x03\"#\n\x0fGetEventRequest\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\"B\n\x10GetEventResponse\x12.\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x1f.headrace.api.audit.v1.LogEntry\"\x15\n\x13GetLogStatusRequest\"r\n\x14GetLogStatusResponse\x12\x15\n\rlast_position\x18\x01 \x01(\x03\x12\x18\n\x10relayed_position\x18\x02 \x01(\x03\x12\x19\n\x11unsequenced_age_s\x18\x03 \x01(\x01\x12\x0e\n\x06source\x18\x04 \x01(\t\"\x83\x01\n\x0bParkedEvent\x12\x10\n\x08\x63onsumer\x18\x01 \x01(\t\x12\x11\n\tstream_id\x18\x02 \x01(\t\x12.\n\x05\x65ntry\x18\x03 \x01(\x0b\x32\x1f.headrace.api.audit.v1.LogEntry\x12\r\n\x05\x63\x61use\x18\x04 \x01(\t\x12\x10\n\x08\x61ttempts\x18\x05 \x01(\x05\"&\n\x11ListParkedRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\"H\n\x12ListParkedResponse\x12\x32\n\x06parked\x18\x01 \x03(\x0b\x32\".headrace.api.audit.v1.ParkedEvent\"O\n\x14RedriveParkedRequest\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12\x10\n\x08\x63onsumer\x18\x02 \x01(\t\x12\x11\n\tstream_id\x18\x03 \x01(\t\">\n\x15RedriveParkedResponse\x12\x0f\n\x07handled\x18\x01 \x01(\x05\x12\x14\n\x0cstill_parked\x18\x02 \x01(\x05\x32\xc2\x05\n\x0c\x41uditService\x12X\n\x07ReadLog\x12%.headrace.api.audit.v1.ReadLogRequest\x1a&.headrace.api.audit.v1.ReadLogResponse\x12`\n\tFollowLog\x12\'.headrace.api.audit.v1.FollowLogRequest\x1a(.headrace.api.audit.v1.FollowLogResponse0\x01\x12\x61\n\nReadStream\x12(.headrace.api.audit.v1.ReadStreamRequest\x1a).headrace.api.audit.v1.ReadStreamResponse\x12[\n\x08GetEvent\x12&.headrace.api.audit.v1.GetEventRequest\x1a\'.headrace.api.audit.v1.GetEventResponse\x12g\n\x0cGetLogStatus\x12*.headrace.api.audit.v1.GetLogStatusRequest\x1a+.headrace.api.audit.v1.GetLogStatusResponse\x12\x61\n\nListParked\x12(.headrace.api.audit.v1.ListParkedRequest\x1a).headrace.api.audit.v1.ListParkedResponse\x12j\n\rRedriveParked\x12+.headrace.api.audit.v1.RedriveParkedRequest\x1a,.headrace.api.audit.v1.RedriveParkedResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#headrace/api/audit/v1/service.proto\x12\x15headrace.api.audit.v1\x1a\x19google/protobuf/any.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%headrace/api/audit/v1/resources.proto\"\x8f\x01\n\x0eReadLogRequest\x12\x15\n\rfrom_position\x18\x01 \x01(\x03\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x15\n\rstream_prefix\x18\x03 \x01(\t\x12\r\n\x05types\x18\x04 \x03(\t\x12-\n\tfrom_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"n\n\x0fReadLogResponse\x12\x30\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1f.headrace.api.audit.v1.LogEntry\x12\x15\n\rnext_position\x18\x02 \x01(\x03\x12\x12\n\nend_of_log\x18\x03 \x01(\x08\"~\n\x10\x46ollowLogRequest\x12\x15\n\rfrom_position\x18\x01 \x01(\x03\x12\x15\n\rstream_prefix\x18\x02 \x01(\t\x12\r\n\x05types\x18\x03 \x03(\t\x12-\n\tfrom_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"E\n\x11\x46ollowLogResponse\x12\x30\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1f.headrace.api.audit.v1.LogEntry\"O\n\x11ReadStreamRequest\x12\x11\n\tstream_id\x18\x01 \x01(\t\x12\x14\n\x0c\x66rom_version\x18\x02 \x01(\x03\x12\x11\n\tpage_size\x18\x03 \x01(\x05\"\\\n\x12ReadStreamResponse\x12\x30\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1f.headrace.api.audit.v1.LogEntry\x12\x14\n\x0cnext_version\x18\x02 \x01(\x03\"#\n\x0fGetEventRequest\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\"B\n\x10GetEventResponse\x12.\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x1f.headrace.api.audit.v1.LogEntry\"\x15\n\x13GetLogStatusRequest\"r\n\x14GetLogStatusResponse\x12\x15\n\rlast_position\x18\x01 \x01(\x03\x12\x18\n\x10relayed_position\x18\x02 \x01(\x03\x12\x19\n\x11unsequenced_age_s\x18\x03 \x01(\x01\x12\x0e\n\x06source\x18\x04 \x01(\t\"\x83\x01\n\x0bParkedEvent\x12\x10\n\x08\x63onsumer\x18\x01 \x01(\t\x12\x11\n\tstream_id\x18\x02 \x01(\t\x12.\n\x05\x65ntry\x18\x03 \x01(\x0b\x32\x1f.headrace.api.audit.v1.LogEntry\x12\r\n\x05\x63\x61use\x18\x04 \x01(\t\x12\x10\n\x08\x61ttempts\x18\x05 \x01(\x05\"&\n\x11ListParkedRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\"H\n\x12ListParkedResponse\x12\x32\n\x06parked\x18\x01 \x03(\x0b\x32\".headrace.api.audit.v1.ParkedEvent\"O\n\x14RedriveParkedRequest\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12\x10\n\x08\x63onsumer\x18\x02 \x01(\t\x12\x11\n\tstream_id\x18\x03 \x01(\t\">\n\x15RedriveParkedResponse\x12\x0f\n\x07handled\x18\x01 \x01(\x05\x12\x14\n\x0cstill_parked\x18\x02 \x01(\x05\"i\n\x0eStateAtRequest\x12\x11\n\tstream_id\x18\x01 \x01(\t\x12\x12\n\x08position\x18\x02 \x01(\x03H\x00\x12*\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x42\x04\n\x02\x61t\"x\n\x0fStateAtResponse\x12#\n\x05state\x18\x01 \x01(\x0b\x32\x14.google.protobuf.Any\x12.\n\x05\x65ntry\x18\x02 \x01(\x0b\x32\x1f.headrace.api.audit.v1.LogEntry\x12\x10\n\x08position\x18\x03 \x01(\x03\"=\n\x11PositionAtRequest\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"&\n\x12PositionAtResponse\x12\x10\n\x08position\x18\x01 \x01(\x03\x32\xff\x06\n\x0c\x41uditService\x12X\n\x07ReadLog\x12%.headrace.api.audit.v1.ReadLogRequest\x1a&.headrace.api.audit.v1.ReadLogResponse\x12`\n\tFollowLog\x12\'.headrace.api.audit.v1.FollowLogRequest\x1a(.headrace.api.audit.v1.FollowLogResponse0\x01\x12\x61\n\nReadStream\x12(.headrace.api.audit.v1.ReadStreamRequest\x1a).headrace.api.audit.v1.ReadStreamResponse\x12[\n\x08GetEvent\x12&.headrace.api.audit.v1.GetEventRequest\x1a\'.headrace.api.audit.v1.GetEventResponse\x12g\n\x0cGetLogStatus\x12*.headrace.api.audit.v1.GetLogStatusRequest\x1a+.headrace.api.audit.v1.GetLogStatusResponse\x12\x61\n\nListParked\x12(.headrace.api.audit.v1.ListParkedRequest\x1a).headrace.api.audit.v1.ListParkedResponse\x12j\n\rRedriveParked\x12+.headrace.api.audit.v1.RedriveParkedRequest\x1a,.headrace.api.audit.v1.RedriveParkedResponse\x12X\n\x07StateAt\x12%.headrace.api.audit.v1.StateAtRequest\x1a&.headrace.api.audit.v1.StateAtResponse\x12\x61\n\nPositionAt\x12(.headrace.api.audit.v1.PositionAtRequest\x1a).headrace.api.audit.v1.PositionAtResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'headrace.api.audit.v1.service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_READLOGREQUEST']._serialized_start=135
-  _globals['_READLOGREQUEST']._serialized_end=278
-  _globals['_READLOGRESPONSE']._serialized_start=280
-  _globals['_READLOGRESPONSE']._serialized_end=390
-  _globals['_FOLLOWLOGREQUEST']._serialized_start=392
-  _globals['_FOLLOWLOGREQUEST']._serialized_end=518
-  _globals['_FOLLOWLOGRESPONSE']._serialized_start=520
-  _globals['_FOLLOWLOGRESPONSE']._serialized_end=589
-  _globals['_READSTREAMREQUEST']._serialized_start=591
-  _globals['_READSTREAMREQUEST']._serialized_end=670
-  _globals['_READSTREAMRESPONSE']._serialized_start=672
-  _globals['_READSTREAMRESPONSE']._serialized_end=764
-  _globals['_GETEVENTREQUEST']._serialized_start=766
-  _globals['_GETEVENTREQUEST']._serialized_end=801
-  _globals['_GETEVENTRESPONSE']._serialized_start=803
-  _globals['_GETEVENTRESPONSE']._serialized_end=869
-  _globals['_GETLOGSTATUSREQUEST']._serialized_start=871
-  _globals['_GETLOGSTATUSREQUEST']._serialized_end=892
-  _globals['_GETLOGSTATUSRESPONSE']._serialized_start=894
-  _globals['_GETLOGSTATUSRESPONSE']._serialized_end=1008
-  _globals['_PARKEDEVENT']._serialized_start=1011
-  _globals['_PARKEDEVENT']._serialized_end=1142
-  _globals['_LISTPARKEDREQUEST']._serialized_start=1144
-  _globals['_LISTPARKEDREQUEST']._serialized_end=1182
-  _globals['_LISTPARKEDRESPONSE']._serialized_start=1184
-  _globals['_LISTPARKEDRESPONSE']._serialized_end=1256
-  _globals['_REDRIVEPARKEDREQUEST']._serialized_start=1258
-  _globals['_REDRIVEPARKEDREQUEST']._serialized_end=1337
-  _globals['_REDRIVEPARKEDRESPONSE']._serialized_start=1339
-  _globals['_REDRIVEPARKEDRESPONSE']._serialized_end=1401
-  _globals['_AUDITSERVICE']._serialized_start=1404
-  _globals['_AUDITSERVICE']._serialized_end=2110
+  _globals['_READLOGREQUEST']._serialized_start=162
+  _globals['_READLOGREQUEST']._serialized_end=305
+  _globals['_READLOGRESPONSE']._serialized_start=307
+  _globals['_READLOGRESPONSE']._serialized_end=417
+  _globals['_FOLLOWLOGREQUEST']._serialized_start=419
+  _globals['_FOLLOWLOGREQUEST']._serialized_end=545
+  _globals['_FOLLOWLOGRESPONSE']._serialized_start=547
+  _globals['_FOLLOWLOGRESPONSE']._serialized_end=616
+  _globals['_READSTREAMREQUEST']._serialized_start=618
+  _globals['_READSTREAMREQUEST']._serialized_end=697
+  _globals['_READSTREAMRESPONSE']._serialized_start=699
+  _globals['_READSTREAMRESPONSE']._serialized_end=791
+  _globals['_GETEVENTREQUEST']._serialized_start=793
+  _globals['_GETEVENTREQUEST']._serialized_end=828
+  _globals['_GETEVENTRESPONSE']._serialized_start=830
+  _globals['_GETEVENTRESPONSE']._serialized_end=896
+  _globals['_GETLOGSTATUSREQUEST']._serialized_start=898
+  _globals['_GETLOGSTATUSREQUEST']._serialized_end=919
+  _globals['_GETLOGSTATUSRESPONSE']._serialized_start=921
+  _globals['_GETLOGSTATUSRESPONSE']._serialized_end=1035
+  _globals['_PARKEDEVENT']._serialized_start=1038
+  _globals['_PARKEDEVENT']._serialized_end=1169
+  _globals['_LISTPARKEDREQUEST']._serialized_start=1171
+  _globals['_LISTPARKEDREQUEST']._serialized_end=1209
+  _globals['_LISTPARKEDRESPONSE']._serialized_start=1211
+  _globals['_LISTPARKEDRESPONSE']._serialized_end=1283
+  _globals['_REDRIVEPARKEDREQUEST']._serialized_start=1285
+  _globals['_REDRIVEPARKEDREQUEST']._serialized_end=1364
+  _globals['_REDRIVEPARKEDRESPONSE']._serialized_start=1366
+  _globals['_REDRIVEPARKEDRESPONSE']._serialized_end=1428
+  _globals['_STATEATREQUEST']._serialized_start=1430
+  _globals['_STATEATREQUEST']._serialized_end=1535
+  _globals['_STATEATRESPONSE']._serialized_start=1537
+  _globals['_STATEATRESPONSE']._serialized_end=1657
+  _globals['_POSITIONATREQUEST']._serialized_start=1659
+  _globals['_POSITIONATREQUEST']._serialized_end=1720
+  _globals['_POSITIONATRESPONSE']._serialized_start=1722
+  _globals['_POSITIONATRESPONSE']._serialized_end=1760
+  _globals['_AUDITSERVICE']._serialized_start=1763
+  _globals['_AUDITSERVICE']._serialized_end=2658
 # @@protoc_insertion_point(module_scope)

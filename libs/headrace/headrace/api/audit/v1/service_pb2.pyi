@@ -4,6 +4,7 @@ isort:skip_file
 Every service serves its own log by this one service."""
 
 from collections import abc as _abc
+from google.protobuf import any_pb2 as _any_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
@@ -452,3 +453,117 @@ class RedriveParkedResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RedriveParkedResponse: _TypeAlias = RedriveParkedResponse  # noqa: Y015
+
+@_typing.final
+class StateAtRequest(_message.Message):
+    """Asks for the state of one entity; without `position` and `time`, at the end of the log."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STREAM_ID_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    stream_id: _builtins.str
+    """Stream id, which is the resource name of the entity. 1 to 500 characters."""
+    position: _builtins.int
+    """After the event at this position of the log: 1 to its last position."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """After the last event that had its position by this time."""
+
+    def __init__(
+        self,
+        *,
+        stream_id: _builtins.str = ...,
+        position: _builtins.int = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "position", b"position", "time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "position", b"position", "stream_id", b"stream_id", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_at: _TypeAlias = _typing.Literal["position", "time"]  # noqa: Y015
+    _WhichOneofArgType_at: _TypeAlias = _typing.Literal["at", b"at"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_at) -> _WhichOneofReturnType_at | None: ...
+
+Global___StateAtRequest: _TypeAlias = StateAtRequest  # noqa: Y015
+
+@_typing.final
+class StateAtResponse(_message.Message):
+    """The state of an entity."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    ENTRY_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    position: _builtins.int
+    """Position of the log that was asked for, or that the time stands for."""
+    @_builtins.property
+    def state(self) -> _any_pb2.Any:
+        """The state: the resource of the entity's own service, such as `headrace.api.registry.v1.Model`."""
+
+    @_builtins.property
+    def entry(self) -> _resources_pb2.LogEntry:
+        """The event that made it so."""
+
+    def __init__(
+        self,
+        *,
+        state: _any_pb2.Any | None = ...,
+        entry: _resources_pb2.LogEntry | None = ...,
+        position: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry", "state", b"state"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry", "position", b"position", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StateAtResponse: _TypeAlias = StateAtResponse  # noqa: Y015
+
+@_typing.final
+class PositionAtRequest(_message.Message):
+    """Asks which position a log had."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIME_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """The time."""
+
+    def __init__(
+        self,
+        *,
+        time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PositionAtRequest: _TypeAlias = PositionAtRequest  # noqa: Y015
+
+@_typing.final
+class PositionAtResponse(_message.Message):
+    """The position a log had."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POSITION_FIELD_NUMBER: _builtins.int
+    position: _builtins.int
+    """Last position with `sequenced_at` not after the time; 0 before the first event."""
+    def __init__(
+        self,
+        *,
+        position: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["position", b"position"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PositionAtResponse: _TypeAlias = PositionAtResponse  # noqa: Y015

@@ -70,6 +70,16 @@ class AuditServiceStub:
                 request_serializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.RedriveParkedRequest.SerializeToString,
                 response_deserializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.RedriveParkedResponse.FromString,
                 _registered_method=True)
+        self.StateAt = channel.unary_unary(
+                '/headrace.api.audit.v1.AuditService/StateAt',
+                request_serializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.StateAtRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.StateAtResponse.FromString,
+                _registered_method=True)
+        self.PositionAt = channel.unary_unary(
+                '/headrace.api.audit.v1.AuditService/PositionAt',
+                request_serializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.PositionAtRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.PositionAtResponse.FromString,
+                _registered_method=True)
 
 
 class AuditServiceServicer:
@@ -125,6 +135,20 @@ class AuditServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StateAt(self, request, context):
+        """The state of one entity at a position or a time.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PositionAt(self, request, context):
+        """The last position a log had at a time.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AuditServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -162,6 +186,16 @@ def add_AuditServiceServicer_to_server(servicer, server):
                     servicer.RedriveParked,
                     request_deserializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.RedriveParkedRequest.FromString,
                     response_serializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.RedriveParkedResponse.SerializeToString,
+            ),
+            'StateAt': grpc.unary_unary_rpc_method_handler(
+                    servicer.StateAt,
+                    request_deserializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.StateAtRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.StateAtResponse.SerializeToString,
+            ),
+            'PositionAt': grpc.unary_unary_rpc_method_handler(
+                    servicer.PositionAt,
+                    request_deserializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.PositionAtRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.PositionAtResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -354,6 +388,60 @@ class AuditService:
             '/headrace.api.audit.v1.AuditService/RedriveParked',
             headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.RedriveParkedRequest.SerializeToString,
             headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.RedriveParkedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StateAt(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.audit.v1.AuditService/StateAt',
+            headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.StateAtRequest.SerializeToString,
+            headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.StateAtResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PositionAt(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.audit.v1.AuditService/PositionAt',
+            headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.PositionAtRequest.SerializeToString,
+            headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.PositionAtResponse.FromString,
             options,
             channel_credentials,
             insecure,

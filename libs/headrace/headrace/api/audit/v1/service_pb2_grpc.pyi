@@ -47,6 +47,10 @@ class AuditServiceStub:
     """Events that consumers of this service have parked as poison."""
     RedriveParked: _grpc.UnaryUnaryMultiCallable[_service_pb2.RedriveParkedRequest, _service_pb2.RedriveParkedResponse]
     """Hands a parked stream to its consumer again, in order."""
+    StateAt: _grpc.UnaryUnaryMultiCallable[_service_pb2.StateAtRequest, _service_pb2.StateAtResponse]
+    """The state of one entity at a position or a time."""
+    PositionAt: _grpc.UnaryUnaryMultiCallable[_service_pb2.PositionAtRequest, _service_pb2.PositionAtResponse]
+    """The last position a log had at a time."""
 
 @_typing.type_check_only
 class AuditServiceAsyncStub(AuditServiceStub):
@@ -67,6 +71,10 @@ class AuditServiceAsyncStub(AuditServiceStub):
     """Events that consumers of this service have parked as poison."""
     RedriveParked: _aio.UnaryUnaryMultiCallable[_service_pb2.RedriveParkedRequest, _service_pb2.RedriveParkedResponse]  # type: ignore[assignment]
     """Hands a parked stream to its consumer again, in order."""
+    StateAt: _aio.UnaryUnaryMultiCallable[_service_pb2.StateAtRequest, _service_pb2.StateAtResponse]  # type: ignore[assignment]
+    """The state of one entity at a position or a time."""
+    PositionAt: _aio.UnaryUnaryMultiCallable[_service_pb2.PositionAtRequest, _service_pb2.PositionAtResponse]  # type: ignore[assignment]
+    """The last position a log had at a time."""
 
 class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
     """Reads of the log of the service that answers."""
@@ -126,5 +134,21 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.RedriveParkedResponse, _abc.Awaitable[_service_pb2.RedriveParkedResponse]]:
         """Hands a parked stream to its consumer again, in order."""
+
+    @_abc_1.abstractmethod
+    def StateAt(
+        self,
+        request: _service_pb2.StateAtRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.StateAtResponse, _abc.Awaitable[_service_pb2.StateAtResponse]]:
+        """The state of one entity at a position or a time."""
+
+    @_abc_1.abstractmethod
+    def PositionAt(
+        self,
+        request: _service_pb2.PositionAtRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.PositionAtResponse, _abc.Awaitable[_service_pb2.PositionAtResponse]]:
+        """The last position a log had at a time."""
 
 def add_AuditServiceServicer_to_server(servicer: AuditServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
