@@ -15,7 +15,7 @@ MEMBER_FILES := pyproject.toml $(MEMBERS:=/pyproject.toml)
 EDITABLES := --no-deps --no-build-isolation $(foreach member,$(MEMBERS),-e ./$(member))
 
 PYTEST := $(BIN)/python -m pytest
-FAST_TESTS := tests/unit tests/property tests/contract
+FAST_TESTS := tests/unit tests/property tests/golden tests/contract
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -114,7 +114,7 @@ test: setup ## Run every test this machine can run (JOBS=2 processes)
 	@$(PYTEST) -n $(JOBS) $(ARGS)
 
 .PHONY: test-fast
-test-fast: $(VENV)/.dev.stamp ## Run the unit, property and contract tests
+test-fast: $(VENV)/.dev.stamp ## Run the unit, property, golden and contract tests
 	@$(PYTEST) $(wildcard $(FAST_TESTS)) $(ARGS)
 
 .PHONY: simulate
