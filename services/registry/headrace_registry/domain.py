@@ -113,10 +113,13 @@ def decide_review(
     return [kind(version=version.name, approval=approval)]
 
 
-def decide_gates(state: resources.Model | None, command: service.SetGatesRequest) -> list[Message]:
-    """The gates of an alias, unless they are so already."""
+def decide_gates(
+    state: resources.Model | None, command: service.SetGatesRequest, context: CommandContext
+) -> list[Message]:
+    """The gates of an alias as a person wants them, unless they are so already."""
     model = _model(state, command.model)
-    if gates.find_alias(model, command.gates.alias) and gates.gates_of(model, command.gates.alias) == command.gates:
+    _require_person(context.actor, to="set gates")
+    if command.gates in model.gates:
         return []
     return [events.GatesSet(model=model.name, gates=command.gates)]
 
@@ -321,9 +324,9 @@ def _model_created(name: str, description: str, context: CommandContext) -> even
     return events.ModelCreated(model=name, description=description, creator=context.actor, time=time)
 
 
-def _require_person(actor: str) -> None:
+def _require_person(actor: str, *, to: str = "approve") -> None:
     if not actor.startswith("persons/"):
-        raise PermissionDenied(f"{actor} is not a person: only persons approve", reason="NOT_A_PERSON")
+        raise PermissionDenied(f"{actor} is not a person: only persons {to}", reason="NOT_A_PERSON")
 
 
 def _require_revision(pointer: resources.Alias | None, alias: str, expected: int) -> None:

@@ -132,7 +132,7 @@ class RegistryServicer(RegistryServiceServicer):
         return await self._command(
             request.model,
             request,
-            lambda state, _: domain.decide_gates(state, request),
+            lambda state, command: domain.decide_gates(state, request, command),
             lambda model: service.SetGatesResponse(model=model),
         )
 

@@ -24,6 +24,9 @@ def by(actor: str, at: datetime = NOW) -> CommandContext:
     return CommandContext(command_id=uuid4(), actor=actor, now=at)
 
 
+OPERATOR = by("persons/operator")
+
+
 class Registry:
     """A model and what was decided about it."""
 
@@ -117,7 +120,9 @@ def test_a_version_without_approval_is_refused_with_the_reason(registry: Registr
 def test_every_unmet_gate_is_named_at_once(registry: Registry) -> None:
     version = registry.register()
     gates = resources.Gates(alias="production", required_checks=["quality", "beats_champion"], approval_required=True)
-    registry.apply(lambda state: domain.decide_gates(state, service.SetGatesRequest(model=MODEL, gates=gates)))
+    registry.apply(
+        lambda state: domain.decide_gates(state, service.SetGatesRequest(model=MODEL, gates=gates), OPERATOR)
+    )
     registry.validate(version, "quality", passed=False)
     with pytest.raises(FailedPrecondition) as refusal:
         registry.promote(version)
@@ -127,7 +132,9 @@ def test_every_unmet_gate_is_named_at_once(registry: Registry) -> None:
 def test_only_the_newest_result_of_a_check_counts(registry: Registry) -> None:
     version = registry.register()
     gates = resources.Gates(alias="production", required_checks=["quality"])
-    registry.apply(lambda state: domain.decide_gates(state, service.SetGatesRequest(model=MODEL, gates=gates)))
+    registry.apply(
+        lambda state: domain.decide_gates(state, service.SetGatesRequest(model=MODEL, gates=gates), OPERATOR)
+    )
     registry.validate(version, "quality", passed=True)
     registry.validate(version, "quality", passed=False)
     with pytest.raises(FailedPrecondition) as refusal:
@@ -215,7 +222,9 @@ def test_a_promotion_that_saw_an_older_alias_is_aborted(registry: Registry) -> N
 def test_an_incompatible_signature_is_refused_where_the_gate_asks(registry: Registry) -> None:
     registry.promoted()
     gates = resources.Gates(alias="production", compatible_signature_required=True)
-    registry.apply(lambda state: domain.decide_gates(state, service.SetGatesRequest(model=MODEL, gates=gates)))
+    registry.apply(
+        lambda state: domain.decide_gates(state, service.SetGatesRequest(model=MODEL, gates=gates), OPERATOR)
+    )
     other = registry.register(columns=("a", "c"))
     with pytest.raises(FailedPrecondition) as refusal:
         registry.promote(other)
@@ -272,3 +281,22 @@ def test_evolve_leaves_the_given_state_as_it_was(registry: Registry) -> None:
     held = registry.model
     registry.review(version, approve=True)
     assert held.SerializeToString(deterministic=True) == before
+
+
+def test_a_service_can_not_set_gates(registry: Registry) -> None:
+    registry.register()
+    command = service.SetGatesRequest(model=MODEL, gates=resources.Gates(alias="production"))
+
+    with pytest.raises(PermissionDenied, match="only persons set gates"):
+        registry.apply(lambda state: domain.decide_gates(state, command, by("services/orchestrator")))
+
+    assert not registry.model.gates
+
+
+def test_gates_that_are_so_already_are_not_set_again(registry: Registry) -> None:
+    registry.register()
+    command = service.SetGatesRequest(model=MODEL, gates=resources.Gates(alias="production", required_checks=["q"]))
+
+    decided = [registry.apply(lambda state: domain.decide_gates(state, command, OPERATOR)) for _ in range(2)]
+
+    assert [len(each) for each in decided] == [1, 0]

@@ -42,13 +42,15 @@ def tail(
     """Print the last events of all services, merged so that no effect precedes its cause."""
     prefix = f"projects/{project}/{stream}"
     seen: set[str] = set()
+    first = True
     with connect() as client:
         while True:
             entries = story.read_logs(client, prefix=prefix, types=event_type or ())
             new = [entry for entry in entries if entry.event_id not in seen]
-            for entry in new if seen else new[max(len(new) - lines, 0) :]:
+            for entry in new[max(len(new) - lines, 0) :] if first else new:
                 _print(entry, as_json=as_json)
             seen.update(entry.event_id for entry in new)
+            first = False
             if not follow:
                 return
             time.sleep(_FOLLOW_POLL_S)

@@ -9,6 +9,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
+from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 from uuid import UUID, uuid5
@@ -19,6 +20,7 @@ from google.protobuf.message import Message
 from headrace.api.tracking.v1 import service_pb2 as service
 from headrace.api.tracking.v1.resources_pb2 import MetricPoint
 from headrace.api.tracking.v1.service_pb2_grpc import TrackingServiceStub
+from headrace.channel import MAX_MESSAGE_BYTES
 from headrace.tracking.spool import Progress, Record, Spool, blob_path
 
 _log = logging.getLogger("headrace")
@@ -26,6 +28,8 @@ MAX_BATCH_POINTS: Final = 20_000
 RETRY_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 CALL_TIMEOUT_S: Final = 30.0
 UPLOAD_TIMEOUT_S: Final = 600.0
+_MAY_PASS: Final = (HTTPStatus.FORBIDDEN, HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
+"""Answers to an upload that another try may change: a presigned URL that ran out is forbidden."""
 _TRANSIENT: Final = {
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -180,15 +184,23 @@ class Sender:
             code = error.code()
             if code in _TRANSIENT:
                 raise TrackerDownError(f"{code.name}: {error.details()}") from error
-            self.rejected += len(batch.records)
-            _log.warning("the tracker refused %s: %s", Kind(batch.records[0].kind).name, error.details())
+            self._reject(batch, error.details())
+        except _CanNotBeSentError as error:
+            self._reject(batch, str(error))
         with self._sent:
             self._spool.mark(Progress(batch.end, batch.end))
             self._sent.notify_all()
 
+    def _reject(self, batch: _Batch, reason: str | None) -> None:
+        """What no repeat can mend is counted and left out, so that what comes after it is sent."""
+        self.rejected += len(batch.records)
+        _log.warning("the tracker refused %s: %s", Kind(batch.records[0].kind).name, reason)
+
     def _call(self, batch: _Batch) -> None:
-        stub = self._connected()
         first = batch.records[0]
+        if len(first.payload) > MAX_MESSAGE_BYTES:
+            raise _CanNotBeSentError(f"{len(first.payload)} bytes are more than {MAX_MESSAGE_BYTES}, a call's limit")
+        stub = self._connected()
         if first.kind == Kind.METRIC_POINT:
             points = [MetricPoint.FromString(each.payload) for each in batch.records]
             identity = uuid5(UUID(self._spool.run_id), f"{first.start}-{batch.end}")
@@ -245,6 +257,10 @@ class Sender:
         self._stub = self._channel = None
 
 
+class _CanNotBeSentError(Exception):
+    """A record that no repeat brings through."""
+
+
 def digest_file(path: Path) -> tuple[str, int]:
     """SHA-256 (hex) and size in bytes of a file."""
     with path.open("rb") as file:
@@ -260,5 +276,12 @@ def _put(url: str, blob: Path, media_type: str) -> None:
             request.add_header("Content-Type", media_type or "application/octet-stream")
             with urllib.request.urlopen(request, timeout=UPLOAD_TIMEOUT_S):  # noqa: S310 - as above
                 pass
+    except urllib.error.HTTPError as error:
+        with error:
+            if error.code in _MAY_PASS or error.code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                raise TrackerDownError(f"upload: {error}") from error
+            raise _CanNotBeSentError(f"upload: {error}") from error
     except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
         raise TrackerDownError(f"upload: {error}") from error
+    except OSError as error:
+        raise _CanNotBeSentError(f"the artifact's bytes are gone: {error}") from error

@@ -1,0 +1,68 @@
+"""Uploads that fail: what another try may mend is tried again, what it can not is left out."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from headrace.tracking import sender
+
+
+class Answering(BaseHTTPRequestHandler):
+    """Answers each upload with the status in its path."""
+
+    def do_PUT(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(int(self.path[1:]))
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Says nothing."""
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answering)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def blob(tmp_path: Path) -> Path:
+    path = tmp_path / "blob"
+    path.write_bytes(b"bytes")
+    return path
+
+
+def test_a_store_that_takes_the_bytes(store: str, blob: Path) -> None:
+    sender._put(f"{store}/200", blob, "text/plain")
+
+
+@pytest.mark.parametrize("status", [403, 408, 429, 500, 503])
+def test_what_may_pass_is_an_outage(store: str, blob: Path, status: int) -> None:
+    with pytest.raises(sender.TrackerDownError, match=str(status)):
+        sender._put(f"{store}/{status}", blob, "text/plain")
+
+
+@pytest.mark.parametrize("status", [400, 404, 413])
+def test_a_refusal_is_no_outage(store: str, blob: Path, status: int) -> None:
+    with pytest.raises(sender._CanNotBeSentError, match=str(status)):
+        sender._put(f"{store}/{status}", blob, "text/plain")
+
+
+def test_bytes_that_are_gone_are_no_outage(store: str, tmp_path: Path) -> None:
+    with pytest.raises(sender._CanNotBeSentError, match="gone"):
+        sender._put(f"{store}/200", tmp_path / "none", "text/plain")
+
+
+def test_nobody_there_is_an_outage(blob: Path) -> None:
+    with pytest.raises(sender.TrackerDownError):
+        sender._put("http://127.0.0.1:1/x", blob, "text/plain")
