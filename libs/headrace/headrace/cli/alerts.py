@@ -9,7 +9,7 @@ import typer
 
 from headrace.api.monitor.v1 import service_pb2 as service
 from headrace.api.monitor.v1.resources_pb2 import Alert, AlertKind
-from headrace.cli.output import Json, Project, console, print_json, print_table, short, when, words
+from headrace.cli.output import Json, Project, console, print_done, print_json, print_table, short, when, words
 from headrace.client import connect
 
 app = typer.Typer(help="Alerts: list, follow, acknowledge.", no_args_is_help=True)
@@ -71,13 +71,14 @@ def acknowledge(
     alert: Annotated[str, typer.Argument(help="Id of the alert.")],
     note: Annotated[str, typer.Option("--note", "-m", help="What you say of it.")] = "",
     project: Project = "default",
+    as_json: Json = False,
 ) -> None:
     """Take note of an alert."""
     name = alert if alert.startswith("projects/") else f"projects/{project}/alerts/{alert}"
     request = service.AcknowledgeAlertRequest(command_id=str(uuid4()), alert=name, note=note)
     with connect() as client:
         taken = client.monitor.AcknowledgeAlert(request).alert
-    console.print(f"acknowledged by {taken.acknowledged_by}")
+    print_done(f"acknowledged by {taken.acknowledged_by}", taken, as_json=as_json)
 
 
 def _kind(alert: Alert) -> str:

@@ -10,7 +10,18 @@ import typer
 
 from headrace.api.registry.v1 import resources_pb2 as resources
 from headrace.api.registry.v1 import service_pb2 as service
-from headrace.cli.output import Json, Project, console, print_fields, print_json, print_table, short, when, words
+from headrace.cli.output import (
+    Json,
+    Project,
+    console,
+    print_done,
+    print_fields,
+    print_json,
+    print_table,
+    short,
+    when,
+    words,
+)
 from headrace.client import connect
 
 app = typer.Typer(help="Models: versions, gates, approvals, promotions, rollbacks.", no_args_is_help=True)
@@ -104,15 +115,15 @@ def check(
 
 
 @app.command()
-def approve(model: Model, version: Number, reason: Reason, project: Project = "default") -> None:
+def approve(model: Model, version: Number, reason: Reason, project: Project = "default", as_json: Json = False) -> None:
     """Approve a version that somebody else registered."""
-    _review(_version(project, model, version), reason, approve=True)
+    _review(_version(project, model, version), reason, approve=True, as_json=as_json)
 
 
 @app.command()
-def reject(model: Model, version: Number, reason: Reason, project: Project = "default") -> None:
+def reject(model: Model, version: Number, reason: Reason, project: Project = "default", as_json: Json = False) -> None:
     """Reject a version."""
-    _review(_version(project, model, version), reason, approve=False)
+    _review(_version(project, model, version), reason, approve=False, as_json=as_json)
 
 
 @app.command()
@@ -186,11 +197,11 @@ def grant(
         console.print(f"{', '.join(granted.grantees)} may promote to {alias} until {when(granted.expire_time)} UTC")
 
 
-def _review(version: str, reason: str, *, approve: bool) -> None:
+def _review(version: str, reason: str, *, approve: bool, as_json: bool) -> None:
     request = service.ReviewVersionRequest(command_id=str(uuid4()), version=version, approve=approve, reason=reason)
     with connect() as client:
-        client.registry.ReviewVersion(request)
-    console.print(f"{'approved' if approve else 'rejected'} {version}")
+        reviewed = client.registry.ReviewVersion(request).version
+    print_done(f"{'approved' if approve else 'rejected'} {version}", reviewed, as_json=as_json)
 
 
 def _print_move(move: resources.Promotion, *, as_json: bool) -> None:

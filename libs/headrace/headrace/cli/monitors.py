@@ -14,6 +14,7 @@ from headrace.cli.output import (
     Project,
     console,
     number,
+    print_done,
     print_fields,
     print_json,
     print_table,
@@ -135,14 +136,15 @@ def pause(
     reason: Annotated[str, typer.Option("--reason", "-m", help="Why.")] = "",
     resume: Annotated[bool, typer.Option(help="Resume instead.")] = False,
     project: Project = "default",
+    as_json: Json = False,
 ) -> None:
     """Pause a monitor (it counts, and decides nothing), or resume it."""
     request = service.PauseMonitorRequest(
         command_id=str(uuid4()), name=_name(project, monitor), paused=not resume, reason=reason
     )
     with connect() as client:
-        paused = client.monitor.PauseMonitor(request).monitor.paused
-    console.print("paused" if paused else "watching")
+        changed = client.monitor.PauseMonitor(request).monitor
+    print_done("paused" if changed.paused else "watching", changed, as_json=as_json)
 
 
 def _name(project: str, monitor: str) -> str:

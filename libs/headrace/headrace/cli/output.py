@@ -20,6 +20,14 @@ Project = Annotated[str, typer.Option("--project", envvar="HEADRACE_PROJECT", he
 console = Console(highlight=False)
 
 
+def print_done(sentence: str, value: Message, *, as_json: bool) -> None:
+    """Says what was done, or prints what came of it as JSON."""
+    if as_json:
+        print_json(value)
+    else:
+        console.print(sentence)
+
+
 def print_json(value: object) -> None:
     """Prints a value, or a message or messages, as JSON."""
     options = orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS

@@ -10,7 +10,17 @@ import typer
 
 from headrace.api.orchestrator.v1 import service_pb2 as service
 from headrace.api.orchestrator.v1.resources_pb2 import PipelineRun, PipelineRunStatus, Schedule, StepStatus
-from headrace.cli.output import Json, Project, console, duration, print_json, print_table, short, when, words
+from headrace.cli.output import (
+    Json,
+    Project,
+    duration,
+    print_done,
+    print_json,
+    print_table,
+    short,
+    when,
+    words,
+)
 from headrace.client import connect
 
 app = typer.Typer(help="Pipelines and their runs.", no_args_is_help=True)
@@ -123,20 +133,23 @@ def logs(
 
 @app.command()
 def cancel(
-    run: RunId, reason: Annotated[str, typer.Option("--reason", "-m")] = "", project: Project = "default"
+    run: RunId,
+    reason: Annotated[str, typer.Option("--reason", "-m", help="Why.")] = "",
+    project: Project = "default",
+    as_json: Json = False,
 ) -> None:
     """Cancel a run: its processes are ended."""
     request = service.CancelPipelineRunRequest(command_id=str(uuid4()), run=_name(project, run), reason=reason)
     with connect() as client:
-        _print(client.orchestrator.CancelPipelineRun(request).run, as_json=False)
+        _print(client.orchestrator.CancelPipelineRun(request).run, as_json=as_json)
 
 
 @app.command()
-def resume(run: RunId, project: Project = "default") -> None:
+def resume(run: RunId, project: Project = "default", as_json: Json = False) -> None:
     """Go on with a failed or cancelled run from the steps that were not completed."""
     request = service.ResumePipelineRunRequest(command_id=str(uuid4()), run=_name(project, run))
     with connect() as client:
-        _print(client.orchestrator.ResumePipelineRun(request).run, as_json=False)
+        _print(client.orchestrator.ResumePipelineRun(request).run, as_json=as_json)
 
 
 @app.command()
@@ -146,6 +159,7 @@ def schedule(
     cron: Annotated[str, typer.Argument(help="Five fields, such as '0 6 * * 1'.")],
     time_zone: Annotated[str, typer.Option(help="IANA time zone.")] = "UTC",
     project: Project = "default",
+    as_json: Json = False,
 ) -> None:
     """Start runs by the clock."""
     wanted = Schedule(id=identity, cron=cron, time_zone=time_zone)
@@ -153,8 +167,8 @@ def schedule(
         command_id=str(uuid4()), pipeline=f"projects/{project}/pipelines/{pipeline}", schedule=wanted
     )
     with connect() as client:
-        client.orchestrator.SetSchedule(request)
-    console.print(f"{pipeline} starts at {cron} ({time_zone})")
+        scheduled = client.orchestrator.SetSchedule(request).pipeline
+    print_done(f"{pipeline} starts at {cron} ({time_zone})", scheduled, as_json=as_json)
 
 
 def _print(run: PipelineRun, *, as_json: bool) -> None:
