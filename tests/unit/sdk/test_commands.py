@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
-import click
 import pytest
 import typer
 
@@ -17,7 +17,7 @@ SILENT = {
 """Commands that act, stream text, or have JSON of their own kind."""
 
 
-def leaves(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:
+def leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:  # Any: typer keeps click to itself
     children = getattr(command, "commands", None)
     if children is None:
         yield " ".join(path), command
