@@ -296,6 +296,8 @@ async def _stop(raw: Any) -> None:  # Any: an untyped client
     await asyncio.wait({stopping}, timeout=1)
     with suppress(KafkaError, OSError):  # a client whose broker is gone has nothing left to say goodbye to
         if stopping.cancelled():  # it came no further than its fetches: its connections are still open
-            await asyncio.wait_for(raw._client.close(), REQUEST_TIMEOUT_S)  # noqa: SLF001 - there is no public way
+            # A producer names its client in public, a consumer does not.
+            client = raw.client if isinstance(raw, aiokafka.AIOKafkaProducer) else raw._client  # noqa: SLF001
+            await asyncio.wait_for(client.close(), REQUEST_TIMEOUT_S)
         elif stopping.done():
             stopping.result()
