@@ -136,7 +136,7 @@ class CopyPublisher:
         await self._stop()
 
     async def _topics(self) -> set[str]:
-        """Every topic there is; asked for one that is not there, aiokafka waits for it."""
+        """Every topic there is; asked for one that is not there, aiokafka would wait for it."""
         consumer = AIOKafkaConsumer(bootstrap_servers=self._bootstrap, enable_auto_commit=False, **self._options)
         try:
             async with asyncio.timeout(self._timeout_s):
