@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 
 import pytest
 from google.protobuf.message import Message
-from google.protobuf.wrappers_pb2 import Int64Value
+from google.protobuf.wrappers_pb2 import Int64Value, StringValue
 
 from headrace_kit.cloudevents import ReceivedEvent, to_headers
 from headrace_kit.consumer import (
@@ -25,8 +26,9 @@ from headrace_kit.eventstore import MemoryEventStore
 from headrace_kit.log import QUARANTINE, MemoryLog, OutgoingRecord, TopicPartition, partition_of
 from headrace_kit.log.memory import MemoryConsumer
 from headrace_kit.postgres import Connection, Database
+from headrace_kit.tracing import traceparent
 from headrace_local.testing import FreshDatabase
-from tests.support.counters import SOURCE, TOPIC, TYPES, add, number, stream, whole_log
+from tests.support.counters import COUNTER, SOURCE, TOPIC, TYPES, add, context, number, stream, whole_log
 from tests.support.kit import pooled, prepare, until
 
 PARTITIONS = 3
@@ -116,6 +118,30 @@ async def test_hands_over_each_stream_in_order(world: World) -> None:
 
     assert sorted(world.handled) == sorted((stream(value % 4), value) for value in range(1, 21))
     assert world.of(1) == [1, 5, 9, 13, 17]
+
+
+async def test_a_trace_runs_through_the_headers_into_the_handler(world: World) -> None:
+    written = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    seen: list[str] = []
+
+    async def look(event: ReceivedEvent) -> None:
+        seen.append(traceparent())
+        await world.note(event)
+
+    await world.store.execute(
+        COUNTER,
+        stream("a"),
+        context=replace(context(), traceparent=written),
+        request=StringValue(value="traced"),
+        decide=lambda _: [Int64Value(value=1)],
+        respond=lambda _: StringValue(),
+    )
+    await world.publish()
+
+    async with running(world.consumer(look)):
+        await world.saw(1)
+
+    assert [each.split("-")[1] for each in seen] == [written.split("-")[1]]
 
 
 async def test_resumes_where_it_left(world: World) -> None:
