@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from datetime import datetime
 from importlib import import_module
 from pathlib import Path
@@ -19,6 +20,7 @@ from rich.console import Console
 from rich.live import Live
 
 from headrace.connection import find
+from headrace.pipelines.running import PipelineRunFailed
 from headrace_local.background import BackgroundStack
 from headrace_local.errors import LocalError
 from headrace_local.folder import default_path
@@ -55,7 +57,7 @@ def run(data: Path, console: Console, *, pace: float, as_json: bool, keep: bool)
     try:
         link = stack.stack.console_link()
         console.print(f"ready after {time.monotonic() - began:.0f} s; console: {link}", highlight=False, soft_wrap=True)
-        status = _play(flights, data, console, pace=pace, as_json=as_json, link=link)
+        status = _play(flights, stack.stack, console, pace=pace, as_json=as_json, link=link)
         if keep:
             console.print("KEEP=1: everything runs on; Ctrl-C stops it", highlight=False)
             threading.Event().wait()
@@ -68,8 +70,8 @@ def run(data: Path, console: Console, *, pace: float, as_json: bool, keep: bool)
     return status
 
 
-def _play(flights: Any, data: Path, console: Console, *, pace: float, as_json: bool, link: str) -> int:
-    stage = flights.demo.Stage()
+def _play(flights: Any, stack: Stack, console: Console, *, pace: float, as_json: bool, link: str) -> int:
+    stage, data = flights.demo.Stage(), stack.folder.path
     outcome: dict[str, Any] = {}
 
     def work() -> None:
@@ -96,8 +98,12 @@ def _play(flights: Any, data: Path, console: Console, *, pace: float, as_json: b
         thread.join(10)
         raise
     if "error" in outcome:
+        log = log_to_read(outcome["error"], {name: part.state for name, part in stack.supervised.items()})
         console.print(f"[bold red]the demo failed[/] while {stage.title}: {outcome['error']}", highlight=False)
-        console.print(f"the logs are in {data / 'logs'}", highlight=False, soft_wrap=True)
+        console.print(f"read {data / 'logs' / log}", highlight=False, soft_wrap=True)
+        if as_json:
+            failure = {"error": str(outcome["error"]), "while": stage.title, "log": str(data / "logs" / log)}
+            sys.stdout.write(json.dumps(failure, indent=2) + "\n")
         return 1
     report = outcome["report"]
     if as_json:
@@ -105,6 +111,22 @@ def _play(flights: Any, data: Path, console: Console, *, pace: float, as_json: b
     for line in flights.picture.report_lines(report):
         console.print(line, highlight=False)
     return 0 if report.closed else 1
+
+
+def log_to_read(error: Exception, states: Mapping[str, str]) -> str:
+    """The log that tells most about a failure: of the part that is not ready, else of the one that refused.
+
+    Args:
+        error: What ended the demo.
+        states: State of each part, by its name.
+    """
+    away = [name for name, state in states.items() if state != "ready"]
+    if away:
+        return f"{away[0]}.log"
+    if isinstance(error, PipelineRunFailed):
+        return "orchestrator.log"
+    text = str(error)
+    return f"{next((name for name in states if name in text), 'serving')}.log"
 
 
 def _example() -> Any:
