@@ -1,4 +1,4 @@
-"""The past of a service's log: the state of an entity at a moment, and the events of a chain.
+"""The past of a service's log: the state of an entity at a moment.
 
 The state at a position is the fold of the stream's events up to it. Long streams leave snapshots behind, a cache
 keyed by stream, version and the aggregate's revision: without it the answers are the same, and slower.
