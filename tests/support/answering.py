@@ -70,6 +70,11 @@ class Example(AuditServiceServicer):
     async def PositionAt(self, request: service.PositionAtRequest, context: object) -> service.PositionAtResponse:
         return service.PositionAtResponse()
 
+    async def RebuildReadModels(
+        self, request: service.RebuildReadModelsRequest, context: object
+    ) -> AsyncIterator[service.RebuildReadModelsResponse]:
+        yield service.RebuildReadModelsResponse()
+
     def served(self) -> Sequence[Servicer]:
         """As ``Server`` takes it."""
         return [(add_AuditServiceServicer_to_server, self)]

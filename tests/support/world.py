@@ -371,6 +371,7 @@ def _audit(world: World) -> Requests:
         "RedriveParked": lambda: audit.RedriveParkedRequest(consumer="none", stream_id=world.run),
         "StateAt": lambda: audit.StateAtRequest(stream_id=world.run, position=1),
         "PositionAt": lambda: audit.PositionAtRequest(time=Timestamp(seconds=1_700_000_000)),
+        "RebuildReadModels": lambda: audit.RebuildReadModelsRequest(check=True),
     }
 
 

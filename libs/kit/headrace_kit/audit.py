@@ -14,6 +14,7 @@ import structlog
 from headrace.api.audit.v1 import resources_pb2 as resources
 from headrace.api.audit.v1 import service_pb2 as service
 from headrace.api.audit.v1.service_pb2_grpc import AuditServiceServicer, AuditServiceStub
+from headrace_kit.auth import OPERATOR
 from headrace_kit.cloudevents import ReceivedEvent
 from headrace_kit.consumer import Consumer, ProjectionConsumer, list_parked
 from headrace_kit.errors import FailedPrecondition, InvalidArgument, KitError, NotFound, Unavailable
@@ -22,7 +23,9 @@ from headrace_kit.history import History
 from headrace_kit.logkeeper import LogKeeper
 from headrace_kit.logtime import position_at
 from headrace_kit.names import require_text
-from headrace_kit.rpc import command_context, parse_uuid
+from headrace_kit.rebuild import ReadModels
+from headrace_kit.rebuild.rpc import rebuilding
+from headrace_kit.rpc import command_context, parse_uuid, require_role
 from headrace_kit.validate import require_range, require_size, require_time
 
 _log = structlog.get_logger(__name__)
@@ -50,6 +53,7 @@ class AuditServicer(AuditServiceServicer):
         keeper: Its sequencer and relay.
         consumers: The service's consumers by name.
         history: The past of the log; without it, no kind of stream has a state.
+        read_models: What can be rebuilt; without it, nothing but ``streams`` is.
     """
 
     def __init__(
@@ -58,9 +62,11 @@ class AuditServicer(AuditServiceServicer):
         keeper: LogKeeper,
         consumers: Mapping[str, Consumer | ProjectionConsumer],
         history: History | None = None,
+        read_models: ReadModels | None = None,
     ) -> None:
         self._store, self._keeper, self._consumers = store, keeper, consumers
         self._history = history or History(store, ())
+        self._read_models = read_models or ReadModels(store, ())
 
     async def ReadLog(self, request: service.ReadLogRequest, context: Context) -> service.ReadLogResponse:
         """A page of the log; what the filter leaves out is passed over."""
@@ -188,6 +194,14 @@ class AuditServicer(AuditServiceServicer):
             raise InvalidArgument("give a time", field="time")
         position = await self._history.position_at(require_time(request.time, field="time"))
         return service.PositionAtResponse(position=position)
+
+    async def RebuildReadModels(
+        self, request: service.RebuildReadModelsRequest, context: Context
+    ) -> AsyncIterator[service.RebuildReadModelsResponse]:
+        """Read models anew, with how far that has come."""
+        require_role(OPERATOR)
+        async for each in rebuilding(self._read_models, check=request.check):
+            yield each
 
     async def _entries(self, stream_id: str, events: Sequence[StoredEvent]) -> list[resources.LogEntry]:
         """Events of one stream, with their places where they have any yet."""

@@ -25,6 +25,7 @@ from headrace_kit.log import KafkaLog, KafkaSettings, Log, events_topic
 from headrace_kit.logkeeper import LogKeeper
 from headrace_kit.objects import ObjectStore, S3ObjectStore, object_key, verified
 from headrace_kit.postgres import Database, create_pool, migrate
+from headrace_kit.rebuild import Projection, ReadModels
 from headrace_kit.rpc import Server, Servicer, channel
 from headrace_kit.settings import ProcessSettings, StoreSettings
 
@@ -44,7 +45,8 @@ class LogOwner:
     keeper: LogKeeper
     objects: ObjectStore
     tokens: Tokens
-    history: History
+    aggregates: Sequence[Aggregate[Any]]  # Any: states of different classes
+    projections: list[Projection] = field(default_factory=list[Projection])
     consumers: dict[str, Consumer | ProjectionConsumer] = field(
         default_factory=dict[str, Consumer | ProjectionConsumer]
     )
@@ -59,7 +61,7 @@ class LogOwner:
     ) -> LogOwner:
         """Migrates the database (where the settings name its owner) and connects.
 
-        ``aggregates`` are every kind of stream of the service, for the states of the past.
+        ``aggregates`` are every kind of stream of the service, for the states of the past and for rebuilds.
 
         Raises:
             KitError: The database can not be reached or migrated.
@@ -80,7 +82,7 @@ class LogOwner:
             keeper=LogKeeper(store, log, data_refs=ObjectDataRefs(objects)),
             objects=objects,
             tokens=Tokens(settings.tokens_file),
-            history=History(store, aggregates),
+            aggregates=tuple(aggregates),
         )
 
     def peer(self, name: str) -> grpc.aio.Channel:
@@ -112,25 +114,33 @@ class LogOwner:
         return consumer
 
     def project(
-        self, name: str, sources: Sequence[str], handlers: Mapping[type[Message], ProjectionHandler]
+        self,
+        name: str,
+        sources: Sequence[str],
+        handlers: Mapping[type[Message], ProjectionHandler],
+        tables: Sequence[str],
     ) -> ProjectionConsumer:
-        """Adds a projection of other services' events; see ``ProjectionConsumer``."""
+        """Adds a projection of other services' events into ``tables``, its own; see ``ProjectionConsumer``."""
         topics = [events_topic(f"headrace/{source}") for source in sources]
+        readers = self._readers(sources)
         consumer = ProjectionConsumer(
             name,
             topics,
             handlers,
             self.database,
             self.log,
-            readers=self._readers(sources),
+            readers=readers,
             data_refs=ObjectDataRefs(self.objects),
         )
         self.consumers[name] = consumer
+        self.projections.append(Projection(name, tables, handlers, readers))
         return consumer
 
     def application(self, servicers: Sequence[Servicer]) -> Application:
         """The process: these servicers and the log's own, sequencer, relay and consumers."""
-        audit = AuditServicer(self.store, self.keeper, self.consumers, self.history)
+        read_models = ReadModels(self.store, self.aggregates, self.projections)
+        history = History(self.store, self.aggregates)
+        audit = AuditServicer(self.store, self.keeper, self.consumers, history, read_models)
         server = Server(
             self.name,
             listen=self.settings.grpc_listen,
@@ -139,9 +149,11 @@ class LogOwner:
         )
         application = Application(self.name, self.settings, server)
         application.tasks["log"] = self.keeper.run
+        application.tasks["read models"] = read_models.run
         for name, consumer in self.consumers.items():
             application.tasks[name] = consumer.run
         application.checks.append(self._database_answers)
+        application.checks.append(read_models.check)
         application.refresh.append(self._refresh)
         application.close.extend([*(each.close for each in self.channels.values()), self.objects.close])
         application.close.append(self.database.close)

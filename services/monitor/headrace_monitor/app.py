@@ -21,7 +21,7 @@ from headrace_monitor.deciding import Decider
 from headrace_monitor.events import EVENT_TYPES
 from headrace_monitor.handlers import note_alias, note_version
 from headrace_monitor.rpc import MonitorServicer
-from headrace_monitor.store import MONITOR, MonitorStore
+from headrace_monitor.store import MONITOR, REGISTRY_TABLES, MonitorStore
 from headrace_monitor.supervising import Child
 from headrace_monitor.telemetry_rpc import TelemetryServicer
 from headrace_monitor.windowstore import WindowStore
@@ -34,6 +34,7 @@ async def build(settings: MonitorSettings) -> Application:
         "monitor.registry",
         ["registry"],
         {VersionCreated: note_version, VersionPromoted: note_alias, VersionRolledBack: note_alias},
+        tables=REGISTRY_TABLES,
     )
     producer = TelemetryProducer(settings.kafka_bootstrap)
     decider = Decider(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from google.protobuf.message import Message
 
@@ -12,6 +12,7 @@ from headrace.api.monitor.v1 import events_pb2 as events
 from headrace.api.monitor.v1.resources_pb2 import Alert, Monitor
 from headrace_kit.eventstore import Aggregate, Row
 from headrace_kit.postgres import Database
+from headrace_kit.tables import Kind, Table
 from headrace_monitor.countstore import COUNTERS, counts_of
 from headrace_monitor.domain import evolve, find_alert
 from headrace_monitor.slots import SlotCounts
@@ -40,7 +41,30 @@ def monitor_rows(stream_id: str, state: Monitor, changes: Sequence[Message]) -> 
     return rows
 
 
-MONITOR = Aggregate(name="monitor", state=Monitor, evolve=evolve, rows=monitor_rows)
+REGISTRY_TABLES: Final = ("versions", "aliases")
+"""Folded from the registry's log by ``monitor.registry``."""
+
+TABLES: Final = (
+    Table("monitors", Kind.READ_MODEL, "what lists and look-ups of monitors need"),
+    Table("alerts", Kind.READ_MODEL, "every alert, of AlertRaised and AlertAcknowledged"),
+    Table("versions", Kind.READ_MODEL, "versions with their references, of the registry's log"),
+    Table("aliases", Kind.READ_MODEL, "where aliases point, of the registry's log"),
+    Table("watched_endpoints", Kind.TRUTH, "short ids of endpoints, which counts go by"),
+    Table("watched_versions", Kind.TRUTH, "short ids of versions, which counts go by"),
+    Table("layouts", Kind.TRUTH, "the bins a version is counted by, fixed at its first prediction"),
+    Table("slots", Kind.TRUTH, "counts of telemetry by shard, in one transaction with the offsets they stand on"),
+    Table("endpoint_counts", Kind.TRUTH, "totals of telemetry by shard"),
+    Table("waiting_predictions", Kind.TRUTH, "predictions whose labels are to come"),
+    Table("waiting_labels", Kind.TRUTH, "labels whose predictions are to come"),
+    Table("windows", Kind.TRUTH, "closed slots, frozen; sealed in the log by WindowsSealed"),
+    Table("producers", Kind.PROGRESS, "the last number taken of each producer and shard"),
+    Table("shard_progress", Kind.PROGRESS, "the latest event time of each shard"),
+    Table("partition_progress", Kind.PROGRESS, "when each partition was read to its end"),
+    Table("monitor_progress", Kind.PROGRESS, "up to where slots are closed and decided"),
+)
+"""The monitor's tables."""
+
+MONITOR = Aggregate(name="monitor", state=Monitor, evolve=evolve, rows=monitor_rows, tables=("monitors", "alerts"))
 """Stream: ``projects/{project}/monitors/{monitor}``."""
 
 

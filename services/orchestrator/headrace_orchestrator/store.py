@@ -1,12 +1,14 @@
 """The orchestrator's aggregates and read model."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from google.protobuf.message import Message
 
 from headrace.api.orchestrator.v1.resources_pb2 import Pipeline, PipelineRun
 from headrace_kit.eventstore import Aggregate, Row
 from headrace_kit.postgres import Database
+from headrace_kit.tables import Kind, Table
 from headrace_orchestrator import definitions, domain
 
 
@@ -26,10 +28,18 @@ def run_rows(stream_id: str, state: PipelineRun, _events: Sequence[Message]) -> 
     return [Row("pipeline_runs", {"name": stream_id}, values)]
 
 
-PIPELINE = Aggregate(name="pipeline", state=Pipeline, evolve=definitions.evolve, rows=pipeline_rows)
+TABLES: Final = (
+    Table("pipelines", Kind.READ_MODEL, "what lists of pipelines need"),
+    Table("pipeline_runs", Kind.READ_MODEL, "what lists of runs and recovery need"),
+)
+"""The orchestrator's tables."""
+
+PIPELINE = Aggregate(
+    name="pipeline", state=Pipeline, evolve=definitions.evolve, rows=pipeline_rows, tables=("pipelines",)
+)
 """Stream: ``projects/{project}/pipelines/{pipeline}``."""
 
-RUN = Aggregate(name="pipelineRun", state=PipelineRun, evolve=domain.evolve, rows=run_rows)
+RUN = Aggregate(name="pipelineRun", state=PipelineRun, evolve=domain.evolve, rows=run_rows, tables=("pipeline_runs",))
 """Stream: ``projects/{project}/pipelineRuns/{run}``."""
 
 

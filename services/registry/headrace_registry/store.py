@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from datetime import UTC
+from typing import Final
 
 from google.protobuf.message import Message
 
 from headrace.api.registry.v1.resources_pb2 import Model
 from headrace_kit.eventstore import Aggregate, Row
 from headrace_kit.postgres import Database
+from headrace_kit.tables import Kind, Table
 from headrace_registry.domain import evolve
 
 
@@ -18,7 +20,10 @@ def model_rows(stream_id: str, state: Model, _events: Sequence[Message]) -> Sequ
     return [Row("models", {"name": stream_id}, {"project": project, "create_time": created})]
 
 
-MODEL = Aggregate(name="model", state=Model, evolve=evolve, rows=model_rows)
+TABLES: Final = (Table("models", Kind.READ_MODEL, "what lists of models need"),)
+"""The registry's tables."""
+
+MODEL = Aggregate(name="model", state=Model, evolve=evolve, rows=model_rows, tables=("models",))
 """Stream: ``projects/{project}/models/{model}``."""
 
 

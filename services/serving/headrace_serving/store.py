@@ -1,6 +1,7 @@
 """Serving's aggregate and read model."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from google.protobuf.message import Message
 
@@ -8,6 +9,7 @@ from headrace.api.registry.v1.resources_pb2 import Version
 from headrace.api.serving.v1.resources_pb2 import Endpoint
 from headrace_kit.eventstore import Aggregate, Row
 from headrace_kit.postgres import Database
+from headrace_kit.tables import Kind, Table
 from headrace_serving.domain import evolve
 
 
@@ -22,7 +24,13 @@ def endpoint_rows(stream_id: str, state: Endpoint, _events: Sequence[Message]) -
     return [Row("endpoints", {"name": stream_id}, values)]
 
 
-ENDPOINT = Aggregate(name="endpoint", state=Endpoint, evolve=evolve, rows=endpoint_rows)
+TABLES: Final = (
+    Table("endpoints", Kind.READ_MODEL, "what lists and look-ups of endpoints need"),
+    Table("versions", Kind.CACHE, "what the registry said of versions that were loaded"),
+)
+"""Serving's tables."""
+
+ENDPOINT = Aggregate(name="endpoint", state=Endpoint, evolve=evolve, rows=endpoint_rows, tables=("endpoints",))
 """Stream: ``projects/{project}/endpoints/{endpoint}``."""
 
 _SELECT = "SELECT s.state FROM endpoints e JOIN streams s ON s.stream_id = e.name"

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC
+from typing import Final
 
 from google.protobuf.message import Message
 
@@ -11,6 +12,7 @@ from headrace.api.tracking.v1 import events_pb2 as events
 from headrace.api.tracking.v1.resources_pb2 import Experiment, Run, RunStatus
 from headrace_kit.eventstore import Aggregate, Row
 from headrace_kit.postgres import Database
+from headrace_kit.tables import Kind, Table
 from headrace_tracking.domain import evolve_experiment, evolve_run
 from headrace_tracking.filters import Condition, Order, SqlBuilder
 
@@ -34,10 +36,21 @@ def run_rows(stream_id: str, state: Run, changes: Sequence[Message]) -> Sequence
     return rows
 
 
-EXPERIMENT = Aggregate(name="experiment", state=Experiment, evolve=evolve_experiment, rows=experiment_rows)
+TABLES: Final = (
+    Table("experiments", Kind.READ_MODEL, "what lists of experiments need"),
+    Table("runs", Kind.READ_MODEL, "what searches of runs need"),
+    Table("run_metrics", Kind.READ_MODEL, "last, least and greatest of each metric, of MetricsRecorded"),
+    Table("metric_points", Kind.TRUTH, "every point; verified against the digests of MetricsRecorded"),
+    Table("metric_commands", Kind.TRUTH, "ids of the commands whose points were taken"),
+)
+"""Tracking's tables."""
+
+EXPERIMENT = Aggregate(
+    name="experiment", state=Experiment, evolve=evolve_experiment, rows=experiment_rows, tables=("experiments",)
+)
 """Stream: ``projects/{project}/experiments/{experiment}``."""
 
-RUN = Aggregate(name="run", state=Run, evolve=evolve_run, rows=run_rows)
+RUN = Aggregate(name="run", state=Run, evolve=evolve_run, rows=run_rows, tables=("runs", "run_metrics"))
 """Stream: ``projects/{project}/runs/{run}``."""
 
 

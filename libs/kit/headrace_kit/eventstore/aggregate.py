@@ -40,16 +40,24 @@ class Aggregate(Generic[S]):
     """One kind of stream.
 
     Attributes:
-        name: Stable name of the kind (``run``, ``model``).
+        name: Stable name of the kind (``run``, ``model``); its streams are ``projects/{project}/{name}s/{id}``.
         state: The protobuf message class of the folded state.
         evolve: ``(state or None, event) -> state``; pure, and copies: a state is never changed in place.
         rows: ``(stream id, state after the events, events) -> read-model rows``; pure.
-        revision: Raised whenever ``evolve`` or ``state`` changes meaning; stored states of another revision are
-            folded anew from the events.
+        tables: Every table that ``rows`` writes to; nobody else does.
+        revision: Raised whenever ``evolve``, ``state`` or ``rows`` changes meaning. Stored states of another revision
+            are folded anew from the events; read models of an older one are rebuilt by the first process that has the
+            newer code, and the older code may append no more.
     """
 
     name: str
     state: type[S]
     evolve: Callable[[S | None, Message], S]
     rows: Callable[[str, S, Sequence[Message]], Sequence[Row]] = no_rows
+    tables: tuple[str, ...] = ()
     revision: int = 1
+
+    def owns(self, stream_id: str) -> bool:
+        """Whether a stream is of this kind."""
+        parts = stream_id.split("/", 3)
+        return len(parts) == 4 and parts[2] == f"{self.name}s"

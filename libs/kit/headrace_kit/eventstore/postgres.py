@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 
 from headrace_kit.context import CommandContext
 from headrace_kit.decided import Decided
-from headrace_kit.errors import Aborted, DeadlineExceeded, Deposed
+from headrace_kit.errors import Aborted, DeadlineExceeded, Deposed, Unavailable
 from headrace_kit.eventstore.aggregate import Aggregate, S
 from headrace_kit.eventstore.commands import (
     Answered,
@@ -78,12 +78,15 @@ _POSITION_OF = """
 SELECT l.position FROM events e JOIN log_entries l USING (local_id) WHERE e.stream_id = $1 AND e.version = $2
 """
 
-# Every part selects from gate, so that a repeat, or a stale epoch, writes nothing at all. A version conflict is a
-# unique violation on events and rolls the whole statement back; the condition on streams says the same twice.
+# Every part selects from gate, so that a repeat, a stale epoch, or code older than the read models writes nothing at
+# all. A version conflict is a unique violation on events and rolls the whole statement back; the condition on streams
+# says the same twice.
 _GATE = """
 gate AS (
     INSERT INTO commands (command_id, request_hash, stream_id, response_type, response)
-    SELECT $1, $2, $3, $4, $5 {fence} ON CONFLICT DO NOTHING RETURNING command_id
+    SELECT $1, $2, $3, $4, $5 {fence}
+    WHERE NOT EXISTS (SELECT FROM read_models WHERE aggregate = $6 AND revision > $10)
+    ON CONFLICT DO NOTHING RETURNING command_id
 ), stream AS (
     INSERT INTO streams AS s (stream_id, aggregate, version, hlc, revision, state)
     SELECT $3, $6, $8, $9, $10, $11 FROM gate
@@ -97,13 +100,14 @@ gate AS (
         WITH ORDINALITY AS n (event_id, type, hlc, data, meta, ordinality)
     ORDER BY n.ordinality
 )"""
+_REVISION = "SELECT revision FROM read_models WHERE aggregate = $1"
 _FENCE = "fence AS (SELECT 1 FROM leases WHERE name = $18 AND epoch = $19 FOR SHARE), "
 _FIXED_PARAMETERS = 17
 
 
 class _Outcome(Enum):
     APPENDED = auto()
-    NOT_ADMITTED = auto()  # a repeat won the race, or the fence is stale
+    NOT_ADMITTED = auto()  # a repeat won the race, the fence is stale, or this code is older than the read models
     CONFLICT = auto()
 
 
@@ -171,6 +175,7 @@ class PostgresEventStore:
                     return draft.response
                 if outcome is _Outcome.NOT_ADMITTED:
                     await self._require_fence(fence)
+                    await self._require_current(aggregate)
                     continue
                 conflicts += 1
                 self.conflicts += 1
@@ -195,6 +200,14 @@ class PostgresEventStore:
         newest = await self.database.fetchval("SELECT epoch FROM leases WHERE name = $1", fence.name)
         if newest != fence.epoch:
             raise Deposed(f"epoch {fence.epoch} of {fence.name} is over: another process leads")
+
+    async def _require_current(self, aggregate: Aggregate[S]) -> None:
+        newest = await self.database.fetchval(_REVISION, aggregate.name)
+        if newest is not None and newest > aggregate.revision:
+            raise Unavailable(
+                f"the read models of {aggregate.name} are at revision {newest}: a newer process takes over",
+                reason="READ_MODELS_NEWER",
+            )
 
     async def _look_up(
         self, aggregate: Aggregate[S], stream_id: str, command_id: UUID

@@ -62,6 +62,35 @@ def compile_rows(rows: Sequence[Row], *, first_parameter: int) -> tuple[list[str
     return expressions, parameters
 
 
+def writes_to(schema: str, rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """Statements with their one parameter that bring rows into the tables of a schema, as an append does into its own.
+
+    What a table holds of these keys goes first, so that a column no row names gets its default.
+
+    Raises:
+        InvalidArgument: a value cannot be stored.
+    """
+    gone: dict[tuple[str, tuple[str, ...]], list[Mapping[str, object]]] = {}
+    new: dict[_Shape, list[Mapping[str, object]]] = {}
+    for row in rows:
+        gone.setdefault((row.table, tuple(row.key)), []).append(row.key)
+        if row.values is not None:
+            shape = _Shape(row.table, tuple(row.key), tuple(row.values))
+            new.setdefault(shape, []).append({**row.key, **row.values})
+    statements: list[tuple[str, str]] = []
+    for (table, key), members in gone.items():
+        place = f"{_name(schema)}.{_name(table)}"
+        matches = " AND ".join(f"t.{_name(each)} = r.{each}" for each in key)
+        source = f"jsonb_populate_recordset(NULL::{place}, $1::text::jsonb) AS r"
+        statements.append((f"DELETE FROM {place} AS t USING {source} WHERE {matches}", encode_rows(members)))
+    for shape, members in new.items():
+        place = f"{_name(schema)}.{_name(shape.table)}"
+        columns = ", ".join(_name(each) for each in (*shape.key, *(shape.values or ())))
+        source = f"jsonb_populate_recordset(NULL::{place}, $1::text::jsonb)"
+        statements.append((f"INSERT INTO {place} ({columns}) SELECT {columns} FROM {source}", encode_rows(members)))
+    return statements
+
+
 def _sql(shape: _Shape, parameter: int) -> str:
     table, key = _name(shape.table), [_name(each) for each in shape.key]
     source = f"gate, jsonb_populate_recordset(NULL::{table}, ${parameter}::text::jsonb) AS r"

@@ -121,10 +121,14 @@ class Connection:
         with translated():
             await self._raw.executemany(sql, rows)
 
-    async def copy_rows(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> int:
+    async def copy_rows(
+        self, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, schema: str | None = None
+    ) -> int:
         """Binary COPY of rows into a table; returns their number."""
         with translated():
-            status: str = await self._raw.copy_records_to_table(table, records=rows, columns=list(columns))
+            status: str = await self._raw.copy_records_to_table(
+                table, records=rows, columns=list(columns), schema_name=schema
+            )
         return int(status.rpartition(" ")[2])
 
     @asynccontextmanager

@@ -129,7 +129,7 @@ async def _grant(connection: Connection, role: str) -> None:
     quoted = '"' + role.replace('"', '""') + '"'
     async with connection.transaction():
         for statement in (
-            f"GRANT USAGE ON SCHEMA public TO {quoted}",
+            f"GRANT USAGE ON SCHEMA public, rebuild TO {quoted}",
             f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {quoted}",
             f"GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA public TO {quoted}",
             f"GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO {quoted}",

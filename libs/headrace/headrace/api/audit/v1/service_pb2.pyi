@@ -9,6 +9,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from headrace.api.audit.v1 import resources_pb2 as _resources_pb2
 import builtins as _builtins
 import sys
@@ -20,6 +21,66 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _RebuildPhase:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RebuildPhaseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RebuildPhase.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REBUILD_PHASE_UNSPECIFIED: _RebuildPhase.ValueType  # 0
+    """Not said."""
+    REBUILD_PHASE_FOLDING: _RebuildPhase.ValueType  # 1
+    """Events are folded beside the live tables."""
+    REBUILD_PHASE_CATCHING_UP: _RebuildPhase.ValueType  # 2
+    """What was appended meanwhile is folded."""
+    REBUILD_PHASE_COMPARING: _RebuildPhase.ValueType  # 3
+    """Rows are compared."""
+    REBUILD_PHASE_SWAPPING: _RebuildPhase.ValueType  # 4
+    """Appends wait for the last catch-up and the swap."""
+
+class RebuildPhase(_RebuildPhase, metaclass=_RebuildPhaseEnumTypeWrapper):
+    """What a rebuild is at."""
+
+REBUILD_PHASE_UNSPECIFIED: RebuildPhase.ValueType  # 0
+"""Not said."""
+REBUILD_PHASE_FOLDING: RebuildPhase.ValueType  # 1
+"""Events are folded beside the live tables."""
+REBUILD_PHASE_CATCHING_UP: RebuildPhase.ValueType  # 2
+"""What was appended meanwhile is folded."""
+REBUILD_PHASE_COMPARING: RebuildPhase.ValueType  # 3
+"""Rows are compared."""
+REBUILD_PHASE_SWAPPING: RebuildPhase.ValueType  # 4
+"""Appends wait for the last catch-up and the swap."""
+Global___RebuildPhase: _TypeAlias = RebuildPhase  # noqa: Y015
+
+class _RowPlace:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RowPlaceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RowPlace.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ROW_PLACE_UNSPECIFIED: _RowPlace.ValueType  # 0
+    """Not said."""
+    ROW_PLACE_BOTH: _RowPlace.ValueType  # 1
+    """In both tables."""
+    ROW_PLACE_LIVE: _RowPlace.ValueType  # 2
+    """In the live table, and should not be."""
+    ROW_PLACE_REBUILT: _RowPlace.ValueType  # 3
+    """In the rebuilt table: the live one lacks it."""
+
+class RowPlace(_RowPlace, metaclass=_RowPlaceEnumTypeWrapper):
+    """Where a row is that differs."""
+
+ROW_PLACE_UNSPECIFIED: RowPlace.ValueType  # 0
+"""Not said."""
+ROW_PLACE_BOTH: RowPlace.ValueType  # 1
+"""In both tables."""
+ROW_PLACE_LIVE: RowPlace.ValueType  # 2
+"""In the live table, and should not be."""
+ROW_PLACE_REBUILT: RowPlace.ValueType  # 3
+"""In the rebuilt table: the live one lacks it."""
+Global___RowPlace: _TypeAlias = RowPlace  # noqa: Y015
 
 @_typing.final
 class ReadLogRequest(_message.Message):
@@ -567,3 +628,195 @@ class PositionAtResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PositionAtResponse: _TypeAlias = PositionAtResponse  # noqa: Y015
+
+@_typing.final
+class RebuildReadModelsRequest(_message.Message):
+    """Asks for a rebuild."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHECK_FIELD_NUMBER: _builtins.int
+    check: _builtins.bool
+    """Only compares: the live tables stay."""
+    def __init__(
+        self,
+        *,
+        check: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["check", b"check"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RebuildReadModelsRequest: _TypeAlias = RebuildReadModelsRequest  # noqa: Y015
+
+@_typing.final
+class RebuildReadModelsResponse(_message.Message):
+    """How far a rebuild has come; the last message has the report."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    REPORT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def progress(self) -> Global___RebuildProgress:
+        """How far it has come; some a second."""
+
+    @_builtins.property
+    def report(self) -> Global___RebuildReport:
+        """What came of it."""
+
+    def __init__(
+        self,
+        *,
+        progress: Global___RebuildProgress | None = ...,
+        report: Global___RebuildReport | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["progress", b"progress", "report", b"report", "said", b"said"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["progress", b"progress", "report", b"report", "said", b"said"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_said: _TypeAlias = _typing.Literal["progress", "report"]  # noqa: Y015
+    _WhichOneofArgType_said: _TypeAlias = _typing.Literal["said", b"said"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_said) -> _WhichOneofReturnType_said | None: ...
+
+Global___RebuildReadModelsResponse: _TypeAlias = RebuildReadModelsResponse  # noqa: Y015
+
+@_typing.final
+class RebuildProgress(_message.Message):
+    """How far a rebuild has come."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PHASE_FIELD_NUMBER: _builtins.int
+    DONE_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    phase: Global___RebuildPhase.ValueType
+    """What it is at."""
+    done: _builtins.int
+    """Events folded, or rows compared, so far."""
+    total: _builtins.int
+    """Of so many; 0 where that is not known."""
+    def __init__(
+        self,
+        *,
+        phase: Global___RebuildPhase.ValueType = ...,
+        done: _builtins.int = ...,
+        total: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "phase", b"phase", "total", b"total"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RebuildProgress: _TypeAlias = RebuildProgress  # noqa: Y015
+
+@_typing.final
+class RebuildReport(_message.Message):
+    """What came of a rebuild."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TABLES_FIELD_NUMBER: _builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
+    SWAPPED_FIELD_NUMBER: _builtins.int
+    LOCKED_S_FIELD_NUMBER: _builtins.int
+    events: _builtins.int
+    """Events folded."""
+    swapped: _builtins.bool
+    """True when the rebuilt tables are the live ones now."""
+    locked_s: _builtins.float
+    """How long appends waited, in seconds."""
+    @_builtins.property
+    def tables(self) -> _containers.RepeatedCompositeFieldContainer[Global___RebuiltTable]:
+        """Every table that was rebuilt."""
+
+    def __init__(
+        self,
+        *,
+        tables: _abc.Iterable[Global___RebuiltTable] | None = ...,
+        events: _builtins.int = ...,
+        swapped: _builtins.bool = ...,
+        locked_s: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "locked_s", b"locked_s", "swapped", b"swapped", "tables", b"tables"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RebuildReport: _TypeAlias = RebuildReport  # noqa: Y015
+
+@_typing.final
+class RebuiltTable(_message.Message):
+    """One table of a rebuild."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TABLE_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
+    DIFFERING_FIELD_NUMBER: _builtins.int
+    DIFFERENCES_FIELD_NUMBER: _builtins.int
+    table: _builtins.str
+    """Its name."""
+    rows: _builtins.int
+    """Rows."""
+    sha256: _builtins.bytes
+    """SHA-256 over the SHA-256 of the text of each row, in the order of the primary key. 32 bytes."""
+    differing: _builtins.int
+    """Rows in which the live table differed; counted up to 1000."""
+    @_builtins.property
+    def differences(self) -> _containers.RepeatedCompositeFieldContainer[Global___RowDifference]:
+        """The first of them in the order of the key, at most 20."""
+
+    def __init__(
+        self,
+        *,
+        table: _builtins.str = ...,
+        rows: _builtins.int = ...,
+        sha256: _builtins.bytes = ...,
+        differing: _builtins.int = ...,
+        differences: _abc.Iterable[Global___RowDifference] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["differences", b"differences", "differing", b"differing", "rows", b"rows", "sha256", b"sha256", "table", b"table"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RebuiltTable: _TypeAlias = RebuiltTable  # noqa: Y015
+
+@_typing.final
+class RowDifference(_message.Message):
+    """A row that is not the same in the live table and in the rebuilt one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    PLACE_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    """Primary key, as a JSON object of column and value."""
+    place: Global___RowPlace.ValueType
+    """Where the row is."""
+    @_builtins.property
+    def columns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Columns whose bytes differ."""
+
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        columns: _abc.Iterable[_builtins.str] | None = ...,
+        place: Global___RowPlace.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "key", b"key", "place", b"place"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RowDifference: _TypeAlias = RowDifference  # noqa: Y015

@@ -80,6 +80,11 @@ class AuditServiceStub:
                 request_serializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.PositionAtRequest.SerializeToString,
                 response_deserializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.PositionAtResponse.FromString,
                 _registered_method=True)
+        self.RebuildReadModels = channel.unary_stream(
+                '/headrace.api.audit.v1.AuditService/RebuildReadModels',
+                request_serializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.RebuildReadModelsRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.RebuildReadModelsResponse.FromString,
+                _registered_method=True)
 
 
 class AuditServiceServicer:
@@ -149,6 +154,14 @@ class AuditServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RebuildReadModels(self, request, context):
+        """Folds every read model of the service anew beside the live ones, compares, and puts them in their places. Reads and
+        writes go on. For operators; one at a time; a call that ends early changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AuditServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -196,6 +209,11 @@ def add_AuditServiceServicer_to_server(servicer, server):
                     servicer.PositionAt,
                     request_deserializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.PositionAtRequest.FromString,
                     response_serializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.PositionAtResponse.SerializeToString,
+            ),
+            'RebuildReadModels': grpc.unary_stream_rpc_method_handler(
+                    servicer.RebuildReadModels,
+                    request_deserializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.RebuildReadModelsRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.RebuildReadModelsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -442,6 +460,33 @@ class AuditService:
             '/headrace.api.audit.v1.AuditService/PositionAt',
             headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.PositionAtRequest.SerializeToString,
             headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.PositionAtResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RebuildReadModels(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/headrace.api.audit.v1.AuditService/RebuildReadModels',
+            headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.RebuildReadModelsRequest.SerializeToString,
+            headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.RebuildReadModelsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -51,6 +51,10 @@ class AuditServiceStub:
     """The state of one entity at a position or a time."""
     PositionAt: _grpc.UnaryUnaryMultiCallable[_service_pb2.PositionAtRequest, _service_pb2.PositionAtResponse]
     """The last position a log had at a time."""
+    RebuildReadModels: _grpc.UnaryStreamMultiCallable[_service_pb2.RebuildReadModelsRequest, _service_pb2.RebuildReadModelsResponse]
+    """Folds every read model of the service anew beside the live ones, compares, and puts them in their places. Reads and
+    writes go on. For operators; one at a time; a call that ends early changes nothing.
+    """
 
 @_typing.type_check_only
 class AuditServiceAsyncStub(AuditServiceStub):
@@ -75,6 +79,10 @@ class AuditServiceAsyncStub(AuditServiceStub):
     """The state of one entity at a position or a time."""
     PositionAt: _aio.UnaryUnaryMultiCallable[_service_pb2.PositionAtRequest, _service_pb2.PositionAtResponse]  # type: ignore[assignment]
     """The last position a log had at a time."""
+    RebuildReadModels: _aio.UnaryStreamMultiCallable[_service_pb2.RebuildReadModelsRequest, _service_pb2.RebuildReadModelsResponse]  # type: ignore[assignment]
+    """Folds every read model of the service anew beside the live ones, compares, and puts them in their places. Reads and
+    writes go on. For operators; one at a time; a call that ends early changes nothing.
+    """
 
 class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
     """Reads of the log of the service that answers."""
@@ -150,5 +158,15 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.PositionAtResponse, _abc.Awaitable[_service_pb2.PositionAtResponse]]:
         """The last position a log had at a time."""
+
+    @_abc_1.abstractmethod
+    def RebuildReadModels(
+        self,
+        request: _service_pb2.RebuildReadModelsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_service_pb2.RebuildReadModelsResponse], _abc.AsyncIterator[_service_pb2.RebuildReadModelsResponse]]:
+        """Folds every read model of the service anew beside the live ones, compares, and puts them in their places. Reads and
+        writes go on. For operators; one at a time; a call that ends early changes nothing.
+        """
 
 def add_AuditServiceServicer_to_server(servicer: AuditServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,242 @@
+"""Read models made anew on real PostgreSQL: the same bytes, whatever is appended meanwhile, and whoever is killed."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+
+import pytest
+from google.protobuf.message import Message
+from google.protobuf.wrappers_pb2 import Int64Value
+
+from headrace_kit.errors import FailedPrecondition, Unavailable
+from headrace_kit.eventstore import PostgresEventStore, Row
+from headrace_kit.postgres import connected
+from headrace_kit.rebuild import Comparison, Progress, Rebuild, Report
+from headrace_kit.rebuild import streams as streams_module
+from headrace_local.testing import FreshDatabase
+from tests.support.counters import LISTED, add, stream
+from tests.support.kit import counter_store, until
+
+KEPT = replace(LISTED, tables=("counters",))
+TABLES = ("streams", "counters")
+
+
+@pytest.fixture
+async def store(database: FreshDatabase) -> AsyncIterator[PostgresEventStore]:
+    async with counter_store(database) as found:
+        yield found
+
+
+async def some_history(store: PostgresEventStore, *, seed: int, commands: int = 60) -> None:
+    chance = random.Random(seed)
+    for _ in range(commands):
+        numbers = [chance.randrange(-3, 4) for _ in range(chance.randrange(1, 5))]
+        await add(store, chance.randrange(20), *numbers, aggregate=KEPT)
+
+
+async def dumps(store: PostgresEventStore) -> dict[str, tuple[int, bytes]]:
+    return {table: await (await Comparison.of(store.database, table)).digest(store.database) for table in TABLES}
+
+
+async def rebuild(store: PostgresEventStore, *, check: bool = False) -> Report:
+    return await Rebuild(store, [KEPT]).run(check=check)
+
+
+def differing(report: Report) -> list[tuple[str, str, tuple[str, ...]]]:
+    return [(each.table, each.key, each.columns) for table in report.tables for each in table.differences]
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_what_is_rebuilt_is_what_the_appends_left(
+    store: PostgresEventStore, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams_module, "PAGE", 7)  # streams are cut by pages and written in many batches
+    monkeypatch.setattr(streams_module, "SLICE", 3)
+    monkeypatch.setattr(streams_module, "BATCH", 4)
+    await some_history(store, seed=seed)
+    before = await dumps(store)
+
+    report = await rebuild(store)
+
+    assert (differing(report), report.swapped) == ([], True)
+    assert await dumps(store) == before == {each.table: (each.rows, each.sha256) for each in report.tables}
+
+
+async def test_the_swapped_tables_have_the_shape_of_those_before(store: PostgresEventStore) -> None:
+    shape = """
+        SELECT 'index ' || indexdef FROM pg_indexes WHERE schemaname = 'public'
+        UNION ALL SELECT conrelid::regclass || ' ' || conname || ' ' || pg_get_constraintdef(oid) FROM pg_constraint
+            WHERE connamespace = 'public'::regnamespace
+        UNION ALL SELECT table_name || ' ' || column_name || ' ' || data_type || is_nullable
+            || coalesce(column_default, '') FROM information_schema.columns WHERE table_schema = 'public'
+        UNION ALL SELECT relname || ' ' || coalesce(reloptions::text, '') || coalesce(obj_description(oid), '')
+            || (SELECT string_agg(each::text, ',' ORDER BY each::text) FROM unnest(relacl) each) FROM pg_class
+            WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'
+        ORDER BY 1
+    """
+    await some_history(store, seed=3)
+    before = [row[0] for row in await store.database.fetch(shape)]
+
+    await rebuild(store)
+
+    assert [row[0] for row in await store.database.fetch(shape)] == before
+    assert await store.database.fetchval("SELECT count(*) FROM pg_tables WHERE schemaname = 'rebuild'") == 0
+
+
+async def test_appends_during_a_rebuild_are_in_it(store: PostgresEventStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams_module, "PAGE", 5)
+    await some_history(store, seed=4)
+    expected: dict[int, int] = {}
+    stop = asyncio.Event()
+
+    async def writer(first: int) -> None:
+        for number in range(1, 100_000):
+            if stop.is_set():
+                return
+            name = first + 10 * (number % 5)
+            total = await add(store, name, number, aggregate=KEPT)
+            expected[name] = int(total)
+            seen = await store.database.fetchval("SELECT total FROM counters WHERE name = $1", stream(name))
+            assert seen == (expected[name] or None)  # whoever wrote reads what it wrote
+
+    writers = [asyncio.create_task(writer(first)) for first in range(4)]
+    for _ in range(5):
+        assert differing(await rebuild(store)) == []
+    stop.set()
+    await asyncio.gather(*writers)
+
+    rows = {row["name"]: row["total"] for row in await store.database.fetch("SELECT name, total FROM counters")}
+    assert {name: rows.get(stream(name), 0) for name in expected} == expected
+    assert differing(await rebuild(store, check=True)) == []
+
+
+async def test_an_append_that_commits_late_is_not_missed(store: PostgresEventStore, database: FreshDatabase) -> None:
+    await some_history(store, seed=5)
+    async with connected(database.service_dsn) as late:
+        async with late.transaction():
+            # Its local_id is lower than those that follow, and it commits when they were folded.
+            await late.execute(
+                "INSERT INTO events (stream_id, version, event_id, type, occurred_at, hlc, meta, data)"
+                " VALUES ($1, 1, gen_random_uuid(), 'google.protobuf.Int64Value', now(), 7, '', $2)",
+                stream("late"),
+                Int64Value(value=5).SerializeToString(),
+            )
+            await some_history(store, seed=6)
+            folded = asyncio.Event()
+            running = asyncio.create_task(
+                Rebuild(store, [KEPT]).run(check=False, tell=lambda at: folded.set() if at.phase.value > 1 else None)
+            )
+            await folded.wait()
+        await running
+
+    found = await store.database.fetchrow("SELECT total FROM counters WHERE name = $1", stream("late"))
+    assert found is not None
+    assert found["total"] == 5
+
+
+async def test_a_check_names_what_was_altered_and_a_rebuild_mends_it(store: PostgresEventStore) -> None:
+    for name, total in (("a", 1), ("b", 2), ("c", 3)):
+        await add(store, name, total, aggregate=KEPT)
+    good = await dumps(store)
+    database = store.database
+    await database.execute("UPDATE counters SET total = 9, note = 'x' WHERE name = $1", stream("b"))
+    await database.execute("DELETE FROM counters WHERE name = $1", stream("c"))
+    await database.execute("INSERT INTO counters (name, total) VALUES ('z', 0)")
+    bad = await dumps(store)
+
+    checked = await rebuild(store, check=True)
+
+    assert await dumps(store) == bad
+    assert differing(checked)[0] == ("counters", '{"name": "projects/p/counters/b"}', ("total", "note"))
+    sides = [(each.live, each.rebuilt) for table in checked.tables for each in table.differences]
+    assert sides == [(True, True), (False, True), (True, False)]
+
+    assert differing(await rebuild(store)) == differing(checked)
+    assert await dumps(store) == good
+    assert differing(await rebuild(store, check=True)) == []
+
+
+async def test_a_rebuild_that_is_stopped_changes_nothing_and_the_next_one_goes_through(
+    store: PostgresEventStore,
+) -> None:
+    await some_history(store, seed=7)
+    await store.database.execute("UPDATE counters SET total = 0")
+    before, begun = await dumps(store), asyncio.Event()
+
+    def stop_there(_: Progress) -> None:
+        begun.set()
+
+    task = asyncio.create_task(Rebuild(store, [KEPT]).run(check=False, tell=stop_there))
+    await begun.wait()
+    with pytest.raises(FailedPrecondition, match="another rebuild"):
+        await rebuild(store)
+    task.cancel()
+    await asyncio.wait({task})
+
+    assert await dumps(store) == before
+    assert (await rebuild(store)).swapped
+
+
+async def test_events_this_code_does_not_know_stop_a_rebuild(store: PostgresEventStore) -> None:
+    await add(store, "a", 1, aggregate=KEPT)
+    await store.database.execute(
+        "INSERT INTO events (stream_id, version, event_id, type, occurred_at, hlc, meta, data)"
+        " VALUES ($1, 2, gen_random_uuid(), 'headrace.later.v1.Thing', now(), 7, '', '')",
+        stream("a"),
+    )
+    with pytest.raises(FailedPrecondition, match=r"headrace\.later\.v1\.Thing"):
+        await rebuild(store)
+
+
+def doubled_rows(stream_id: str, state: Int64Value, _events: Sequence[Message]) -> Sequence[Row]:
+    return [Row("counters", {"name": stream_id}, {"total": 2 * state.value, "note": "doubled"})]
+
+
+async def test_older_code_may_not_append_once_newer_code_has_rebuilt(store: PostgresEventStore) -> None:
+    newer = replace(KEPT, rows=doubled_rows, revision=2)
+    await add(store, "a", 1, aggregate=KEPT)
+
+    await Rebuild(store, [newer]).run(check=False)
+
+    with pytest.raises(Unavailable, match="newer process"):
+        await add(store, "a", 1, aggregate=KEPT)
+    with pytest.raises(FailedPrecondition, match="older"):
+        await rebuild(store)
+    assert await add(store, "a", 2, aggregate=newer) == "3"
+    row = await store.database.fetchrow("SELECT total, note FROM counters")
+    assert row is not None
+    assert tuple(row) == (6, "doubled")
+
+
+async def test_tables_the_role_may_not_delete_from_are_never_replaced(store: PostgresEventStore) -> None:
+    for call in ("begin_rebuild", "swap_rebuilt"):
+        for table in ("events", "log_entries", "commands", "schema_migrations"):
+            with pytest.raises(Exception, match="may not be"):
+                await store.database.execute(f"SELECT {call}($1)", [table])
+
+
+async def test_readers_never_see_an_empty_or_half_table(store: PostgresEventStore) -> None:
+    await some_history(store, seed=8)
+    count = await store.database.fetchval("SELECT count(*) FROM counters c JOIN streams s ON s.stream_id = c.name")
+    stop, reads = asyncio.Event(), 0
+
+    async def reader() -> None:
+        nonlocal reads
+        while not stop.is_set():
+            sql = "SELECT count(*) FROM counters c JOIN streams s ON s.stream_id = c.name"
+            assert await store.database.fetchval(sql) == count
+            reads += 1
+
+    readers = [asyncio.create_task(reader()) for _ in range(4)]
+    for _ in range(5):
+        await rebuild(store)
+    await until(lambda: _true(reads > 50))
+    stop.set()
+    await asyncio.gather(*readers)
+
+
+async def _true(value: bool) -> bool:
+    return value
