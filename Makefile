@@ -142,7 +142,7 @@ down: $(VENV)/.run.stamp ## Stop the local stack
 # --- upkeep ---------------------------------------------------------------------------------------------------------------------
 
 .PHONY: docs
-docs: $(VENV)/.dev.stamp ## Generate docs/events.md and docs/asyncapi.json from the protos
+docs: $(VENV)/.dev.stamp ## Generate docs/events.md and docs/asyncapi.json from the protos, docs/tables.md from the code
 	@$(BIN)/python -m tools.docs
 
 # The locks hold no host names and no paths, and the same versions. (uv.lock would hold hosts, so it is not committed.)

@@ -1,4 +1,4 @@
-"""Write docs/events.md and docs/asyncapi.json from the protos: ``python -m tools.docs [--check]``.
+"""Write docs/events.md and docs/asyncapi.json from the protos, docs/tables.md from the code: ``python -m tools.docs``.
 
 Every message of an area's ``events.proto`` is an event, except those that only serve as the type of another's field.
 The words are the protos' comments. With ``--check`` nothing is written: the exit status is 1 when one is stale.
@@ -20,7 +20,7 @@ from google.protobuf.descriptor_pb2 import (
     FileDescriptorSet,
 )
 
-from tools import asyncapi
+from tools import asyncapi, tables
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -60,7 +60,7 @@ def render(files: Sequence[FileDescriptorProto]) -> str:
 
 def main() -> int:
     """Write, or check; return the exit status."""
-    parser = argparse.ArgumentParser(description="Write docs/events.md and docs/asyncapi.json from the protos.")
+    parser = argparse.ArgumentParser(description="Write docs/events.md, docs/asyncapi.json and docs/tables.md.")
     parser.add_argument("--check", action="store_true", help="write nothing; fail when one is not current")
     check: bool = parser.parse_args().check
     pages = render_all(read_protos())
@@ -77,7 +77,11 @@ def render_all(files: Sequence[FileDescriptorProto]) -> dict[str, str]:
     """Each page by its name in docs/."""
     events = [file for file in files if file.name.endswith("/events.proto")]
     [telemetry] = [file for file in files if file.name.endswith("/common/v1/telemetry.proto")]
-    return {"events.md": render(events), "asyncapi.json": asyncapi.render(events, telemetry)}
+    return {
+        "events.md": render(events),
+        "asyncapi.json": asyncapi.render(events, telemetry),
+        "tables.md": tables.render(),
+    }
 
 
 def _area(file: FileDescriptorProto) -> Iterator[str]:

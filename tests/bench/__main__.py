@@ -10,7 +10,7 @@ from headrace_local import status
 from headrace_local.folder import DataFolder
 from headrace_local.stack import Stack
 from headrace_local.testing import temporary_folder
-from tests.bench import loop, predicting, recording, watching
+from tests.bench import loop, predicting, rebuilding, recording, watching
 from tests.bench.figures import PAGE, Figure, page
 from tests.support.platform import Platform
 
@@ -35,6 +35,9 @@ def main(*, quick: bool) -> None:
                     figures.append(figure)
         finally:
             platform.stop()
+    for figure in rebuilding.measure(quick=quick):
+        print(f"{figure.what}: {figure.value}", flush=True)
+        figures.append(figure)
     print(page(figures))
     if not quick:
         PAGE.write_text(page(figures), encoding="utf-8")

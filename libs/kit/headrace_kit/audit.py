@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from datetime import UTC
+from datetime import UTC, timedelta
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
@@ -21,7 +21,6 @@ from headrace_kit.errors import FailedPrecondition, InvalidArgument, KitError, N
 from headrace_kit.eventstore import EventMeta, LogEntry, PostgresEventStore, StoredEvent, project_of
 from headrace_kit.history import History
 from headrace_kit.logkeeper import LogKeeper
-from headrace_kit.logtime import position_at
 from headrace_kit.names import require_text
 from headrace_kit.rebuild import ReadModels
 from headrace_kit.rebuild.rpc import rebuilding
@@ -172,7 +171,8 @@ class AuditServicer(AuditServiceServicer):
         """The position where the time begins that a request asks for; 0 when it asks for none."""
         if not request.HasField("from_time"):
             return 0
-        return await position_at(self._store, require_time(request.from_time, field="from_time"))
+        moment = require_time(request.from_time, field="from_time")
+        return await self._history.position_at(moment - timedelta(microseconds=1)) + 1
 
     async def StateAt(self, request: service.StateAtRequest, context: Context) -> service.StateAtResponse:
         """The state of an entity at a moment."""

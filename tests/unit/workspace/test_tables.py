@@ -1,0 +1,51 @@
+"""Every table of every migration is declared as what it is, and read models are those that a rebuild makes."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+import headrace_kit
+from headrace_kit.eventstore import Aggregate
+from headrace_kit.tables import KIT_TABLES, Kind
+from headrace_local.names import WITH_DATABASE
+from headrace_monitor.store import REGISTRY_TABLES
+from tools.tables import tables_of
+
+CREATED = re.compile(r"^CREATE TABLE (?:IF NOT EXISTS )?(?:public\.)?(\w+) \(", re.MULTILINE)
+LEDGER = "schema_migrations"
+PROJECTED = {"monitor": set(REGISTRY_TABLES)}
+
+
+def created(package: str) -> set[str]:
+    folder = Path(importlib.import_module(package).__file__ or "").parent / "migrations"
+    return {name for file in folder.glob("*.sql") for name in CREATED.findall(file.read_text())}
+
+
+def aggregates(service: str) -> list[Aggregate]:  # type: ignore[type-arg]  # of any state
+    store = importlib.import_module(f"headrace_{service}.store")
+    return [each for each in vars(store).values() if isinstance(each, Aggregate)]
+
+
+def test_every_table_of_the_kit_is_declared() -> None:
+    names = [table.name for table in KIT_TABLES]
+    assert len(set(names)) == len(names)
+    assert set(names) == created(headrace_kit.__name__) | {LEDGER}
+
+
+@pytest.mark.parametrize("service", WITH_DATABASE)
+def test_every_table_of_a_service_is_declared(service: str) -> None:
+    names = [table.name for table in tables_of(service)]
+    assert len(set(names)) == len(names)
+    assert set(names) == created(f"headrace_{service}")
+
+
+@pytest.mark.parametrize("service", WITH_DATABASE)
+def test_read_models_are_what_streams_and_projections_write(service: str) -> None:
+    written = [name for each in aggregates(service) for name in each.tables]
+    assert len(set(written)) == len(written)
+    read_models = {table.name for table in tables_of(service) if table.kind is Kind.READ_MODEL}
+    assert read_models == set(written) | PROJECTED.get(service, set())
