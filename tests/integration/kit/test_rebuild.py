@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sys
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
@@ -17,10 +18,10 @@ from headrace_kit.postgres import connected
 from headrace_kit.rebuild import Comparison, Progress, Rebuild, Report
 from headrace_kit.rebuild import streams as streams_module
 from headrace_local.testing import FreshDatabase
-from tests.support.counters import LISTED, add, stream
+from tests.support.counters import add, stream
 from tests.support.kit import counter_store, until
+from tests.support.rebuilder import KEPT
 
-KEPT = replace(LISTED, tables=("counters",))
 TABLES = ("streams", "counters")
 
 
@@ -240,3 +241,37 @@ async def test_readers_never_see_an_empty_or_half_table(store: PostgresEventStor
 
 async def _true(value: bool) -> bool:
     return value
+
+
+@pytest.mark.parametrize("phase", ["FOLDING 0", "FOLDING 100", "COMPARING", "SWAPPING"])
+async def test_a_rebuild_that_is_killed_leaves_the_live_tables_or_has_swapped_them(
+    store: PostgresEventStore, database: FreshDatabase, phase: str
+) -> None:
+    await some_history(store, seed=9, commands=150)
+    good = await dumps(store)
+    await store.database.execute("UPDATE counters SET total = 1000 + total")
+    bad = await dumps(store)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.support.rebuilder", database.service_dsn, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    async for line in process.stdout:
+        if line.decode().startswith(phase):
+            break
+    process.kill()
+    await process.wait()
+
+    left = await dumps(store)
+
+    assert left == bad or (phase == "SWAPPING" and left == good)
+    await until(lambda: free_again(store))
+    assert await dumps(store) == good
+
+
+async def free_again(store: PostgresEventStore) -> bool:
+    """Rebuilds, once the server has noticed that the other one is gone."""
+    try:
+        await rebuild(store)
+    except FailedPrecondition:
+        return False
+    return True
