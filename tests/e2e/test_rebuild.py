@@ -30,7 +30,7 @@ STORIES = {
     " RevokeStandingApproval RollBackAlias PromoteVersion",
     "orchestrator": "RegisterPipeline SetSchedule SetTrigger RemoveSchedule RemoveTrigger CancelPipelineRun",
     "serving": "CreateEndpoint ConfigureEndpoint BlockVersion UnblockVersion SetRoutes StartRollout AbortRollout",
-    "monitor": "UpdateMonitor PauseMonitor",
+    "monitor": "ConfigureMonitor PauseMonitor",
 }
 """Commands, each right by itself; some are refused, as their place in the story wants it."""
 Headrace = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -44,7 +44,7 @@ def world(platform: Platform) -> World:
             area = service.capitalize()
             for name in names.split() * 2:
                 full = f"headrace.api.{service}.v1.{area}Service.{name}"
-                with suppress(grpc.RpcError, KeyError):
+                with suppress(grpc.RpcError):
                     getattr(getattr(client, service), name)(made.valid(full))
     return made
 
@@ -84,7 +84,8 @@ def test_every_read_model_comes_out_the_same(platform: Platform, world: World, s
         assert rebuilt.swapped
         assert all(table.differing == 0 for report in (checked, rebuilt) for table in report.tables)
         assert digests(checked) == digests(rebuilt)
-        assert all(rows > 0 for rows, _ in digests(rebuilt).values())
+        empty = {table for table, (rows, _) in digests(rebuilt).items() if not rows}
+        assert empty <= {"alerts"}  # tests of the monitor raise some
         assert rebuilt.locked_s < 1.0
         listed = client.registry.ListModels(registry.ListModelsRequest(parent=world.parent))
         assert world.model in {each.name for each in listed.models}
