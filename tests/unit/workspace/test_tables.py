@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import headrace_kit
+from headrace.past import OWNERS
 from headrace_kit.eventstore import Aggregate
 from headrace_kit.tables import KIT_TABLES, Kind
 from headrace_local.names import WITH_DATABASE
@@ -49,3 +50,12 @@ def test_read_models_are_what_streams_and_projections_write(service: str) -> Non
     assert len(set(written)) == len(written)
     read_models = {table.name for table in tables_of(service) if table.kind is Kind.READ_MODEL}
     assert read_models == set(written) | PROJECTED.get(service, set())
+
+
+@pytest.mark.parametrize("service", WITH_DATABASE)
+def test_streams_are_named_after_their_kind(service: str) -> None:
+    collections = {name for name, owner in OWNERS.items() if owner == service}
+    assert {f"{each.name}s" for each in aggregates(service)} == collections
+    for each in aggregates(service):
+        assert each.owns(f"projects/p/{each.name}s/x")
+        assert not each.owns(f"projects/p/{each.name}/x")

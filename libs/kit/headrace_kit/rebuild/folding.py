@@ -70,7 +70,7 @@ class StreamFold:
         self._state = self._aggregate.evolve(self._state, event.message)
 
     def finish(self) -> Folded:
-        """The stream after the events so far; more may follow. Raises ValueError when there was none."""
+        """The stream after the events so far. Raises ValueError when there was none."""
         if self._state is None:
             raise ValueError(f"{self.stream_id} has no events")
         self._close()
