@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from google.protobuf.message import Message
 
 from headrace.api.audit.v1.resources_pb2 import EventMeta
 from headrace_kit.eventstore import Aggregate, Row
-from headrace_kit.eventstore.rows import last_of_each
+
+Identity: TypeAlias = tuple[str, tuple[tuple[str, object], ...]]
+"""Table, and column and value of the key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ class StreamFold:
         self._version = self._hlc = 0
         self._command: list[Message] = []
         self._meta = b""
-        self._rows: dict[tuple[str, tuple[tuple[str, object], ...]], Row] = {}
+        self._rows: dict[Identity, Row] = {}
 
     def add(self, event: Event) -> None:
         """The next event. Raises ValueError when it is not the next."""
@@ -88,15 +90,20 @@ class StreamFold:
         """Ends a command: its rows supersede those before."""
         if not self._command:
             return
-        rows = self._aggregate.rows(self.stream_id, self._state, self._command)
-        for row in rows if len(rows) == 1 else last_of_each(rows):
+        changes: dict[Identity, Row] = {}
+        for row in self._aggregate.rows(self.stream_id, self._state, self._command):
             identity = (row.table, tuple(sorted(row.key.items())))
-            before = self._rows.get(identity)
-            if before is None or before.values is None or row.values is None:
-                self._rows[identity] = row
-            else:
-                self._rows[identity] = Row(row.table, row.key, {**before.values, **row.values})
+            changes[identity] = _upon(changes.get(identity), row)
+        for identity, row in changes.items():
+            self._rows[identity] = _upon(self._rows.get(identity), row)
         self._command = []
+
+
+def _upon(before: Row | None, row: Row) -> Row:
+    """What an upsert makes of the change before it: columns that it does not name keep what they hold."""
+    if before is None or before.values is None or row.values is None or before.values.keys() == row.values.keys():
+        return row
+    return Row(row.table, row.key, {**before.values, **row.values})
 
 
 def _same_command(one: bytes, other: bytes) -> bool:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from headrace_kit.errors import FailedPrecondition
 from headrace_kit.eventstore import Aggregate, PostgresEventStore, Row
 from headrace_kit.eventstore.rows import writes_to
-from headrace_kit.postgres import Connection, Database, Record, UniqueViolation
+from headrace_kit.postgres import Connection, Record, UniqueViolation
 from headrace_kit.rebuild.folding import Event, Folded, StreamFold
 
 SCHEMA: Final = "rebuild"
@@ -76,25 +76,35 @@ class StreamRebuild:
         """
         database = self._store.database
         self._horizon = await database.fetchval(_HORIZON)
-        place: tuple[str, int] = ("", 0)
         fold: StreamFold | None = None
         done: list[Folded] = []
-        while rows := await database.fetch(_NEXT, *place, PAGE):
-            for start in range(0, len(rows), SLICE):
-                part = rows[start : start + SLICE]
-                for row in part:
-                    if fold is None or fold.stream_id != row["stream_id"]:
-                        if fold is not None:
-                            done.append(fold.finish())
-                        fold = self._begin(row["stream_id"])
-                    fold.add(self._event(row))
-                advance(len(part))
-                await asyncio.sleep(0)
-            place = (rows[-1]["stream_id"], rows[-1]["version"])
-            done = await self._write(database, done)
+        # While one page is folded, the next is read and what the one before gave is written.
+        reading = asyncio.ensure_future(database.fetch(_NEXT, "", 0, PAGE))
+        writing = asyncio.ensure_future(self._write(()))
+        try:
+            while rows := await reading:
+                reading = asyncio.ensure_future(database.fetch(_NEXT, rows[-1]["stream_id"], rows[-1]["version"], PAGE))
+                for start in range(0, len(rows), SLICE):
+                    part = rows[start : start + SLICE]
+                    for row in part:
+                        if fold is None or fold.stream_id != row["stream_id"]:
+                            if fold is not None:
+                                done.append(fold.finish())
+                            fold = self._begin(row["stream_id"])
+                        fold.add(self._event(row))
+                    advance(len(part))
+                    await asyncio.sleep(0)
+                await writing
+                *batches, done = _batches(done)
+                writing = asyncio.ensure_future(self._write(batches))
+            await writing
+        finally:
+            reading.cancel()
+            writing.cancel()
+            await asyncio.gather(reading, writing, return_exceptions=True)
         if fold is not None:
             done.append(fold.finish())
-        await self._write(database, done, all_of_it=True)
+        await self._write([done])
 
     async def catch_up(self, connection: Connection | None = None) -> int:
         """Folds again what was appended since the last pass began; returns how many streams that were.
@@ -119,22 +129,20 @@ class StreamRebuild:
             if connection is not None:
                 await self._put(connection, folded)
             else:
-                await self._write(self._store.database, folded, all_of_it=True)
+                await self._write(_batches(folded))
         return len(names)
 
-    async def _write(self, database: Database, folded: list[Folded], *, all_of_it: bool = False) -> list[Folded]:
-        """Writes what makes whole batches; returns the rest."""
-        while folded and (all_of_it or _size(folded) >= BATCH):
-            batch, folded = _batch(folded)
+    async def _write(self, batches: Iterable[Sequence[Folded]]) -> None:
+        for batch in batches:
             try:
-                async with database.transaction() as connection:
+                async with self._store.database.transaction() as connection:
+                    # The swap waits for its own commit to be on disk, and with it for all before.
+                    await connection.execute("SET LOCAL synchronous_commit TO off")
                     await self._put(connection, batch)
             except UniqueViolation:
                 # One stream was read before and another after a key went from the first to the second. Both changed
                 # meanwhile, so the next pass has the first in its new form; these follow it.
                 self._put_off |= {each.stream_id for each in batch}
-            await asyncio.sleep(0)
-        return folded
 
     async def _put(self, connection: Connection, folded: Sequence[Folded]) -> None:
         await connection.execute(_FORGET, [each.stream_id for each in folded])
@@ -163,15 +171,14 @@ class StreamRebuild:
         return Event(row["version"], row["hlc"], row["meta"], message)
 
 
-def _size(folded: Sequence[Folded]) -> int:
-    return sum(1 + len(each.rows) for each in folded)
-
-
-def _batch(folded: list[Folded]) -> tuple[list[Folded], list[Folded]]:
-    """The first streams that together make a batch, and the rest."""
+def _batches(folded: Sequence[Folded]) -> list[list[Folded]]:
+    """Streams that together make a batch each; the last one is not full, and may be empty."""
+    batches: list[list[Folded]] = [[]]
     size = 0
-    for index, each in enumerate(folded):
+    for each in folded:
+        batches[-1].append(each)
         size += 1 + len(each.rows)
         if size >= BATCH:
-            return folded[: index + 1], folded[index + 1 :]
-    return folded, []
+            batches.append([])
+            size = 0
+    return batches
