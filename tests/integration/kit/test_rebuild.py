@@ -239,6 +239,28 @@ async def test_readers_never_see_an_empty_or_half_table(store: PostgresEventStor
     await asyncio.gather(*readers)
 
 
+@pytest.mark.parametrize("mode", ["ACCESS SHARE", "SHARE UPDATE EXCLUSIVE"])  # a long read, and a vacuum
+async def test_who_is_in_a_table_is_waited_for_and_appends_go_on(
+    store: PostgresEventStore, database: FreshDatabase, mode: str
+) -> None:
+    await some_history(store, seed=10)
+    swapping = asyncio.Event()
+    async with connected(database.migration_dsn) as other:
+        async with other.transaction():
+            await other.execute(f"LOCK TABLE counters IN {mode} MODE")
+            task = asyncio.create_task(
+                Rebuild(store, [KEPT]).run(check=False, tell=lambda at: swapping.set() if at.phase.value == 4 else None)
+            )
+            await swapping.wait()
+            for _ in range(20):
+                await add(store, "during", 1, aggregate=KEPT)
+            assert not task.done()
+        await task
+
+    assert differing(await rebuild(store, check=True)) == []
+    assert await store.database.fetchval("SELECT total FROM counters WHERE name = $1", stream("during")) == 20
+
+
 async def _true(value: bool) -> bool:
     return value
 

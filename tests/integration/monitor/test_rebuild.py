@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
@@ -16,7 +16,7 @@ from headrace.api.monitor.v1 import events_pb2 as events
 from headrace.api.monitor.v1.resources_pb2 import ALERT_KIND_INPUT_DRIFT, Alert, MonitorConfig
 from headrace.api.registry.v1 import events_pb2 as registry
 from headrace.api.registry.v1.resources_pb2 import Model, Promotion, Version
-from headrace_kit.consumer import ProjectionConsumer, StoreLogReader
+from headrace_kit.consumer import ProjectionConsumer, ProjectionHandler, StoreLogReader
 from headrace_kit.context import CommandContext
 from headrace_kit.eventstore import Aggregate, MemoryEventStore, PostgresEventStore
 from headrace_kit.eventtypes import EventTypes
@@ -32,7 +32,7 @@ from tests.support.kit import until
 
 NAME = "projects/default/monitors/delays"
 MODELS = Aggregate("model", Model, lambda state, _: state or Model())
-HANDLERS = {
+HANDLERS: Mapping[type[Message], ProjectionHandler] = {
     registry.VersionCreated: note_version,
     registry.VersionPromoted: note_alias,
     registry.VersionRolledBack: note_alias,

@@ -46,7 +46,8 @@ class EventStore(Protocol):
             InvalidArgument: the stream id is no resource name, or an event is too large.
             NotFound: nothing was decided on a stream that does not exist.
             ResourceExhausted: too many commands wait for this stream.
-            Unavailable: the database stayed away; the outcome is unknown, repeat with the same command id.
+            Unavailable: the database stayed away; the outcome is unknown, repeat with the same command id. Or newer
+                code has rebuilt the aggregate's read models; nothing was written.
         """
         ...
 

@@ -24,7 +24,10 @@ SMALL: Final = 20
 MAX_ROUNDS: Final = 50
 LOCK_TIMEOUT_MS: Final = 300
 """Less than the server waits before it looks for deadlocks: the rebuild gives way, whoever is in it goes on."""
-MAX_ATTEMPTS: Final = 30
+PATIENT_MS: Final = 1500
+"""At each third attempt, more than that, for then the server ends an autovacuum that is in the way. Only against
+writers, which lock in one order."""
+MAX_ATTEMPTS: Final = 60
 _MUTEX: Final = 0x72656275
 _REVISIONS: Final = "SELECT aggregate, revision FROM read_models"
 _RECORD: Final = """
@@ -152,9 +155,10 @@ class Rebuild:
             await work.catch_up()
             try:
                 began = loop.time()
-                reports = await self._finish(work, suspects, alone, check=check)
+                timeout_ms = PATIENT_MS if attempt % 3 == 2 else LOCK_TIMEOUT_MS
+                reports = await self._finish(work, suspects, alone, check=check, timeout_ms=timeout_ms)
             except DeadlineExceeded:  # a table was in use
-                await asyncio.sleep(0.02 * (attempt + 1))
+                await asyncio.sleep(min(0.02 * (attempt + 1), 0.5))
                 continue
             locked = loop.time() - began
             _log.info("rebuilt", tables=len(reports), events=done, swapped=not check, locked_s=round(locked, 4))
@@ -180,16 +184,23 @@ class Rebuild:
         return found
 
     async def _finish(
-        self, work: _Work, suspects: Sequence[tuple[Comparison, TableReport]], connection: Connection, *, check: bool
+        self,
+        work: _Work,
+        suspects: Sequence[tuple[Comparison, TableReport]],
+        connection: Connection,
+        *,
+        check: bool,
+        timeout_ms: int,
     ) -> list[TableReport]:
         """The last catch-up while no append can commit, the last word on what differs, and the swap.
 
         On the connection that keeps other rebuilds out: when it is gone, so is the right to swap.
         """
         async with connection.transaction():
-            await connection.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_MS}ms'")
+            await connection.execute(f"SET LOCAL lock_timeout = '{timeout_ms}ms'")
             places = ", ".join(f"public.{table}" for table in work.tables)
             await connection.execute(f"LOCK TABLE {places} IN EXCLUSIVE MODE")
+            await connection.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_MS}ms'")
             await work.catch_up(connection)
             reports = [
                 replace(report, differences=tuple(await comparison.again(connection, report.differences)))
