@@ -511,10 +511,6 @@ async def _nothing(tx: Transaction, *args: object) -> list[Row]:
     return [{}]
 
 
-async def _none(tx: Transaction, *args: object) -> list[Row]:
-    return []
-
-
 async def _forget(tx: Transaction, older_than: timedelta, at_most: int) -> list[Row]:
     return [Cells(count=0)]  # no simulation lasts for 30 days
 
@@ -530,7 +526,6 @@ STATEMENTS: dict[str, Callable[..., Any]] = {
     store._READ_LOG: _read_log,
     "SELECT coalesce(max(position), 0) FROM log_entries": _head,
     "SELECT epoch FROM leases WHERE name = $1": _epoch,
-    store._REVISION: _none,
     lease._TAKE: _take,
     lease._RENEW: _renew,
     lease._GIVE_UP: _renew,

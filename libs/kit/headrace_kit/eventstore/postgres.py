@@ -35,6 +35,7 @@ from headrace_kit.eventtypes import EventTypes
 from headrace_kit.hlc import HybridClock
 from headrace_kit.lease import Fence
 from headrace_kit.postgres import (
+    CheckViolation,
     Connection,
     ConnectionLost,
     Database,
@@ -78,15 +79,13 @@ _POSITION_OF = """
 SELECT l.position FROM events e JOIN log_entries l USING (local_id) WHERE e.stream_id = $1 AND e.version = $2
 """
 
-# Every part selects from gate, so that a repeat, a stale epoch, or code older than the read models writes nothing at
-# all. A version conflict is a unique violation on events and rolls the whole statement back; the condition on streams
-# says the same twice.
+# Every part selects from gate, so that a repeat, or a stale epoch, writes nothing at all. A version conflict is a
+# unique violation on events and rolls the whole statement back; the condition on streams says the same twice. So does
+# a state of code older than the read models, which a check on streams refuses.
 _GATE = """
 gate AS (
     INSERT INTO commands (command_id, request_hash, stream_id, response_type, response)
-    SELECT $1, $2, $3, $4, $5 {fence}
-    WHERE NOT EXISTS (SELECT FROM read_models WHERE aggregate = $6 AND revision > $10)
-    ON CONFLICT DO NOTHING RETURNING command_id
+    SELECT $1, $2, $3, $4, $5 {fence} ON CONFLICT DO NOTHING RETURNING command_id
 ), stream AS (
     INSERT INTO streams AS s (stream_id, aggregate, version, hlc, revision, state)
     SELECT $3, $6, $8, $9, $10, $11 FROM gate
@@ -100,14 +99,13 @@ gate AS (
         WITH ORDINALITY AS n (event_id, type, hlc, data, meta, ordinality)
     ORDER BY n.ordinality
 )"""
-_REVISION = "SELECT revision FROM read_models WHERE aggregate = $1"
 _FENCE = "fence AS (SELECT 1 FROM leases WHERE name = $18 AND epoch = $19 FOR SHARE), "
 _FIXED_PARAMETERS = 17
 
 
 class _Outcome(Enum):
     APPENDED = auto()
-    NOT_ADMITTED = auto()  # a repeat won the race, the fence is stale, or this code is older than the read models
+    NOT_ADMITTED = auto()  # a repeat won the race, or the fence is stale
     CONFLICT = auto()
 
 
@@ -175,7 +173,6 @@ class PostgresEventStore:
                     return draft.response
                 if outcome is _Outcome.NOT_ADMITTED:
                     await self._require_fence(fence)
-                    await self._require_current(aggregate)
                     continue
                 conflicts += 1
                 self.conflicts += 1
@@ -200,14 +197,6 @@ class PostgresEventStore:
         newest = await self.database.fetchval("SELECT epoch FROM leases WHERE name = $1", fence.name)
         if newest != fence.epoch:
             raise Deposed(f"epoch {fence.epoch} of {fence.name} is over: another process leads")
-
-    async def _require_current(self, aggregate: Aggregate[S]) -> None:
-        newest = await self.database.fetchval(_REVISION, aggregate.name)
-        if newest is not None and newest > aggregate.revision:
-            raise Unavailable(
-                f"the read models of {aggregate.name} are at revision {newest}: a newer process takes over",
-                reason="READ_MODELS_NEWER",
-            )
 
     async def _look_up(
         self, aggregate: Aggregate[S], stream_id: str, command_id: UUID
@@ -344,6 +333,11 @@ class _Append:
         except UniqueViolation as error:
             if error.constraint == "events_stream_id_version_key":
                 return _Outcome.CONFLICT
+            raise
+        except CheckViolation as error:
+            if error.constraint == "streams_revision":
+                message = "a newer process has rebuilt the read models, and takes over"
+                raise Unavailable(message, reason="READ_MODELS_NEWER") from error
             raise
         return _Outcome.APPENDED if admitted else _Outcome.NOT_ADMITTED
 

@@ -7,7 +7,7 @@ CREATE TABLE read_models (
     aggregate text PRIMARY KEY,
     revision  integer NOT NULL
 );
-COMMENT ON TABLE read_models IS 'The revision of the code that folded each kind of stream; older code may not append to it.';
+COMMENT ON TABLE read_models IS 'The revision of the code that folded each kind of stream; older code may not append.';
 
 -- The service's role owns no tables, so what it may do to them is written here. It may only replace a table whose every
 -- row it may delete anyway: never events, commands or the log.
@@ -28,6 +28,7 @@ BEGIN
             'CREATE TABLE rebuild.%I (LIKE %s INCLUDING ALL EXCLUDING INDEXES EXCLUDING STATISTICS)%s', name, live,
             (SELECT ' WITH (' || array_to_string(reloptions, ', ') || ')' FROM pg_class WHERE oid = live)
         );
+        EXECUTE format('ALTER TABLE rebuild.%I DROP CONSTRAINT IF EXISTS streams_revision', name);
         EXECUTE format('COMMENT ON TABLE rebuild.%I IS %L', name, obj_description(live, 'pg_class'));
         FOR item IN
             SELECT conname, pg_get_constraintdef(oid) AS definition FROM pg_constraint
@@ -58,11 +59,21 @@ BEGIN
 END
 $$;
 
+-- From the swap on, a state that older code folded is refused; every row there is was checked by whoever made it.
 CREATE FUNCTION swap_rebuilt(tables text[]) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     name text;
+    least text;
 BEGIN
+    SELECT string_agg(format('WHEN %L THEN %s', aggregate, revision), ' ' ORDER BY aggregate) INTO least
+    FROM public.read_models WHERE revision > 1;
+    IF least IS NOT NULL AND 'streams' = ANY(tables) THEN
+        EXECUTE format(
+            'ALTER TABLE rebuild.streams ADD CONSTRAINT streams_revision'
+            ' CHECK (revision >= CASE aggregate %s ELSE 1 END) NOT VALID', least
+        );
+    END IF;
     FOREACH name IN ARRAY tables LOOP
         IF NOT has_table_privilege(session_user, format('public.%I', name)::regclass, 'DELETE') THEN
             RAISE insufficient_privilege USING MESSAGE = format('%I may not be replaced', name);

@@ -1,6 +1,7 @@
 """PostgreSQL: connections, transactions, migrations. asyncpg is known here and nowhere else in the kit."""
 
 from headrace_kit.postgres.connection import (
+    CheckViolation,
     Connection,
     ConnectionLost,
     Record,
@@ -12,6 +13,7 @@ from headrace_kit.postgres.pool import STATEMENT_TIMEOUT_S, Database, create_poo
 
 __all__ = [
     "STATEMENT_TIMEOUT_S",
+    "CheckViolation",
     "Connection",
     "ConnectionLost",
     "Database",

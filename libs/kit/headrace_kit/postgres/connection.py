@@ -2,7 +2,8 @@
 
 What it raises becomes the kit's errors: a lost connection is ``ConnectionLost`` (the outcome of what ran is unknown),
 a statement over its time ``DeadlineExceeded``, a full disk or connection limit ``ResourceExhausted``, a unique key
-that is taken ``UniqueViolation``. Everything else is a fault in the program and stays as it is.
+that is taken ``UniqueViolation``, a row that a check refuses ``CheckViolation``. Everything else is a fault in the
+program and stays as it is.
 """
 # asyncpg ships no types: inside this module Any is what it gives.
 # ruff: noqa: ANN401
@@ -19,6 +20,7 @@ import asyncpg
 from headrace_kit.errors import (
     AlreadyExists,
     DeadlineExceeded,
+    FailedPrecondition,
     ResourceExhausted,
     Unavailable,
 )
@@ -36,6 +38,16 @@ class UniqueViolation(AlreadyExists):
     """A unique key is taken; ``constraint`` names it. The transaction has done nothing."""
 
     default_reason = "UNIQUE_VIOLATION"
+
+    def __init__(self, message: str, *, constraint: str) -> None:
+        super().__init__(message)
+        self.constraint = constraint
+
+
+class CheckViolation(FailedPrecondition):
+    """A row is not as the table demands; ``constraint`` names what it breaks. The transaction has done nothing."""
+
+    default_reason = "CHECK_VIOLATION"
 
     def __init__(self, message: str, *, constraint: str) -> None:
         super().__init__(message)
@@ -70,6 +82,8 @@ def translated() -> Iterator[None]:
         yield
     except asyncpg.UniqueViolationError as error:
         raise UniqueViolation(str(error), constraint=str(getattr(error, "constraint_name", ""))) from error
+    except asyncpg.CheckViolationError as error:
+        raise CheckViolation(str(error), constraint=str(getattr(error, "constraint_name", ""))) from error
     except asyncpg.QueryCanceledError as error:
         raise DeadlineExceeded("the database took too long", reason="DATABASE_TIMEOUT") from error
     except asyncpg.LockNotAvailableError as error:
