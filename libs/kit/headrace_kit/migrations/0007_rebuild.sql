@@ -2,6 +2,8 @@
 
 CREATE SCHEMA rebuild;
 COMMENT ON SCHEMA rebuild IS 'Tables under way; whatever a rebuild that died left here may be dropped.';
+CREATE SCHEMA replaced;
+COMMENT ON SCHEMA replaced IS 'The tables before the swap, to be dropped when nobody waits for it.';
 
 CREATE TABLE read_models (
     aggregate text PRIMARY KEY,
@@ -18,12 +20,12 @@ DECLARE
     live regclass;
     item record;
 BEGIN
+    PERFORM public.drop_rebuilt();
     FOREACH name IN ARRAY tables LOOP
         live := format('public.%I', name)::regclass;
         IF NOT has_table_privilege(session_user, live, 'DELETE') THEN
             RAISE insufficient_privilege USING MESSAGE = format('%s may not be rebuilt', live);
         END IF;
-        EXECUTE format('DROP TABLE IF EXISTS rebuild.%I', name);
         EXECUTE format(
             'CREATE TABLE rebuild.%I (LIKE %s INCLUDING ALL EXCLUDING INDEXES EXCLUDING STATISTICS)%s', name, live,
             (SELECT ' WITH (' || array_to_string(reloptions, ', ') || ')' FROM pg_class WHERE oid = live)
@@ -78,7 +80,7 @@ BEGIN
         IF NOT has_table_privilege(session_user, format('public.%I', name)::regclass, 'DELETE') THEN
             RAISE insufficient_privilege USING MESSAGE = format('%I may not be replaced', name);
         END IF;
-        EXECUTE format('DROP TABLE public.%I', name);
+        EXECUTE format('ALTER TABLE public.%I SET SCHEMA replaced', name);
         EXECUTE format('ALTER TABLE rebuild.%I SET SCHEMA public', name);
     END LOOP;
 END
@@ -89,8 +91,8 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     item record;
 BEGIN
-    FOR item IN SELECT tablename FROM pg_tables WHERE schemaname = 'rebuild' LOOP
-        EXECUTE format('DROP TABLE rebuild.%I', item.tablename);
+    FOR item IN SELECT schemaname, tablename FROM pg_tables WHERE schemaname IN ('rebuild', 'replaced') LOOP
+        EXECUTE format('DROP TABLE %I.%I', item.schemaname, item.tablename);
     END LOOP;
 END
 $$;
