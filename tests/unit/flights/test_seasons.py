@@ -28,4 +28,4 @@ def test_a_model_frozen_in_february_errs_more_from_july_on_than_one_trained_on_t
 
 
 def errors(model: Predictor, flights: Flights) -> Floats:
-    return np.abs(model.predict(flights.features) - flights.labels)
+    return np.asarray(np.abs(model.predict(flights.features) - flights.labels), dtype=np.float32)
