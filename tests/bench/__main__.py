@@ -9,8 +9,8 @@ from pathlib import Path
 from headrace_local import status
 from headrace_local.folder import DataFolder
 from headrace_local.stack import Stack
-from headrace_local.testing import temporary_folder
-from tests.bench import loop, predicting, recording, watching, whole_demo
+from headrace_local.testing import run_infrastructure, temporary_folder
+from tests.bench import event_path, loop, predicting, recording, watching, whole_demo
 from tests.bench.figures import PAGE, Figure, page
 from tests.support.platform import Platform
 
@@ -41,6 +41,8 @@ def main(*, quick: bool) -> None:
                     figures.append(figure)
         finally:
             platform.stop()
+    with run_infrastructure() as infrastructure:
+        figures += event_path.measure(infrastructure, quick=quick)
     figures += whole_demo.measure(quick=quick)
     print(page(figures))
     if not quick:
