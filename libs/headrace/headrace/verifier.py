@@ -398,9 +398,14 @@ class Proof:
     path: Sequence[bytes]
     checkpoint: Checkpoint
 
+    @property
+    def entry(self) -> Entry:
+        """The entry. Raises NotProved where the leaf bytes are none."""
+        return Entry.of(self.leaf)
+
     def to_json(self) -> str:
         """The proof as a file. What it says in clear besides the evidence is for people, and is checked against it."""
-        entry = Entry.of(self.leaf)
+        entry = self.entry
         plain = {
             "format": PROOF_FORMAT,
             "source": entry.source,
@@ -438,7 +443,7 @@ class Proof:
             NotProved: The proof does not hold.
             CanNotCheck: There is nothing to check a signature with.
         """
-        entry, checkpoint = Entry.of(self.leaf), self.checkpoint
+        entry, checkpoint = self.entry, self.checkpoint
         if checkpoint.origin != entry.source:
             raise NotProved(f"the event is of {entry.source}, and the checkpoint speaks of {checkpoint.origin}")
         if not 1 <= entry.position <= checkpoint.size:

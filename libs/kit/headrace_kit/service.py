@@ -75,7 +75,7 @@ class LogOwner:
         objects = open_objects(settings)
         places: list[Place] = [TopicPlace(log), ObjectsPlace(objects)]
         if settings.checkpoint_folder is not None:
-            places.append(FolderPlace(settings.checkpoint_folder, store.source))
+            places.append(FolderPlace(settings.checkpoint_folder, store.source, signer.key))
         notary = Notary(database, signer, places=places, every_s=settings.checkpoint_every_s)
         return LogOwner(
             name=name,

@@ -211,7 +211,7 @@ async def test_what_is_put_right_is_signed_again(signed: Signed) -> None:
 
 
 async def test_a_restored_backup_is_found_by_the_folder_outside(signed: Signed, tmp_path: Path) -> None:
-    outside = FolderPlace(tmp_path, SOURCE)
+    outside = FolderPlace(tmp_path, SOURCE, signed.signer.key)
     await signed.grow(10)
     notary = signed.notary(outside)
     await signed.sign(notary)
@@ -287,7 +287,7 @@ async def topic_place(
 async def test_checkpoints_reach_every_place_in_order(
     signed: Signed, infrastructure: Infrastructure, tmp_path: Path
 ) -> None:
-    objects, folder = MemoryObjectStore(), FolderPlace(tmp_path, SOURCE)
+    objects, folder = MemoryObjectStore(), FolderPlace(tmp_path, SOURCE, signed.signer.key)
     async with topic_place(infrastructure) as (topic, notes):
         notary = signed.notary(topic, ObjectsPlace(objects), folder)
         for count in (1, 2):
@@ -306,6 +306,7 @@ async def test_checkpoints_reach_every_place_in_order(
     assert all(key.startswith("_checkpoints/") for key in objects.objects)
     assert checkpoints_in(tmp_path / "headrace-counters") == list(made)
     assert await folder.newest() == made[-1]
+    assert (tmp_path / "headrace-counters" / "keys").read_text() == f"{signed.signer.key}\n"
 
 
 class Failing:
@@ -346,7 +347,7 @@ async def test_places_that_fail_say_so(signed: Signed, tmp_path: Path) -> None:
     objects = MemoryObjectStore()
     objects.available = False
     with pytest.raises(NotADirectoryError):
-        await FolderPlace(tmp_path / "unmounted", SOURCE).put([checkpoint])
+        await FolderPlace(tmp_path / "unmounted", SOURCE, signed.signer.key).put([checkpoint])
     with pytest.raises(ObjectsUnavailable):
         await ObjectsPlace(objects).put([checkpoint])
     log = MemoryLog()
@@ -359,13 +360,13 @@ async def test_places_that_fail_say_so(signed: Signed, tmp_path: Path) -> None:
 
 
 async def test_a_line_that_a_crash_cut_off_spoils_no_other(signed: Signed, tmp_path: Path) -> None:
-    notary, place = signed.notary(), FolderPlace(tmp_path, SOURCE)
+    notary, place = signed.notary(), FolderPlace(tmp_path, SOURCE, signed.signer.key)
     for _ in range(2):
         await signed.grow(1)
         await signed.sign(notary)
     first, second = await Checkpoints(signed.store.database, SOURCE).page(0, 2)
     await place.put([first])
-    [file] = (tmp_path / "headrace-counters").iterdir()
+    [file] = (tmp_path / "headrace-counters").glob("*.checkpoints")
     for cut in range(1, len(first.note.encode()) - 1):
         file.write_bytes(first.note.encode()[:cut])
         await place.put([second])

@@ -9,7 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol
 
-from headrace.verifier import Checkpoint, checkpoints_in
+from headrace.evidence.keeping import KEYS_FILE
+from headrace.verifier import Checkpoint, Key, checkpoints_in
 from headrace_kit.log import CHECKPOINTS, Log, LogProducer, LogUnavailable, OutgoingRecord
 from headrace_kit.objects import ObjectStore
 
@@ -110,19 +111,20 @@ class ObjectsPlace:
 
 
 class FolderPlace:
-    """A folder, best of another host: one file a day for each log, which only grows.
+    """A folder, best of another host: for each log one file a day that only grows, and the file ``keys``.
 
     Args:
         folder: It must exist: a mount that is missing is no place.
         source: The log.
+        key: What signs it.
     """
 
     name = "folder"
     every_s = 0.0
     newest_only = False
 
-    def __init__(self, folder: Path, source: str) -> None:
-        self._folder, self._source = folder, source
+    def __init__(self, folder: Path, source: str, key: Key) -> None:
+        self._folder, self._source, self._key = folder, source, str(key)
 
     async def put(self, checkpoints: Sequence[Checkpoint]) -> None:
         """As ``Place.put``."""
@@ -147,16 +149,22 @@ class FolderPlace:
         for each in checkpoints:
             day = each.made_at[:10]
             days[day] = days.get(day, "") + each.note + "\n"
+        keys = self._own / KEYS_FILE
+        if not keys.is_file() or self._key not in keys.read_text(encoding="utf-8").splitlines():
+            _append(keys, f"{self._key}\n")
         for day, text in days.items():
-            path = self._own / f"{day}.checkpoints"
-            descriptor = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o644)
-            with open(descriptor, "ab") as file:  # noqa: PTH123 - a descriptor has no path
-                # A line that a crash cut off ends here, and spoils no other.
-                file.write((f"\n\n{text}" if file.tell() else text).encode())
-                file.flush()
-                os.fsync(file.fileno())
+            _append(self._own / f"{day}.checkpoints", text)
 
     def _newest(self) -> Checkpoint | None:
         files = sorted(self._own.glob("*.checkpoints")) if self._own.is_dir() else []
         found = checkpoints_in(files[-1]) if files else []
         return max((each for each in found if each.origin == self._source), key=lambda each: each.size, default=None)
+
+
+def _append(path: Path, text: str) -> None:
+    descriptor = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o644)
+    with open(descriptor, "ab") as file:  # noqa: PTH123 - a descriptor has no path
+        # A line that a crash cut off ends here, and spoils no other.
+        file.write((f"\n\n{text}" if file.tell() else text).encode())
+        file.flush()
+        os.fsync(file.fileno())
