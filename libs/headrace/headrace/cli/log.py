@@ -11,13 +11,15 @@ from rich.text import Text
 
 from headrace import story
 from headrace.api.audit.v1.resources_pb2 import LogEntry
-from headrace.cli import log_export, log_replay, past
+from headrace.cli import log_export, log_replay, log_verify, past
 from headrace.cli.output import Json, Project, console, print_fields, print_json, short, when
 from headrace.client import connect
 
 app = typer.Typer(help="The event log of the whole platform.", no_args_is_help=True)
 app.command()(log_export.export)
 app.command()(log_replay.replay)
+app.command()(log_verify.verify)
+app.command()(log_verify.prove)
 for _command in (past.who, past.at, past.diff, past.gaps, past.lag, past.parked, past.redrive):
     app.command()(_command)
 _FOLLOW_POLL_S = 0.5
