@@ -25,6 +25,7 @@ class LogKeeper:
         data_refs: Where events over 256 KiB go.
 
     Attributes:
+        log: Where the relay publishes.
         sequencer: For its ``tail_age_s`` and ``position``.
         relay: For its ``backlog`` and ``failures``.
         upkeep: For its ``forgotten``.
@@ -39,6 +40,7 @@ class LogKeeper:
         data_refs: DataRefs | None = None,
         ttl_s: float = 5.0,
     ) -> None:
+        self.log = log
         self.leadership = Leadership(store.database, LEASE, ttl_s=ttl_s)
         self.sequencer = Sequencer(store.database, store.source, wake=store.appended)
         self.relay = Relay(store, log, data_refs=data_refs, wake=self.sequencer.sequenced)

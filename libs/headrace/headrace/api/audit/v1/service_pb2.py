@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from headrace.api.audit.v1 import resources_pb2 as headrace_dot_api_dot_audit_dot_v1_dot_resources__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#headrace/api/audit/v1/service.proto\x12\x15headrace.api.audit.v1\x1a\x19google/protobuf/any.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%headrace/api/audit/v1/resources.proto\"\x8f\x01\n\x0eReadLogRequest\x12\x15\n\rfrom_position\x18\x01 \x01(\x03\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x15\n\rstream_prefix\x18\x03 \x01(\t\x12\r\n\x05types\x18\x04 \x03(\t\x12-\n\tfrom_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"n\n\x0fReadLogResponse\x12\x30\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1f.headrace.api.audit.v1.LogEntry\x12\x15\n\rnext_position\x18\x02 \x01(\x03\x12\x12\n\nend_of_log\x18\x03 \x01(\x08\"~\n\x10\x46ollowLogRequest\x12\x15\n\rfrom_position\x18\x01 \x01(\x03\x12\x15\n\rstream_prefix\x18\x02 \x01(\t\x12\r\n\x05types\x18\x03 \x03(\t\x12-\n\tfrom_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"E\n\x11\x46ollowLogResponse\x12\x30\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1f.headrace.api.audit.v1.LogEntry\"O\n\x11ReadStreamRequest\x12\x11\n\tstream_id\x18\x01 \x01(\t\x12\x14\n\x0c\x66rom_version\x18\x02 \x01(\x03\x12\x11\n\tpage_size\x18\x03 \x01(\x05\"\\\n\x12ReadStreamResponse\x12\x30\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1f.headrace.api.audit.v1.LogEntry\x12\x14\n\x0cnext_version\x18\x02 \x01(\x03\"#\n\x0fGetEventRequest\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\"B\n\x10GetEventResponse\x12.\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x1f.headrace.api.audit.v1.LogEntry\"\x15\n\x13GetLogStatusRequest\"r\n\x14GetLogStatusResponse\x12\x15\n\rlast_position\x18\x01 \x01(\x03\x12\x18\n\x10relayed_position\x18\x02 \x01(\x03\x12\x19\n\x11unsequenced_age_s\x18\x03 \x01(\x01\x12\x0e\n\x06source\x18\x04 \x01(\t\"\x83\x01\n\x0bParkedEvent\x12\x10\n\x08\x63onsumer\x18\x01 \x01(\t\x12\x11\n\tstream_id\x18\x02 \x01(\t\x12.\n\x05\x65ntry\x18\x03 \x01(\x0b\x32\x1f.headrace.api.audit.v1.LogEntry\x12\r\n\x05\x63\x61use\x18\x04 \x01(\t\x12\x10\n\x08\x61ttempts\x18\x05 \x01(\x05\"&\n\x11ListParkedRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\"H\n\x12ListParkedResponse\x12\x32\n\x06parked\x18\x01 \x03(\x0b\x32\".headrace.api.audit.v1.ParkedEvent\"O\n\x14RedriveParkedRequest\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12\x10\n\x08\x63onsumer\x18\x02 \x01(\t\x12\x11\n\tstream_id\x18\x03 \x01(\t\">\n\x15RedriveParkedResponse\x12\x0f\n\x07handled\x18\x01 \x01(\x05\x12\x14\n\x0cstill_parked\x18\x02 \x01(\x05\"i\n\x0eStateAtRequest\x12\x11\n\tstream_id\x18\x01 \x01(\t\x12\x12\n\x08position\x18\x02 \x01(\x03H\x00\x12*\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x42\x04\n\x02\x61t\"x\n\x0fStateAtResponse\x12#\n\x05state\x18\x01 \x01(\x0b\x32\x14.google.protobuf.Any\x12.\n\x05\x65ntry\x18\x02 \x01(\x0b\x32\x1f.headrace.api.audit.v1.LogEntry\x12\x10\n\x08position\x18\x03 \x01(\x03\"=\n\x11PositionAtRequest\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"&\n\x12PositionAtResponse\x12\x10\n\x08position\x18\x01 \x01(\x03\x32\xff\x06\n\x0c\x41uditService\x12X\n\x07ReadLog\x12%.headrace.api.audit.v1.ReadLogRequest\x1a&.headrace.api.audit.v1.ReadLogResponse\x12`\n\tFollowLog\x12\'.headrace.api.audit.v1.FollowLogRequest\x1a(.headrace.api.audit.v1.FollowLogResponse0\x01\x12\x61\n\nReadStream\x12(.headrace.api.audit.v1.ReadStreamRequest\x1a).headrace.api.audit.v1.ReadStreamResponse\x12[\n\x08GetEvent\x12&.headrace.api.audit.v1.GetEventRequest\x1a\'.headrace.api.audit.v1.GetEventResponse\x12g\n\x0cGetLogStatus\x12*.headrace.api.audit.v1.GetLogStatusRequest\x1a+.headrace.api.audit.v1.GetLogStatusResponse\x12\x61\n\nListParked\x12(.headrace.api.audit.v1.ListParkedRequest\x1a).headrace.api.audit.v1.ListParkedResponse\x12j\n\rRedriveParked\x12+.headrace.api.audit.v1.RedriveParkedRequest\x1a,.headrace.api.audit.v1.RedriveParkedResponse\x12X\n\x07StateAt\x12%.headrace.api.audit.v1.StateAtRequest\x1a&.headrace.api.audit.v1.StateAtResponse\x12\x61\n\nPositionAt\x12(.headrace.api.audit.v1.PositionAtRequest\x1a).headrace.api.audit.v1.PositionAtResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#headrace/api/audit/v1/service.proto\x12\x15headrace.api.audit.v1\x1a\x19google/protobuf/any.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%headrace/api/audit/v1/resources.proto\"\xa2\x01\n\x0eReadLogRequest\x12\x15\n\rfrom_position\x18\x01 \x01(\x03\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x15\n\rstream_prefix\x18\x03 \x01(\t\x12\r\n\x05types\x18\x04 \x03(\t\x12-\n\tfrom_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tbackwards\x18\x06 \x01(\x08\"n\n\x0fReadLogResponse\x12\x30\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1f.headrace.api.audit.v1.LogEntry\x12\x15\n\rnext_position\x18\x02 \x01(\x03\x12\x12\n\nend_of_log\x18\x03 \x01(\x08\"~\n\x10\x46ollowLogRequest\x12\x15\n\rfrom_position\x18\x01 \x01(\x03\x12\x15\n\rstream_prefix\x18\x02 \x01(\t\x12\r\n\x05types\x18\x03 \x03(\t\x12-\n\tfrom_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"E\n\x11\x46ollowLogResponse\x12\x30\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1f.headrace.api.audit.v1.LogEntry\"O\n\x11ReadStreamRequest\x12\x11\n\tstream_id\x18\x01 \x01(\t\x12\x14\n\x0c\x66rom_version\x18\x02 \x01(\x03\x12\x11\n\tpage_size\x18\x03 \x01(\x05\"\\\n\x12ReadStreamResponse\x12\x30\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1f.headrace.api.audit.v1.LogEntry\x12\x14\n\x0cnext_version\x18\x02 \x01(\x03\"#\n\x0fGetEventRequest\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\"B\n\x10GetEventResponse\x12.\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x1f.headrace.api.audit.v1.LogEntry\"N\n\x12ListEffectsRequest\x12\x11\n\tevent_ids\x18\x01 \x03(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"q\n\x13ListEffectsResponse\x12\x30\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1f.headrace.api.audit.v1.LogEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x0f\n\x07\x66illing\x18\x03 \x01(\x08\"\x15\n\x13GetLogStatusRequest\"r\n\x14GetLogStatusResponse\x12\x15\n\rlast_position\x18\x01 \x01(\x03\x12\x18\n\x10relayed_position\x18\x02 \x01(\x03\x12\x19\n\x11unsequenced_age_s\x18\x03 \x01(\x01\x12\x0e\n\x06source\x18\x04 \x01(\t\"\x16\n\x14ListConsumersRequest\"Q\n\x15ListConsumersResponse\x12\x38\n\tconsumers\x18\x01 \x03(\x0b\x32%.headrace.api.audit.v1.ConsumerStatus\"\x8d\x01\n\x0e\x43onsumerStatus\x12\x10\n\x08\x63onsumer\x18\x01 \x01(\t\x12:\n\npartitions\x18\x02 \x03(\x0b\x32&.headrace.api.audit.v1.PartitionStatus\x12\x16\n\x0eparked_streams\x18\x03 \x01(\x03\x12\x15\n\rparked_events\x18\x04 \x01(\x03\"\xa7\x01\n\x0fPartitionStatus\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\x05\x12\x18\n\x0bnext_offset\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x17\n\nend_offset\x18\x04 \x01(\x03H\x01\x88\x01\x01\x12\x0e\n\x06source\x18\x05 \x01(\t\x12\x10\n\x08position\x18\x06 \x01(\x03\x42\x0e\n\x0c_next_offsetB\r\n\x0b_end_offset\"\x83\x01\n\x0bParkedEvent\x12\x10\n\x08\x63onsumer\x18\x01 \x01(\t\x12\x11\n\tstream_id\x18\x02 \x01(\t\x12.\n\x05\x65ntry\x18\x03 \x01(\x0b\x32\x1f.headrace.api.audit.v1.LogEntry\x12\r\n\x05\x63\x61use\x18\x04 \x01(\t\x12\x10\n\x08\x61ttempts\x18\x05 \x01(\x05\"&\n\x11ListParkedRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\"H\n\x12ListParkedResponse\x12\x32\n\x06parked\x18\x01 \x03(\x0b\x32\".headrace.api.audit.v1.ParkedEvent\"O\n\x14RedriveParkedRequest\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12\x10\n\x08\x63onsumer\x18\x02 \x01(\t\x12\x11\n\tstream_id\x18\x03 \x01(\t\">\n\x15RedriveParkedResponse\x12\x0f\n\x07handled\x18\x01 \x01(\x05\x12\x14\n\x0cstill_parked\x18\x02 \x01(\x05\"i\n\x0eStateAtRequest\x12\x11\n\tstream_id\x18\x01 \x01(\t\x12\x12\n\x08position\x18\x02 \x01(\x03H\x00\x12*\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x42\x04\n\x02\x61t\"x\n\x0fStateAtResponse\x12#\n\x05state\x18\x01 \x01(\x0b\x32\x14.google.protobuf.Any\x12.\n\x05\x65ntry\x18\x02 \x01(\x0b\x32\x1f.headrace.api.audit.v1.LogEntry\x12\x10\n\x08position\x18\x03 \x01(\x03\"c\n\x11ListStatesRequest\x12\x11\n\tstream_id\x18\x01 \x01(\t\x12\x14\n\x0c\x66rom_version\x18\x02 \x01(\x03\x12\x12\n\nto_version\x18\x03 \x01(\x03\x12\x11\n\tpage_size\x18\x04 \x01(\x05\"^\n\x12ListStatesResponse\x12\x32\n\x06states\x18\x01 \x03(\x0b\x32\".headrace.api.audit.v1.StreamState\x12\x14\n\x0cnext_version\x18\x02 \x01(\x03\"b\n\x0bStreamState\x12#\n\x05state\x18\x01 \x01(\x0b\x32\x14.google.protobuf.Any\x12.\n\x05\x65ntry\x18\x02 \x01(\x0b\x32\x1f.headrace.api.audit.v1.LogEntry\"=\n\x11PositionAtRequest\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"&\n\x12PositionAtResponse\x12\x10\n\x08position\x18\x01 \x01(\x03\x32\xb4\t\n\x0c\x41uditService\x12X\n\x07ReadLog\x12%.headrace.api.audit.v1.ReadLogRequest\x1a&.headrace.api.audit.v1.ReadLogResponse\x12`\n\tFollowLog\x12\'.headrace.api.audit.v1.FollowLogRequest\x1a(.headrace.api.audit.v1.FollowLogResponse0\x01\x12\x61\n\nReadStream\x12(.headrace.api.audit.v1.ReadStreamRequest\x1a).headrace.api.audit.v1.ReadStreamResponse\x12[\n\x08GetEvent\x12&.headrace.api.audit.v1.GetEventRequest\x1a\'.headrace.api.audit.v1.GetEventResponse\x12\x64\n\x0bListEffects\x12).headrace.api.audit.v1.ListEffectsRequest\x1a*.headrace.api.audit.v1.ListEffectsResponse\x12g\n\x0cGetLogStatus\x12*.headrace.api.audit.v1.GetLogStatusRequest\x1a+.headrace.api.audit.v1.GetLogStatusResponse\x12j\n\rListConsumers\x12+.headrace.api.audit.v1.ListConsumersRequest\x1a,.headrace.api.audit.v1.ListConsumersResponse\x12\x61\n\nListParked\x12(.headrace.api.audit.v1.ListParkedRequest\x1a).headrace.api.audit.v1.ListParkedResponse\x12j\n\rRedriveParked\x12+.headrace.api.audit.v1.RedriveParkedRequest\x1a,.headrace.api.audit.v1.RedriveParkedResponse\x12X\n\x07StateAt\x12%.headrace.api.audit.v1.StateAtRequest\x1a&.headrace.api.audit.v1.StateAtResponse\x12\x61\n\nListStates\x12(.headrace.api.audit.v1.ListStatesRequest\x1a).headrace.api.audit.v1.ListStatesResponse\x12\x61\n\nPositionAt\x12(.headrace.api.audit.v1.PositionAtRequest\x1a).headrace.api.audit.v1.PositionAtResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,43 +35,61 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'headrace.api.audit.v1.servi
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_READLOGREQUEST']._serialized_start=162
-  _globals['_READLOGREQUEST']._serialized_end=305
-  _globals['_READLOGRESPONSE']._serialized_start=307
-  _globals['_READLOGRESPONSE']._serialized_end=417
-  _globals['_FOLLOWLOGREQUEST']._serialized_start=419
-  _globals['_FOLLOWLOGREQUEST']._serialized_end=545
-  _globals['_FOLLOWLOGRESPONSE']._serialized_start=547
-  _globals['_FOLLOWLOGRESPONSE']._serialized_end=616
-  _globals['_READSTREAMREQUEST']._serialized_start=618
-  _globals['_READSTREAMREQUEST']._serialized_end=697
-  _globals['_READSTREAMRESPONSE']._serialized_start=699
-  _globals['_READSTREAMRESPONSE']._serialized_end=791
-  _globals['_GETEVENTREQUEST']._serialized_start=793
-  _globals['_GETEVENTREQUEST']._serialized_end=828
-  _globals['_GETEVENTRESPONSE']._serialized_start=830
-  _globals['_GETEVENTRESPONSE']._serialized_end=896
-  _globals['_GETLOGSTATUSREQUEST']._serialized_start=898
-  _globals['_GETLOGSTATUSREQUEST']._serialized_end=919
-  _globals['_GETLOGSTATUSRESPONSE']._serialized_start=921
-  _globals['_GETLOGSTATUSRESPONSE']._serialized_end=1035
-  _globals['_PARKEDEVENT']._serialized_start=1038
-  _globals['_PARKEDEVENT']._serialized_end=1169
-  _globals['_LISTPARKEDREQUEST']._serialized_start=1171
-  _globals['_LISTPARKEDREQUEST']._serialized_end=1209
-  _globals['_LISTPARKEDRESPONSE']._serialized_start=1211
-  _globals['_LISTPARKEDRESPONSE']._serialized_end=1283
-  _globals['_REDRIVEPARKEDREQUEST']._serialized_start=1285
-  _globals['_REDRIVEPARKEDREQUEST']._serialized_end=1364
-  _globals['_REDRIVEPARKEDRESPONSE']._serialized_start=1366
-  _globals['_REDRIVEPARKEDRESPONSE']._serialized_end=1428
-  _globals['_STATEATREQUEST']._serialized_start=1430
-  _globals['_STATEATREQUEST']._serialized_end=1535
-  _globals['_STATEATRESPONSE']._serialized_start=1537
-  _globals['_STATEATRESPONSE']._serialized_end=1657
-  _globals['_POSITIONATREQUEST']._serialized_start=1659
-  _globals['_POSITIONATREQUEST']._serialized_end=1720
-  _globals['_POSITIONATRESPONSE']._serialized_start=1722
-  _globals['_POSITIONATRESPONSE']._serialized_end=1760
-  _globals['_AUDITSERVICE']._serialized_start=1763
-  _globals['_AUDITSERVICE']._serialized_end=2658
+  _globals['_READLOGREQUEST']._serialized_end=324
+  _globals['_READLOGRESPONSE']._serialized_start=326
+  _globals['_READLOGRESPONSE']._serialized_end=436
+  _globals['_FOLLOWLOGREQUEST']._serialized_start=438
+  _globals['_FOLLOWLOGREQUEST']._serialized_end=564
+  _globals['_FOLLOWLOGRESPONSE']._serialized_start=566
+  _globals['_FOLLOWLOGRESPONSE']._serialized_end=635
+  _globals['_READSTREAMREQUEST']._serialized_start=637
+  _globals['_READSTREAMREQUEST']._serialized_end=716
+  _globals['_READSTREAMRESPONSE']._serialized_start=718
+  _globals['_READSTREAMRESPONSE']._serialized_end=810
+  _globals['_GETEVENTREQUEST']._serialized_start=812
+  _globals['_GETEVENTREQUEST']._serialized_end=847
+  _globals['_GETEVENTRESPONSE']._serialized_start=849
+  _globals['_GETEVENTRESPONSE']._serialized_end=915
+  _globals['_LISTEFFECTSREQUEST']._serialized_start=917
+  _globals['_LISTEFFECTSREQUEST']._serialized_end=995
+  _globals['_LISTEFFECTSRESPONSE']._serialized_start=997
+  _globals['_LISTEFFECTSRESPONSE']._serialized_end=1110
+  _globals['_GETLOGSTATUSREQUEST']._serialized_start=1112
+  _globals['_GETLOGSTATUSREQUEST']._serialized_end=1133
+  _globals['_GETLOGSTATUSRESPONSE']._serialized_start=1135
+  _globals['_GETLOGSTATUSRESPONSE']._serialized_end=1249
+  _globals['_LISTCONSUMERSREQUEST']._serialized_start=1251
+  _globals['_LISTCONSUMERSREQUEST']._serialized_end=1273
+  _globals['_LISTCONSUMERSRESPONSE']._serialized_start=1275
+  _globals['_LISTCONSUMERSRESPONSE']._serialized_end=1356
+  _globals['_CONSUMERSTATUS']._serialized_start=1359
+  _globals['_CONSUMERSTATUS']._serialized_end=1500
+  _globals['_PARTITIONSTATUS']._serialized_start=1503
+  _globals['_PARTITIONSTATUS']._serialized_end=1670
+  _globals['_PARKEDEVENT']._serialized_start=1673
+  _globals['_PARKEDEVENT']._serialized_end=1804
+  _globals['_LISTPARKEDREQUEST']._serialized_start=1806
+  _globals['_LISTPARKEDREQUEST']._serialized_end=1844
+  _globals['_LISTPARKEDRESPONSE']._serialized_start=1846
+  _globals['_LISTPARKEDRESPONSE']._serialized_end=1918
+  _globals['_REDRIVEPARKEDREQUEST']._serialized_start=1920
+  _globals['_REDRIVEPARKEDREQUEST']._serialized_end=1999
+  _globals['_REDRIVEPARKEDRESPONSE']._serialized_start=2001
+  _globals['_REDRIVEPARKEDRESPONSE']._serialized_end=2063
+  _globals['_STATEATREQUEST']._serialized_start=2065
+  _globals['_STATEATREQUEST']._serialized_end=2170
+  _globals['_STATEATRESPONSE']._serialized_start=2172
+  _globals['_STATEATRESPONSE']._serialized_end=2292
+  _globals['_LISTSTATESREQUEST']._serialized_start=2294
+  _globals['_LISTSTATESREQUEST']._serialized_end=2393
+  _globals['_LISTSTATESRESPONSE']._serialized_start=2395
+  _globals['_LISTSTATESRESPONSE']._serialized_end=2489
+  _globals['_STREAMSTATE']._serialized_start=2491
+  _globals['_STREAMSTATE']._serialized_end=2589
+  _globals['_POSITIONATREQUEST']._serialized_start=2591
+  _globals['_POSITIONATREQUEST']._serialized_end=2652
+  _globals['_POSITIONATRESPONSE']._serialized_start=2654
+  _globals['_POSITIONATRESPONSE']._serialized_end=2692
+  _globals['_AUDITSERVICE']._serialized_start=2695
+  _globals['_AUDITSERVICE']._serialized_end=3899
 # @@protoc_insertion_point(module_scope)
