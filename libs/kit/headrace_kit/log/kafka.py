@@ -244,8 +244,8 @@ class KafkaLog:
         try:
             with _translated():
                 await asyncio.wait_for(raw.start(), REQUEST_TIMEOUT_S)
-                known = [each for each in partitions if each.partition in (raw.partitions_for_topic(each.topic) or ())]
-                asked = [_raw_partition(each) for each in known]
+                known = await asyncio.wait_for(raw.topics(), REQUEST_TIMEOUT_S) if partitions else ()
+                asked = [_raw_partition(each) for each in partitions if each.topic in known]
                 ends = await asyncio.wait_for(raw.end_offsets(asked), REQUEST_TIMEOUT_S) if asked else {}
         finally:
             await _stop(raw)

@@ -139,7 +139,7 @@ class Log(Protocol):
         ...
 
     async def end_offsets(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
-        """The offset after the last record of each partition; those that do not exist are left out.
+        """The offset after the last record of each partition; topics that do not exist are left out.
 
         Raises:
             LogUnavailable: the broker cannot be reached.
