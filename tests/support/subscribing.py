@@ -20,6 +20,7 @@ from headrace.api.monitor.v1.events_pb2 import AlertRaised
 from headrace.api.monitor.v1.resources_pb2 import Alert
 from headrace.api.registry.v1.events_pb2 import VersionPromoted
 from headrace.connection import Connection
+from headrace.merkle import Range
 from headrace_kit.audit import AuditServicer
 from headrace_kit.auth import Tokens
 from headrace_kit.context import CommandContext
@@ -34,11 +35,20 @@ ANYTHING = Aggregate("anything", StringValue, lambda state, _: state or StringVa
 
 
 class MemoryAudit(AuditServicer):
-    """The audit service over a log in memory, which has no relay."""
+    """The audit service over a log in memory, which has no relay, no notary, and no database."""
 
     def __init__(self, store: MemoryEventStore) -> None:
         self._memory = store
-        super().__init__(cast("Any", store), cast("Any", None), {})  # reads of the log ask nothing else of them
+        anything = cast("Any", store)
+        anything.database = None  # reads of the log, and the tree below, do not ask it
+        super().__init__(anything, cast("Any", None), {})
+
+    async def GetTree(  # noqa: N802 - named by the protos
+        self, request: service.GetTreeRequest, context: Any
+    ) -> service.GetTreeResponse:
+        tree = Range()
+        tree.extend(each.leaf for each in await self._memory.read_log(1, request.size or 1 << 60))
+        return service.GetTreeResponse(source=self._memory.source, size=tree.size, root=tree.root(), peaks=tree.peaks)
 
     async def GetLogStatus(  # noqa: N802 - named by the protos
         self, request: service.GetLogStatusRequest, context: Any

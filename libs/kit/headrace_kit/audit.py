@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from datetime import UTC
 from typing import Any, Final, TypeAlias
-from uuid import UUID
 
 import grpc
 import structlog
 
 from headrace.api.audit.v1 import resources_pb2 as resources
 from headrace.api.audit.v1 import service_pb2 as service
-from headrace.api.audit.v1.service_pb2_grpc import AuditServiceServicer, AuditServiceStub
+from headrace.api.audit.v1.service_pb2_grpc import AuditServiceStub
 from headrace_kit.causes import filling
 from headrace_kit.cloudevents import ReceivedEvent
-from headrace_kit.consumer import Consumer, ConsumerStatus, ProjectionConsumer, list_consumers, list_parked
+from headrace_kit.consumer import Consumer, ProjectionConsumer, list_consumers, list_parked
 from headrace_kit.errors import FailedPrecondition, InvalidArgument, KitError, NotFound, Unavailable
-from headrace_kit.eventstore import EventMeta, LogEntry, PostgresEventStore, StoredEvent, project_of
+from headrace_kit.eventstore import LogEntry, PostgresEventStore, StoredEvent
+from headrace_kit.evidence_rpc import EvidenceServicer
 from headrace_kit.history import History
 from headrace_kit.logkeeper import LogKeeper
+from headrace_kit.logmessages import consumer_message, entry_message, event_message, received_event, received_message
 from headrace_kit.logtime import position_at
 from headrace_kit.names import require_text
 from headrace_kit.paging import page_of
@@ -43,7 +43,7 @@ _PLACES: Final = "SELECT local_id, position, sequenced_at, leaf FROM log_entries
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"  # Any: the messages of whichever method
 
 
-class AuditServicer(AuditServiceServicer):
+class AuditServicer(EvidenceServicer):
     """Serves the log of one service.
 
     Args:
@@ -60,6 +60,7 @@ class AuditServicer(AuditServiceServicer):
         consumers: Mapping[str, Consumer | ProjectionConsumer],
         history: History | None = None,
     ) -> None:
+        super().__init__(store)
         self._store, self._keeper, self._consumers = store, keeper, consumers
         self._history = history or History(store, ())
 
@@ -159,7 +160,7 @@ class AuditServicer(AuditServiceServicer):
     ) -> service.ListConsumersResponse:
         """Where each consumer of this service stands."""
         found = await list_consumers(self._store.database, self._keeper.log, list(self._consumers))
-        return service.ListConsumersResponse(consumers=[_consumer_message(each) for each in found])
+        return service.ListConsumersResponse(consumers=[consumer_message(each) for each in found])
 
     async def ListParked(self, request: service.ListParkedRequest, context: Context) -> service.ListParkedResponse:
         """Parked events of this service's consumers."""
@@ -248,7 +249,7 @@ class AuditServicer(AuditServiceServicer):
         """Events with their places, where they have any yet."""
         rows = await self._store.database.fetch(_PLACES, [event.local_id for event in events])
         places = {row["local_id"]: row for row in rows}
-        messages = [_event_message(event, self._store.source) for event in events]
+        messages = [event_message(event, self._store.source) for event in events]
         for event, message in zip(events, messages, strict=True):
             place = places.get(event.local_id)
             if place is not None:
@@ -293,110 +294,7 @@ class RemoteLogReader:
             page: service.ReadLogResponse = await self._stub.ReadLog(request)
         except grpc.aio.AioRpcError as error:
             raise Unavailable(f"the owner's log can not be read: {error.code().name}") from error
-        return [_received(entry) for entry in page.entries]
-
-
-def entry_message(entry: LogEntry) -> resources.LogEntry:
-    """A log entry as it is served."""
-    message = _event_message(entry.event, entry.source)
-    message.position = entry.position
-    message.sequenced_at.FromDatetime(entry.sequenced_at)
-    message.leaf = entry.leaf
-    return message
-
-
-def received_message(event: ReceivedEvent) -> resources.LogEntry:
-    """An event from Kafka as it is served."""
-    message = resources.LogEntry(
-        source=event.source,
-        position=event.position,
-        event_id=str(event.id),
-        stream_id=event.subject,
-        version=event.sequence,
-        type=event.type,
-        hlc=event.hlc,
-        data=event.data,
-        meta=resources.EventMeta(
-            actor=event.actor,
-            on_behalf_of=event.on_behalf_of,
-            causation_id=str(event.causation_id or ""),
-            correlation_id=str(event.correlation_id or ""),
-            traceparent=event.traceparent,
-            project=event.project,
-        ),
-    )
-    message.occurred_at.FromDatetime(event.time)
-    return message
-
-
-def _event_message(event: StoredEvent, source: str) -> resources.LogEntry:
-    message = resources.LogEntry(
-        source=source,
-        event_id=str(event.event_id),
-        stream_id=event.stream_id,
-        version=event.version,
-        type=event.type,
-        hlc=event.hlc,
-        data=event.data,
-        meta=_meta_message(event.origin, event.stream_id),
-    )
-    message.occurred_at.FromDatetime(event.occurred_at)
-    message.recorded_at.FromDatetime(event.recorded_at)
-    return message
-
-
-def _meta_message(meta: EventMeta, stream_id: str) -> resources.EventMeta:
-    return resources.EventMeta(
-        actor=meta.actor,
-        on_behalf_of=meta.on_behalf_of,
-        causation_id=str(meta.causation_id or ""),
-        correlation_id=str(meta.correlation_id or ""),
-        command_id=str(meta.command_id),
-        traceparent=meta.traceparent,
-        project=project_of(stream_id),
-        method=meta.method,
-    )
-
-
-def _consumer_message(status: ConsumerStatus) -> service.ConsumerStatus:
-    return service.ConsumerStatus(
-        consumer=status.name,
-        partitions=[
-            service.PartitionStatus(
-                topic=each.partition.topic,
-                partition=each.partition.partition,
-                next_offset=each.next_offset,
-                end_offset=each.end_offset,
-                source=each.source,
-                position=each.position,
-            )
-            for each in status.partitions
-        ],
-        parked_streams=status.parked_streams,
-        parked_events=status.parked_events,
-    )
-
-
-def _received(entry: resources.LogEntry) -> ReceivedEvent:
-    meta = entry.meta
-    return ReceivedEvent(
-        id=UUID(entry.event_id),
-        type=entry.type,
-        source=entry.source,
-        subject=entry.stream_id,
-        time=entry.occurred_at.ToDatetime(tzinfo=UTC),
-        sequence=entry.version,
-        position=entry.position,
-        hlc=entry.hlc,
-        project=meta.project,
-        actor=meta.actor,
-        on_behalf_of=meta.on_behalf_of,
-        causation_id=UUID(meta.causation_id) if meta.causation_id else None,
-        correlation_id=UUID(meta.correlation_id) if meta.correlation_id else None,
-        traceparent=meta.traceparent,
-        data=entry.data,
-        message=None,
-    )
+        return [received_event(entry) for entry in page.entries]
 
 
 def _filter(prefix: str, types: Sequence[str]) -> Callable[[LogEntry], bool]:

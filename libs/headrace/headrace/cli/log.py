@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from headrace import causes, story
-from headrace.cli import log_export, log_replay, log_tail, past
+from headrace.cli import log_export, log_replay, log_tail, log_verify, past
 from headrace.cli.entries import as_dict, note, print_entry
 from headrace.cli.output import Json, print_fields, print_json, when
 from headrace.client import connect
@@ -16,6 +16,8 @@ app = typer.Typer(help="The event log of the whole platform.", no_args_is_help=T
 app.command()(log_tail.tail)
 app.command()(log_export.export)
 app.command()(log_replay.replay)
+app.command()(log_verify.verify)
+app.command()(log_verify.prove)
 for _command in (past.who, past.at, past.diff, past.gaps, past.lag, past.parked, past.redrive):
     app.command()(_command)
 

@@ -95,6 +95,41 @@ class AuditServiceStub:
                 request_serializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.PositionAtRequest.SerializeToString,
                 response_deserializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.PositionAtResponse.FromString,
                 _registered_method=True)
+        self.GetCheckpoint = channel.unary_unary(
+                '/headrace.api.audit.v1.AuditService/GetCheckpoint',
+                request_serializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.GetCheckpointRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.GetCheckpointResponse.FromString,
+                _registered_method=True)
+        self.ListCheckpoints = channel.unary_unary(
+                '/headrace.api.audit.v1.AuditService/ListCheckpoints',
+                request_serializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ListCheckpointsRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ListCheckpointsResponse.FromString,
+                _registered_method=True)
+        self.ListVerifyingKeys = channel.unary_unary(
+                '/headrace.api.audit.v1.AuditService/ListVerifyingKeys',
+                request_serializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ListVerifyingKeysRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ListVerifyingKeysResponse.FromString,
+                _registered_method=True)
+        self.ProveInclusion = channel.unary_unary(
+                '/headrace.api.audit.v1.AuditService/ProveInclusion',
+                request_serializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ProveInclusionRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ProveInclusionResponse.FromString,
+                _registered_method=True)
+        self.ProveConsistency = channel.unary_unary(
+                '/headrace.api.audit.v1.AuditService/ProveConsistency',
+                request_serializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ProveConsistencyRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ProveConsistencyResponse.FromString,
+                _registered_method=True)
+        self.GetTree = channel.unary_unary(
+                '/headrace.api.audit.v1.AuditService/GetTree',
+                request_serializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.GetTreeRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.GetTreeResponse.FromString,
+                _registered_method=True)
+        self.ReadLeaves = channel.unary_stream(
+                '/headrace.api.audit.v1.AuditService/ReadLeaves',
+                request_serializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ReadLeavesRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ReadLeavesResponse.FromString,
+                _registered_method=True)
 
 
 class AuditServiceServicer:
@@ -185,6 +220,55 @@ class AuditServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetCheckpoint(self, request, context):
+        """A signed checkpoint of the log: the newest, or the first that covers a position.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListCheckpoints(self, request, context):
+        """A page of the signed checkpoints in order of size.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListVerifyingKeys(self, request, context):
+        """The keys that signed them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ProveInclusion(self, request, context):
+        """Proof that an event is in the log that a signed checkpoint speaks of.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ProveConsistency(self, request, context):
+        """Proof that the log of one size begins with that of another: nothing was changed, removed or moved in between.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetTree(self, request, context):
+        """The Merkle tree over the first entries of the log.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadLeaves(self, request, context):
+        """The bytes that leaves are made of, for whoever makes the tree anew; ends after `to_position`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AuditServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -247,6 +331,41 @@ def add_AuditServiceServicer_to_server(servicer, server):
                     servicer.PositionAt,
                     request_deserializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.PositionAtRequest.FromString,
                     response_serializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.PositionAtResponse.SerializeToString,
+            ),
+            'GetCheckpoint': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCheckpoint,
+                    request_deserializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.GetCheckpointRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.GetCheckpointResponse.SerializeToString,
+            ),
+            'ListCheckpoints': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListCheckpoints,
+                    request_deserializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ListCheckpointsRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ListCheckpointsResponse.SerializeToString,
+            ),
+            'ListVerifyingKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListVerifyingKeys,
+                    request_deserializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ListVerifyingKeysRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ListVerifyingKeysResponse.SerializeToString,
+            ),
+            'ProveInclusion': grpc.unary_unary_rpc_method_handler(
+                    servicer.ProveInclusion,
+                    request_deserializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ProveInclusionRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ProveInclusionResponse.SerializeToString,
+            ),
+            'ProveConsistency': grpc.unary_unary_rpc_method_handler(
+                    servicer.ProveConsistency,
+                    request_deserializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ProveConsistencyRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ProveConsistencyResponse.SerializeToString,
+            ),
+            'GetTree': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTree,
+                    request_deserializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.GetTreeRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.GetTreeResponse.SerializeToString,
+            ),
+            'ReadLeaves': grpc.unary_stream_rpc_method_handler(
+                    servicer.ReadLeaves,
+                    request_deserializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ReadLeavesRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ReadLeavesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -574,6 +693,195 @@ class AuditService:
             '/headrace.api.audit.v1.AuditService/PositionAt',
             headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.PositionAtRequest.SerializeToString,
             headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.PositionAtResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCheckpoint(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.audit.v1.AuditService/GetCheckpoint',
+            headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.GetCheckpointRequest.SerializeToString,
+            headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.GetCheckpointResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListCheckpoints(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.audit.v1.AuditService/ListCheckpoints',
+            headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ListCheckpointsRequest.SerializeToString,
+            headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ListCheckpointsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListVerifyingKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.audit.v1.AuditService/ListVerifyingKeys',
+            headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ListVerifyingKeysRequest.SerializeToString,
+            headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ListVerifyingKeysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ProveInclusion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.audit.v1.AuditService/ProveInclusion',
+            headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ProveInclusionRequest.SerializeToString,
+            headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ProveInclusionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ProveConsistency(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.audit.v1.AuditService/ProveConsistency',
+            headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ProveConsistencyRequest.SerializeToString,
+            headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ProveConsistencyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTree(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.audit.v1.AuditService/GetTree',
+            headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.GetTreeRequest.SerializeToString,
+            headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.GetTreeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadLeaves(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/headrace.api.audit.v1.AuditService/ReadLeaves',
+            headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ReadLeavesRequest.SerializeToString,
+            headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ReadLeavesResponse.FromString,
             options,
             channel_credentials,
             insecure,
