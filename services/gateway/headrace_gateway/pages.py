@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from headrace.api.audit.v1.resources_pb2 import LogEntry
+from headrace.past import OWNERS
 from headrace_gateway.told import told
 
 FOLDER: Final = Path(__file__).parent / "templates"
@@ -67,6 +68,7 @@ class Pages:
         filters: dict[str, Any] = {
             "when": when,
             "iso": iso,
+            "micros": micros,
             "ago": ago,
             "short": short,
             "words": words,
@@ -77,6 +79,7 @@ class Pages:
             "event": event_name,
             "area": area,
             "link": link,
+            "past": past,
             "label": label,
             "kind": kind,
             "told": told,
@@ -116,6 +119,11 @@ def when(stamp: Timestamp) -> str:
 def iso(stamp: Timestamp) -> str:
     """A time as machines read it; empty for none."""
     return f"{_time(stamp):%Y-%m-%dT%H:%M:%SZ}" if stamp.seconds else ""
+
+
+def micros(stamp: Timestamp) -> str:
+    """A time to the microsecond, as addresses carry it; empty for none."""
+    return f"{_time(stamp):%Y-%m-%dT%H:%M:%S.%fZ}" if stamp.seconds else ""
 
 
 def ago(stamp: Timestamp) -> str:
@@ -195,6 +203,12 @@ def link(name: str) -> str:
     if parts[2] == "models" and len(parts) >= 6 and parts[4] == "versions":
         return f"/models/{parts[3]}/versions/{parts[5]}"
     return _KINDS[parts[2]].format(parts[3]) if parts[2] in _KINDS else ""
+
+
+def past(name: str) -> str:
+    """The console's page about a resource through time; empty when no log has such entities."""
+    parts = name.split("/")
+    return f"/events/of/{'/'.join(parts[2:])}" if len(parts) > 3 and parts[2] in OWNERS else ""
 
 
 def label(name: str) -> str:

@@ -14,10 +14,10 @@ from headrace.api.monitor.v1 import resources_pb2 as monitor
 from headrace.api.orchestrator.v1 import resources_pb2 as orchestrator
 from headrace.api.registry.v1 import resources_pb2 as registry
 from headrace.api.tracking.v1 import resources_pb2 as tracking
+from headrace_gateway.logs import newest
 from headrace_gateway.views.drift import chart_data
 from headrace_gateway.views.events import matches
 from headrace_gateway.views.graph import HEIGHT, WIDTH, draw
-from headrace_gateway.views.home import newest
 from headrace_gateway.views.models import aliases, moves
 from headrace_gateway.views.pipelines import graph, layers, needed
 from headrace_gateway.views.runs import columns_response, comparison, frequent
