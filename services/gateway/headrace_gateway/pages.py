@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
 
+import orjson
 from google.protobuf.timestamp_pb2 import Timestamp
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
@@ -76,6 +77,7 @@ class Pages:
             "duration": duration,
             "seconds": seconds,
             "bytes": size,
+            "value": value,
             "event": event_name,
             "area": area,
             "link": link,
@@ -173,6 +175,11 @@ def number(value: float) -> str:
     if float(value).is_integer() and abs(value) < 1e15:
         return f"{int(value):,}".replace(",", "\u202f")
     return f"{value:.6g}"
+
+
+def value(found: object) -> str:
+    """A value of a field as JSON has it, texts without their quotes; a dash for none."""
+    return found if isinstance(found, str) else "\u2013" if found is None else orjson.dumps(found).decode()
 
 
 def size(count: int) -> str:

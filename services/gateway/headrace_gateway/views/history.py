@@ -82,7 +82,7 @@ def routes(platform: Platform, pages: Pages) -> list[BaseRoute]:
             "history.html",
             name=name,
             at=at,
-            moment=moment,
+            state=moment,
             first=first,
             last=last,
             entries=page[::-1],
