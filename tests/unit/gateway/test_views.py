@@ -20,7 +20,7 @@ from headrace_gateway.logs import newest
 from headrace_gateway.views.drift import chart_data
 from headrace_gateway.views.events import HEX_BYTES, hex_of, matches, text_of
 from headrace_gateway.views.graph import HEIGHT, WIDTH, draw
-from headrace_gateway.views.history import changed_fields, moment_of
+from headrace_gateway.views.history import Asked, changed_fields, moment_of
 from headrace_gateway.views.models import aliases, moves
 from headrace_gateway.views.pipelines import graph, layers, needed
 from headrace_gateway.views.runs import columns_response, comparison, frequent
@@ -193,6 +193,18 @@ def test_moments_are_read_to_the_microsecond_and_as_utc() -> None:
     assert moment_of("2026-05-03T14:03:00.000001") == exact
     with pytest.raises(InvalidArgument):
         moment_of("soon")
+
+
+def test_an_address_asks_for_a_moment_or_a_position_or_now() -> None:
+    name = "projects/default/models/m"
+    assert not Asked.of({"at": " "})
+    by_time, by_position = Asked.of({"at": "2026-05-03T14:03:00Z", "position": "7"}), Asked.of({"position": "7"})
+
+    assert (by_time.query, by_position.query) == ("at=2026-05-03T14%3A03%3A00Z", "position=7")
+    assert by_time.request(name).time.ToDatetime(tzinfo=UTC) == moment_of("2026-05-03T14:03:00Z")
+    assert by_position.request(name).position == 7
+    with pytest.raises(InvalidArgument):
+        Asked.of({"position": "-1"})
 
 
 def test_bytes_are_shown_in_hexadecimal_and_as_text_up_to_a_limit() -> None:

@@ -13,7 +13,8 @@ function moment(place) {
   return `${whole.slice(0, -1)}${String(at % 1000).padStart(3, "0")}Z`;
 }
 function place() {
-  const at = field.value ? micros(field.value) : last;
+  const text = field.value || form.dataset.here;
+  const at = text ? micros(text) : last;
   if (Number.isNaN(at) || last <= first) return 1;
   return Math.min(Math.max((at - first) / (last - first), 0), 1);
 }
@@ -21,9 +22,12 @@ function follow() {
   slider.value = place();
 }
 slider.disabled = last <= first;
-slider.addEventListener("input", () => { field.value = Number(slider.value) >= 1 ? "" : moment(Number(slider.value)); });
+slider.addEventListener("input", () => {
+  field.value = Number(slider.value) >= 1 ? "" : moment(Number(slider.value));
+  delete form.dataset.here;
+});
 slider.addEventListener("change", () => form.dispatchEvent(new CustomEvent("as-of")));
 field.addEventListener("change", follow);
-// The dates of events lead to their moments: the form goes along when only this part of the page is read anew.
+// The way back leads over moments of which the form knows nothing.
 addEventListener("popstate", () => location.reload());
 follow();

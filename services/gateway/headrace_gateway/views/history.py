@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias
+from urllib.parse import urlencode
 
 import grpc
 from google.protobuf.json_format import MessageToDict
@@ -19,7 +20,7 @@ from headrace.api.audit.v1.resources_pb2 import LogEntry
 from headrace.api.audit.v1.service_pb2 import ListStatesRequest, ReadStreamRequest, StateAtRequest, StreamState
 from headrace.past import OWNERS, flat
 from headrace_gateway.logs import causes_of
-from headrace_gateway.pages import Pages, micros
+from headrace_gateway.pages import Pages
 from headrace_gateway.platform import Platform, ServiceMissingError
 from headrace_gateway.views.home import Causes
 from headrace_kit.errors import InvalidArgument, NotFound
@@ -29,6 +30,41 @@ PAGE: Final = 100
 """Events of a page of the timeline."""
 FIELDS: Final = 500
 """Fields of a state that a page shows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The moment that an address asks for: a time, or a position of the log, which tells apart events of one time.
+
+    False where it asks for now.
+    """
+
+    at: str = ""
+    position: int = 0
+
+    @staticmethod
+    def of(query: Mapping[str, str]) -> Asked:
+        """Reads an address. Raises InvalidArgument."""
+        at = query.get("at", "").strip()
+        return Asked(at, 0 if at else _number(query, "position"))
+
+    @property
+    def query(self) -> str:
+        """As an address has it; empty for now."""
+        if self.at:
+            return urlencode({"at": self.at})
+        return urlencode({"position": self.position}) if self.position else ""
+
+    def request(self, name: str) -> StateAtRequest:
+        """Asks for the state of an entity then. Raises InvalidArgument."""
+        if not self.at:
+            return StateAtRequest(stream_id=name, position=self.position)
+        time = Timestamp()
+        time.FromDatetime(moment_of(self.at))
+        return StateAtRequest(stream_id=name, time=time)
+
+    def __bool__(self) -> bool:
+        return bool(self.at or self.position)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +89,16 @@ class Moment:
         entry: The event that made it so.
         fields: The state, field by field; those that the event changed come first.
         left_out: Fields that are not shown.
-        previous: Time of the event before, as a query; empty at the first.
-        following: Time of the event after, as a query; empty at the last.
+        previous: Position of the event before; 0 at the first.
+        following: Position of the event after; 0 at the last.
         folded: Whether the service keeps states of such streams.
     """
 
     entry: LogEntry | None = None
     fields: tuple[Field, ...] = ()
     left_out: int = 0
-    previous: str = ""
-    following: str = ""
+    previous: int = 0
+    following: int = 0
     folded: bool = True
 
 
@@ -71,17 +107,17 @@ def routes(platform: Platform, pages: Pages) -> list[BaseRoute]:
 
     async def show(request: Request) -> Response:
         name = f"{platform.parent}/{request.path_params['entity']}"
-        log, at = _log(platform, name), request.query_params.get("at", "").strip()
+        log, asked = _log(platform, name), Asked.of(request.query_params)
         first, last = await _ends(log, name)
-        page = await _events(log, name, _before(request.query_params.get("before", "")) or last.version)
+        page = await _events(log, name, _number(request.query_params, "before") or last.version)
         moment, causes = await asyncio.gather(
-            _moment(log, name, at=at, first=first, last=last), causes_of(platform, page)
+            _moment(log, name, asked, first=first, last=last), causes_of(platform, page)
         )
         return pages.render(
             request,
             "history.html",
             name=name,
-            at=at,
+            asked=asked,
             state=moment,
             first=first,
             last=last,
@@ -137,19 +173,17 @@ async def _events(log: Log, name: str, last: int) -> list[LogEntry]:
     return list(answer.entries)
 
 
-async def _moment(log: Log, name: str, *, at: str, first: LogEntry, last: LogEntry) -> Moment:
+async def _moment(log: Log, name: str, asked: Asked, *, first: LogEntry, last: LogEntry) -> Moment:
     entry = last
     try:
-        if at:
-            time = Timestamp()
-            time.FromDatetime(moment_of(at))
-            entry = (await log.StateAt(StateAtRequest(stream_id=name, time=time))).entry
+        if asked:
+            entry = (await log.StateAt(asked.request(name))).entry
         start = max(entry.version - 1, 1)
         request = ListStatesRequest(stream_id=name, from_version=start, to_version=entry.version + 1)
         states = {each.entry.version: each for each in (await log.ListStates(request)).states}
     except grpc.aio.AioRpcError as error:
         if error.code() is grpc.StatusCode.NOT_FOUND:
-            return Moment(following=micros(first.sequenced_at))
+            return Moment(following=first.position)
         if error.code() is grpc.StatusCode.FAILED_PRECONDITION:
             return Moment(folded=False)
         raise
@@ -162,8 +196,8 @@ async def _moment(log: Log, name: str, *, at: str, first: LogEntry, last: LogEnt
         entry,
         tuple(fields[:FIELDS]),
         max(len(fields) - FIELDS, 0),
-        micros(before.entry.sequenced_at) if before else "",
-        micros(after.entry.sequenced_at) if after else "",
+        before.entry.position if before else 0,
+        after.entry.position if after else 0,
     )
 
 
@@ -172,9 +206,10 @@ def _fields(state: StreamState) -> dict[str, object]:
     return {path: value for path, value in flat(plain) if path != "@type"}
 
 
-def _before(text: str) -> int:
+def _number(query: Mapping[str, str], name: str) -> int:
+    text = query.get(name, "")
     if text and not (text.isascii() and text.isdecimal() and len(text) < 19):
-        raise InvalidArgument("give the version of an event", field="before")
+        raise InvalidArgument(f"give a number for {name}", field=name)
     return int(text or 0)
 
 
