@@ -9,7 +9,6 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -20,12 +19,12 @@ from flights import data, lifecycle, pipeline
 from flights.replay import Replay
 from flights.report import Report, make_report
 from flights.stream import Application, Progress
-from headrace import story
+from headrace import events, story
 from headrace.api.audit.v1.resources_pb2 import LogEntry
 from headrace.api.monitor.v1 import service_pb2 as monitor
 from headrace.api.orchestrator.v1 import resources_pb2 as orchestrator_resources
 from headrace.api.orchestrator.v1 import service_pb2 as orchestrator
-from headrace.connection import SERVICES, Connection
+from headrace.connection import Connection
 
 WINDOW_S: Final = 3 * 3600
 """Flights that leave within so long share requests."""
@@ -140,12 +139,15 @@ def _release_in_a_hurry(client: headrace.Client, stage: Stage, from_us: int) -> 
 
 
 def _follow(client: headrace.Client, stage: Stage) -> None:
-    """Keeps ``stage.entries`` up to date."""
-    while not stage.stopped.wait(0.5):
-        for service in SERVICES:
-            with suppress(grpc.RpcError):  # it is away; it comes back
-                entries = story.read_logs(client, prefix="projects/default/", services=[service])
-                stage.entries.update((entry.event_id, entry) for entry in entries)
+    """Keeps ``stage.entries`` up to date; a service that goes away is waited for."""
+    with events.subscribe(
+        "demo", project="default", start=events.BEGINNING, cursor=events.MemoryCursor(), connection=client.connection
+    ) as subscription:
+        while not stage.stopped.is_set():
+            delivery = subscription.take(timeout_s=0.5)
+            if delivery is not None:
+                with delivery as event:
+                    stage.entries[event.id] = event.entry
 
 
 def _settle(client: headrace.Client, stage: Stage, progress: Progress) -> tuple[monitor.GetCountsResponse, bool]:

@@ -64,6 +64,15 @@ class Example(AuditServiceServicer):
     async def ListParked(self, request: object, context: object) -> service.ListParkedResponse:
         return service.ListParkedResponse()
 
+    async def ListEffects(self, request: object, context: object) -> service.ListEffectsResponse:
+        return service.ListEffectsResponse()
+
+    async def ListConsumers(self, request: object, context: object) -> service.ListConsumersResponse:
+        return service.ListConsumersResponse()
+
+    async def ListStates(self, request: object, context: object) -> service.ListStatesResponse:
+        return service.ListStatesResponse()
+
     async def StateAt(self, request: service.StateAtRequest, context: object) -> service.StateAtResponse:
         return service.StateAtResponse()
 

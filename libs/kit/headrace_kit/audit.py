@@ -12,16 +12,18 @@ import structlog
 from headrace.api.audit.v1 import resources_pb2 as resources
 from headrace.api.audit.v1 import service_pb2 as service
 from headrace.api.audit.v1.service_pb2_grpc import AuditServiceStub
+from headrace_kit.causes import filling
 from headrace_kit.cloudevents import ReceivedEvent
-from headrace_kit.consumer import Consumer, ProjectionConsumer, list_parked
+from headrace_kit.consumer import Consumer, ProjectionConsumer, list_consumers, list_parked
 from headrace_kit.errors import FailedPrecondition, InvalidArgument, KitError, NotFound, Unavailable
 from headrace_kit.eventstore import LogEntry, PostgresEventStore, StoredEvent
 from headrace_kit.evidence_rpc import EvidenceServicer
 from headrace_kit.history import History
 from headrace_kit.logkeeper import LogKeeper
-from headrace_kit.logmessages import entry_message, event_message, received_event, received_message
+from headrace_kit.logmessages import consumer_message, entry_message, event_message, received_event, received_message
 from headrace_kit.logtime import position_at
 from headrace_kit.names import require_text
+from headrace_kit.paging import page_of
 from headrace_kit.rpc import command_context, parse_uuid
 from headrace_kit.validate import require_range, require_size, require_time
 
@@ -34,10 +36,9 @@ MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
 _SCAN: Final = 500
 _MAX_SCANS: Final = 40
 """Pages that one call looks through for what its filter accepts; then it answers with what it has."""
-_PLACES: Final = """
-SELECT e.version, l.position, l.sequenced_at, l.leaf FROM events e JOIN log_entries l USING (local_id)
-WHERE e.stream_id = $1 AND e.version = ANY($2)
-"""
+MAX_CAUSES: Final = 100
+"""Events whose effects one call asks for."""
+_PLACES: Final = "SELECT local_id, position, sequenced_at, leaf FROM log_entries WHERE local_id = ANY($1::bigint[])"
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"  # Any: the messages of whichever method
 
@@ -66,8 +67,10 @@ class AuditServicer(EvidenceServicer):
     async def ReadLog(self, request: service.ReadLogRequest, context: Context) -> service.ReadLogResponse:
         """A page of the log; what the filter leaves out is passed over."""
         page = _Page(_page_size(request.page_size), _filter(request.stream_prefix, request.types))
+        if request.backwards:
+            return await self._read_backwards(request, page)
         position = max(_position(request.from_position, least=0), await self._since(request), 1)
-        scan = _SCAN if request.stream_prefix or request.types else min(_SCAN, page.limit)
+        scan = _scan(request, page)
         for _ in range(_MAX_SCANS):
             entries = await self._store.read_log(position, scan)
             position += page.take(entries)
@@ -75,6 +78,18 @@ class AuditServicer(EvidenceServicer):
                 break
         end = position > await self._store.head()
         return service.ReadLogResponse(entries=page.entries, next_position=position, end_of_log=end)
+
+    async def _read_backwards(self, request: service.ReadLogRequest, page: _Page) -> service.ReadLogResponse:
+        """A page of the log from a position down."""
+        head, since = await self._store.head(), max(await self._since(request), 1)
+        position = min(_position(request.from_position, least=0) or head, head)
+        scan = _scan(request, page)
+        for _ in range(_MAX_SCANS):
+            if position < since or page.full:
+                break
+            position -= page.take(await self._store.read_log_backwards(position, min(scan, position - since + 1)))
+        end = position < since
+        return service.ReadLogResponse(entries=page.entries, next_position=0 if end else position, end_of_log=end)
 
     async def FollowLog(
         self, request: service.FollowLogRequest, context: Context
@@ -102,7 +117,7 @@ class AuditServicer(EvidenceServicer):
         if not events and request.from_version <= 1:
             raise NotFound("stream", request.stream_id, field="stream_id")
         count = _fitting([len(event.data) for event in events], limit)
-        entries = await self._entries(request.stream_id, events[:count])
+        entries = await self._entries(events[:count])
         following = events[count].version if len(events) > count else 0
         return service.ReadStreamResponse(entries=entries, next_version=following)
 
@@ -111,8 +126,22 @@ class AuditServicer(EvidenceServicer):
         event = await self._store.find_event(parse_uuid(request.event_id, field="event_id"))
         if event is None:
             raise NotFound("event", request.event_id, field="event_id")
-        [entry] = await self._entries(event.stream_id, [event])
+        [entry] = await self._entries([event])
         return service.GetEventResponse(entry=entry)
+
+    async def ListEffects(self, request: service.ListEffectsRequest, context: Context) -> service.ListEffectsResponse:
+        """What some events caused directly."""
+        require_size(request.event_ids, field="event_ids", least=1, most=MAX_CAUSES)
+        causes = [parse_uuid(each, field=f"event_ids[{index}]") for index, each in enumerate(request.event_ids)]
+        page = page_of(request, default=DEFAULT_PAGE, most=MAX_PAGE)
+        waiting = await filling(self._store.database)
+        events = await self._store.effects_of(causes, after=int(page.after or 0), limit=page.limit)
+        count = _fitting([len(event.data) for event in events], page.limit)
+        # The column is an index outside the leaf: what an event says itself decides.
+        told = [event for event in events[:count] if event.origin.causation_id in causes]
+        more = count < len(events) or count == page.limit
+        token = page.token(str(events[count - 1].local_id), count=page.limit) if more else ""
+        return service.ListEffectsResponse(entries=await self._entries(told), next_page_token=token, filling=waiting)
 
     async def GetLogStatus(
         self, request: service.GetLogStatusRequest, context: Context
@@ -125,6 +154,13 @@ class AuditServicer(EvidenceServicer):
             unsequenced_age_s=self._keeper.sequencer.tail_age_s,
             source=self._store.source,
         )
+
+    async def ListConsumers(
+        self, request: service.ListConsumersRequest, context: Context
+    ) -> service.ListConsumersResponse:
+        """Where each consumer of this service stands."""
+        found = await list_consumers(self._store.database, self._keeper.log, list(self._consumers))
+        return service.ListConsumersResponse(consumers=[consumer_message(each) for each in found])
 
     async def ListParked(self, request: service.ListParkedRequest, context: Context) -> service.ListParkedResponse:
         """Parked events of this service's consumers."""
@@ -183,6 +219,25 @@ class AuditServicer(EvidenceServicer):
         response.state.Pack(found.state, deterministic=True)
         return response
 
+    async def ListStates(self, request: service.ListStatesRequest, context: Context) -> service.ListStatesResponse:
+        """The states of an entity after each of some events."""
+        require_text(request.stream_id, field="stream_id", most=500)
+        require_range(request.from_version, field="from_version", least=0, most=1 << 60)
+        require_range(request.to_version, field="to_version", least=0, most=1 << 60)
+        limit = _page_size(request.page_size)
+        found = await self._history.states(
+            request.stream_id, max(request.from_version, 1), request.to_version or None, limit=limit + 1
+        )
+        response, size = service.ListStatesResponse(), 0
+        for each in found:
+            if len(response.states) == limit or size >= MAX_ANSWER_BYTES:
+                response.next_version = each.entry.event.version
+                break
+            state = response.states.add(entry=entry_message(each.entry))
+            state.state.Pack(each.state, deterministic=True)
+            size += state.ByteSize()
+        return response
+
     async def PositionAt(self, request: service.PositionAtRequest, context: Context) -> service.PositionAtResponse:
         """The last position at a time."""
         if not request.HasField("time"):
@@ -190,13 +245,13 @@ class AuditServicer(EvidenceServicer):
         position = await self._history.position_at(require_time(request.time, field="time"))
         return service.PositionAtResponse(position=position)
 
-    async def _entries(self, stream_id: str, events: Sequence[StoredEvent]) -> list[resources.LogEntry]:
-        """Events of one stream, with their places where they have any yet."""
-        rows = await self._store.database.fetch(_PLACES, stream_id, [event.version for event in events])
-        places = {row["version"]: row for row in rows}
+    async def _entries(self, events: Sequence[StoredEvent]) -> list[resources.LogEntry]:
+        """Events with their places, where they have any yet."""
+        rows = await self._store.database.fetch(_PLACES, [event.local_id for event in events])
+        places = {row["local_id"]: row for row in rows}
         messages = [event_message(event, self._store.source) for event in events]
-        for message in messages:
-            place = places.get(message.version)
+        for event, message in zip(events, messages, strict=True):
+            place = places.get(event.local_id)
             if place is not None:
                 message.position, message.leaf = place["position"], place["leaf"]
                 message.sequenced_at.FromDatetime(place["sequenced_at"])
@@ -247,6 +302,11 @@ def _filter(prefix: str, types: Sequence[str]) -> Callable[[LogEntry], bool]:
     require_size(types, field="types", most=100)
     wanted = frozenset(types)
     return lambda entry: entry.event.stream_id.startswith(prefix) and (not wanted or entry.event.type in wanted)
+
+
+def _scan(request: service.ReadLogRequest, page: _Page) -> int:
+    """Entries to look at at once: more than are wanted where a filter leaves some out."""
+    return _SCAN if request.stream_prefix or request.types else min(_SCAN, page.limit)
 
 
 def _fitting(sizes: Sequence[int], limit: int) -> int:

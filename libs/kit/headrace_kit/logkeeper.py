@@ -27,6 +27,7 @@ class LogKeeper:
         notary: Signs the log; without it, nothing is signed.
 
     Attributes:
+        log: Where the relay publishes.
         sequencer: For its ``tail_age_s`` and ``position``.
         relay: For its ``backlog`` and ``failures``.
         notary: For its ``size``, ``refused`` and ``failures``.
@@ -43,6 +44,7 @@ class LogKeeper:
         notary: Notary | None = None,
         ttl_s: float = 5.0,
     ) -> None:
+        self.log = log
         self.leadership = Leadership(store.database, LEASE, ttl_s=ttl_s)
         self.sequencer = Sequencer(store.database, store.source, wake=store.appended)
         self.relay = Relay(store, log, data_refs=data_refs, wake=self.sequencer.sequenced)

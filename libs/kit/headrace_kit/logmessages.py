@@ -6,7 +6,9 @@ from datetime import UTC
 from uuid import UUID
 
 from headrace.api.audit.v1 import resources_pb2 as resources
+from headrace.api.audit.v1 import service_pb2 as service
 from headrace_kit.cloudevents import ReceivedEvent
+from headrace_kit.consumer import ConsumerStatus
 from headrace_kit.eventstore import EventMeta, LogEntry, StoredEvent, project_of
 
 
@@ -69,6 +71,7 @@ def _meta(meta: EventMeta, stream_id: str) -> resources.EventMeta:
         command_id=str(meta.command_id),
         traceparent=meta.traceparent,
         project=project_of(stream_id),
+        method=meta.method,
     )
 
 
@@ -92,4 +95,24 @@ def received_event(entry: resources.LogEntry) -> ReceivedEvent:
         traceparent=meta.traceparent,
         data=entry.data,
         message=None,
+    )
+
+
+def consumer_message(status: ConsumerStatus) -> service.ConsumerStatus:
+    """How far a consumer has come, as it is served."""
+    return service.ConsumerStatus(
+        consumer=status.name,
+        partitions=[
+            service.PartitionStatus(
+                topic=each.partition.topic,
+                partition=each.partition.partition,
+                next_offset=each.next_offset,
+                end_offset=each.end_offset,
+                source=each.source,
+                position=each.position,
+            )
+            for each in status.partitions
+        ],
+        parked_streams=status.parked_streams,
+        parked_events=status.parked_events,
     )

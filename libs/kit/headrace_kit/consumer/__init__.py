@@ -13,18 +13,22 @@ from headrace_kit.consumer.parking import ParkedEvent, list_parked
 from headrace_kit.consumer.reading import LogReader, StoreLogReader
 from headrace_kit.consumer.redriving import Redriven
 from headrace_kit.consumer.running import Consumer, ProjectionConsumer
+from headrace_kit.consumer.status import ConsumerStatus, PartitionStatus, list_consumers
 
 __all__ = [
     "Consumer",
+    "ConsumerStatus",
     "Counters",
     "Handler",
     "LogReader",
     "ParkedEvent",
     "PartitionLost",
+    "PartitionStatus",
     "ProjectionConsumer",
     "ProjectionHandler",
     "ReceivedEvent",
     "Redriven",
     "StoreLogReader",
+    "list_consumers",
     "list_parked",
 ]

@@ -108,6 +108,7 @@ class EventMeta(_message.Message):
     COMMAND_ID_FIELD_NUMBER: _builtins.int
     TRACEPARENT_FIELD_NUMBER: _builtins.int
     PROJECT_FIELD_NUMBER: _builtins.int
+    METHOD_FIELD_NUMBER: _builtins.int
     actor: _builtins.str
     """Principal that wrote it, such as `persons/operator` or `services/monitor`."""
     on_behalf_of: _builtins.str
@@ -122,6 +123,10 @@ class EventMeta(_message.Message):
     """W3C trace context."""
     project: _builtins.str
     """Project id."""
+    method: _builtins.str
+    """How the command was given: a gRPC method such as `/headrace.api.registry.v1.RegistryService/PromoteVersion`, or the
+    handler of an event such as `registry.rollback`; empty in events of earlier releases.
+    """
     def __init__(
         self,
         *,
@@ -132,10 +137,11 @@ class EventMeta(_message.Message):
         command_id: _builtins.str = ...,
         traceparent: _builtins.str = ...,
         project: _builtins.str = ...,
+        method: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "causation_id", b"causation_id", "command_id", b"command_id", "correlation_id", b"correlation_id", "on_behalf_of", b"on_behalf_of", "project", b"project", "traceparent", b"traceparent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "causation_id", b"causation_id", "command_id", b"command_id", "correlation_id", b"correlation_id", "method", b"method", "on_behalf_of", b"on_behalf_of", "project", b"project", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

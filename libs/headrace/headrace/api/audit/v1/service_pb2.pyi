@@ -32,12 +32,15 @@ class ReadLogRequest(_message.Message):
     STREAM_PREFIX_FIELD_NUMBER: _builtins.int
     TYPES_FIELD_NUMBER: _builtins.int
     FROM_TIME_FIELD_NUMBER: _builtins.int
+    BACKWARDS_FIELD_NUMBER: _builtins.int
     from_position: _builtins.int
     """First position wanted; 0 and 1 mean the start."""
     page_size: _builtins.int
     """Entries wanted: 1 to 1000; 0 means 100."""
     stream_prefix: _builtins.str
     """Only streams whose id starts so, such as `projects/default/models/`; empty for all. At most 500 characters."""
+    backwards: _builtins.bool
+    """From the end towards the start: from `from_position` (0 for the last one) down, and not before `from_time`."""
     @_builtins.property
     def types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Only these event types; empty for all. At most 100."""
@@ -54,10 +57,11 @@ class ReadLogRequest(_message.Message):
         stream_prefix: _builtins.str = ...,
         types: _abc.Iterable[_builtins.str] | None = ...,
         from_time: _timestamp_pb2.Timestamp | None = ...,
+        backwards: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["from_time", b"from_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_position", b"from_position", "from_time", b"from_time", "page_size", b"page_size", "stream_prefix", b"stream_prefix", "types", b"types"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backwards", b"backwards", "from_position", b"from_position", "from_time", b"from_time", "page_size", b"page_size", "stream_prefix", b"stream_prefix", "types", b"types"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -73,12 +77,12 @@ class ReadLogResponse(_message.Message):
     NEXT_POSITION_FIELD_NUMBER: _builtins.int
     END_OF_LOG_FIELD_NUMBER: _builtins.int
     next_position: _builtins.int
-    """Position to ask for next."""
+    """Position to ask for next; 0 when there is nothing before what was read backwards."""
     end_of_log: _builtins.bool
-    """True when the end of the log was reached."""
+    """True when the end of the log was reached; read backwards, its start or `from_time`."""
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.LogEntry]:
-        """Entries in order of position."""
+        """Entries in order of position; read backwards, the last one first."""
 
     def __init__(
         self,
@@ -262,6 +266,72 @@ class GetEventResponse(_message.Message):
 Global___GetEventResponse: _TypeAlias = GetEventResponse  # noqa: Y015
 
 @_typing.final
+class ListEffectsRequest(_message.Message):
+    """Asks for the effects of events."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_IDS_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """Entries wanted: 1 to 1000; 0 means 100."""
+    page_token: _builtins.str
+    """`next_page_token` of the page before; empty for the first page."""
+    @_builtins.property
+    def event_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of the causes, UUIDs; they may lie in other logs. 1 to 100."""
+
+    def __init__(
+        self,
+        *,
+        event_ids: _abc.Iterable[_builtins.str] | None = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_ids", b"event_ids", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListEffectsRequest: _TypeAlias = ListEffectsRequest  # noqa: Y015
+
+@_typing.final
+class ListEffectsResponse(_message.Message):
+    """Effects of events."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    FILLING_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty at the end."""
+    filling: _builtins.bool
+    """True while causes of events of an earlier release are still being filled into the index: effects may be missing."""
+    @_builtins.property
+    def entries(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.LogEntry]:
+        """Events that name one of the causes, in the order in which they were written; `position`, `sequenced_at` and `leaf`
+        are empty while not yet sequenced.
+        """
+
+    def __init__(
+        self,
+        *,
+        entries: _abc.Iterable[_resources_pb2.LogEntry] | None = ...,
+        next_page_token: _builtins.str = ...,
+        filling: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "filling", b"filling", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListEffectsResponse: _TypeAlias = ListEffectsResponse  # noqa: Y015
+
+@_typing.final
 class GetLogStatusRequest(_message.Message):
     """Asks how far the log has come."""
 
@@ -311,6 +381,132 @@ class GetLogStatusResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetLogStatusResponse: _TypeAlias = GetLogStatusResponse  # noqa: Y015
+
+@_typing.final
+class ListConsumersRequest(_message.Message):
+    """Asks for the consumers of this service."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListConsumersRequest: _TypeAlias = ListConsumersRequest  # noqa: Y015
+
+@_typing.final
+class ListConsumersResponse(_message.Message):
+    """Consumers of this service."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONSUMERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def consumers(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConsumerStatus]:
+        """Consumers by name."""
+
+    def __init__(
+        self,
+        *,
+        consumers: _abc.Iterable[Global___ConsumerStatus] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumers", b"consumers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListConsumersResponse: _TypeAlias = ListConsumersResponse  # noqa: Y015
+
+@_typing.final
+class ConsumerStatus(_message.Message):
+    """How far a consumer has come."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONSUMER_FIELD_NUMBER: _builtins.int
+    PARTITIONS_FIELD_NUMBER: _builtins.int
+    PARKED_STREAMS_FIELD_NUMBER: _builtins.int
+    PARKED_EVENTS_FIELD_NUMBER: _builtins.int
+    consumer: _builtins.str
+    """Name of the consumer, which is that of its group, such as `registry.rollback`."""
+    parked_streams: _builtins.int
+    """Streams that are parked."""
+    parked_events: _builtins.int
+    """Events that are parked."""
+    @_builtins.property
+    def partitions(self) -> _containers.RepeatedCompositeFieldContainer[Global___PartitionStatus]:
+        """Where it stands in each partition, by topic and partition."""
+
+    def __init__(
+        self,
+        *,
+        consumer: _builtins.str = ...,
+        partitions: _abc.Iterable[Global___PartitionStatus] | None = ...,
+        parked_streams: _builtins.int = ...,
+        parked_events: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer", b"consumer", "parked_events", b"parked_events", "parked_streams", b"parked_streams", "partitions", b"partitions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConsumerStatus: _TypeAlias = ConsumerStatus  # noqa: Y015
+
+@_typing.final
+class PartitionStatus(_message.Message):
+    """How far a consumer has come in a partition."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOPIC_FIELD_NUMBER: _builtins.int
+    PARTITION_FIELD_NUMBER: _builtins.int
+    NEXT_OFFSET_FIELD_NUMBER: _builtins.int
+    END_OFFSET_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    topic: _builtins.str
+    """Topic."""
+    partition: _builtins.int
+    """Partition of the topic, from 0."""
+    next_offset: _builtins.int
+    """Offset of the next record it takes; unset while the partition was not begun."""
+    end_offset: _builtins.int
+    """Offset after the last record of the partition; unset while Kafka does not answer."""
+    source: _builtins.str
+    """Service whose log the topic carries, such as `headrace/registry`."""
+    position: _builtins.int
+    """Last position of that log that it took from this partition; 0 before the first."""
+    def __init__(
+        self,
+        *,
+        topic: _builtins.str = ...,
+        partition: _builtins.int = ...,
+        next_offset: _builtins.int | None = ...,
+        end_offset: _builtins.int | None = ...,
+        source: _builtins.str = ...,
+        position: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_end_offset", b"_end_offset", "_next_offset", b"_next_offset", "end_offset", b"end_offset", "next_offset", b"next_offset"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_end_offset", b"_end_offset", "_next_offset", b"_next_offset", "end_offset", b"end_offset", "next_offset", b"next_offset", "partition", b"partition", "position", b"position", "source", b"source", "topic", b"topic"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__end_offset: _TypeAlias = _typing.Literal["end_offset"]  # noqa: Y015
+    _WhichOneofArgType__end_offset: _TypeAlias = _typing.Literal["_end_offset", b"_end_offset"]  # noqa: Y015
+    _WhichOneofReturnType__next_offset: _TypeAlias = _typing.Literal["next_offset"]  # noqa: Y015
+    _WhichOneofArgType__next_offset: _TypeAlias = _typing.Literal["_next_offset", b"_next_offset"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__end_offset) -> _WhichOneofReturnType__end_offset | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__next_offset) -> _WhichOneofReturnType__next_offset | None: ...
+
+Global___PartitionStatus: _TypeAlias = PartitionStatus  # noqa: Y015
 
 @_typing.final
 class ParkedEvent(_message.Message):
@@ -521,6 +717,98 @@ class StateAtResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StateAtResponse: _TypeAlias = StateAtResponse  # noqa: Y015
+
+@_typing.final
+class ListStatesRequest(_message.Message):
+    """Asks for the states of one entity."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STREAM_ID_FIELD_NUMBER: _builtins.int
+    FROM_VERSION_FIELD_NUMBER: _builtins.int
+    TO_VERSION_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    stream_id: _builtins.str
+    """Stream id, which is the resource name of the entity. 1 to 500 characters."""
+    from_version: _builtins.int
+    """First version wanted; 0 means the start."""
+    to_version: _builtins.int
+    """Last version wanted; 0 means the last one that has a position."""
+    page_size: _builtins.int
+    """States wanted: 1 to 1000; 0 means 100."""
+    def __init__(
+        self,
+        *,
+        stream_id: _builtins.str = ...,
+        from_version: _builtins.int = ...,
+        to_version: _builtins.int = ...,
+        page_size: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_version", b"from_version", "page_size", b"page_size", "stream_id", b"stream_id", "to_version", b"to_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListStatesRequest: _TypeAlias = ListStatesRequest  # noqa: Y015
+
+@_typing.final
+class ListStatesResponse(_message.Message):
+    """States of an entity."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATES_FIELD_NUMBER: _builtins.int
+    NEXT_VERSION_FIELD_NUMBER: _builtins.int
+    next_version: _builtins.int
+    """Version to ask for next; 0 at the end."""
+    @_builtins.property
+    def states(self) -> _containers.RepeatedCompositeFieldContainer[Global___StreamState]:
+        """States in order of version."""
+
+    def __init__(
+        self,
+        *,
+        states: _abc.Iterable[Global___StreamState] | None = ...,
+        next_version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_version", b"next_version", "states", b"states"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListStatesResponse: _TypeAlias = ListStatesResponse  # noqa: Y015
+
+@_typing.final
+class StreamState(_message.Message):
+    """The state of an entity after one of its events."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    ENTRY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def state(self) -> _any_pb2.Any:
+        """The state, as in StateAtResponse."""
+
+    @_builtins.property
+    def entry(self) -> _resources_pb2.LogEntry:
+        """The event that made it so."""
+
+    def __init__(
+        self,
+        *,
+        state: _any_pb2.Any | None = ...,
+        entry: _resources_pb2.LogEntry | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry", "state", b"state"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamState: _TypeAlias = StreamState  # noqa: Y015
 
 @_typing.final
 class PositionAtRequest(_message.Message):

@@ -55,10 +55,20 @@ class AuditServiceStub:
                 request_serializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.GetEventRequest.SerializeToString,
                 response_deserializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.GetEventResponse.FromString,
                 _registered_method=True)
+        self.ListEffects = channel.unary_unary(
+                '/headrace.api.audit.v1.AuditService/ListEffects',
+                request_serializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ListEffectsRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ListEffectsResponse.FromString,
+                _registered_method=True)
         self.GetLogStatus = channel.unary_unary(
                 '/headrace.api.audit.v1.AuditService/GetLogStatus',
                 request_serializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.GetLogStatusRequest.SerializeToString,
                 response_deserializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.GetLogStatusResponse.FromString,
+                _registered_method=True)
+        self.ListConsumers = channel.unary_unary(
+                '/headrace.api.audit.v1.AuditService/ListConsumers',
+                request_serializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ListConsumersRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ListConsumersResponse.FromString,
                 _registered_method=True)
         self.ListParked = channel.unary_unary(
                 '/headrace.api.audit.v1.AuditService/ListParked',
@@ -74,6 +84,11 @@ class AuditServiceStub:
                 '/headrace.api.audit.v1.AuditService/StateAt',
                 request_serializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.StateAtRequest.SerializeToString,
                 response_deserializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.StateAtResponse.FromString,
+                _registered_method=True)
+        self.ListStates = channel.unary_unary(
+                '/headrace.api.audit.v1.AuditService/ListStates',
+                request_serializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ListStatesRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ListStatesResponse.FromString,
                 _registered_method=True)
         self.PositionAt = channel.unary_unary(
                 '/headrace.api.audit.v1.AuditService/PositionAt',
@@ -149,8 +164,22 @@ class AuditServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListEffects(self, request, context):
+        """The events of this log that some events caused directly.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetLogStatus(self, request, context):
         """How far the log has come.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListConsumers(self, request, context):
+        """The consumers of this service: where each stands in every topic and log it reads.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -172,6 +201,13 @@ class AuditServiceServicer:
 
     def StateAt(self, request, context):
         """The state of one entity at a position or a time.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListStates(self, request, context):
+        """The state of one entity after each of some of its events.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -256,10 +292,20 @@ def add_AuditServiceServicer_to_server(servicer, server):
                     request_deserializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.GetEventRequest.FromString,
                     response_serializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.GetEventResponse.SerializeToString,
             ),
+            'ListEffects': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListEffects,
+                    request_deserializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ListEffectsRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ListEffectsResponse.SerializeToString,
+            ),
             'GetLogStatus': grpc.unary_unary_rpc_method_handler(
                     servicer.GetLogStatus,
                     request_deserializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.GetLogStatusRequest.FromString,
                     response_serializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.GetLogStatusResponse.SerializeToString,
+            ),
+            'ListConsumers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListConsumers,
+                    request_deserializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ListConsumersRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ListConsumersResponse.SerializeToString,
             ),
             'ListParked': grpc.unary_unary_rpc_method_handler(
                     servicer.ListParked,
@@ -275,6 +321,11 @@ def add_AuditServiceServicer_to_server(servicer, server):
                     servicer.StateAt,
                     request_deserializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.StateAtRequest.FromString,
                     response_serializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.StateAtResponse.SerializeToString,
+            ),
+            'ListStates': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListStates,
+                    request_deserializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ListStatesRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ListStatesResponse.SerializeToString,
             ),
             'PositionAt': grpc.unary_unary_rpc_method_handler(
                     servicer.PositionAt,
@@ -437,6 +488,33 @@ class AuditService:
             _registered_method=True)
 
     @staticmethod
+    def ListEffects(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.audit.v1.AuditService/ListEffects',
+            headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ListEffectsRequest.SerializeToString,
+            headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ListEffectsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def GetLogStatus(request,
             target,
             options=(),
@@ -453,6 +531,33 @@ class AuditService:
             '/headrace.api.audit.v1.AuditService/GetLogStatus',
             headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.GetLogStatusRequest.SerializeToString,
             headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.GetLogStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListConsumers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.audit.v1.AuditService/ListConsumers',
+            headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ListConsumersRequest.SerializeToString,
+            headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ListConsumersResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -534,6 +639,33 @@ class AuditService:
             '/headrace.api.audit.v1.AuditService/StateAt',
             headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.StateAtRequest.SerializeToString,
             headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.StateAtResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListStates(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.audit.v1.AuditService/ListStates',
+            headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ListStatesRequest.SerializeToString,
+            headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ListStatesResponse.FromString,
             options,
             channel_credentials,
             insecure,

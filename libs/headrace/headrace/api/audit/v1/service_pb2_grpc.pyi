@@ -41,14 +41,20 @@ class AuditServiceStub:
     """All events of one stream in order of version."""
     GetEvent: _grpc.UnaryUnaryMultiCallable[_service_pb2.GetEventRequest, _service_pb2.GetEventResponse]
     """One event by its id."""
+    ListEffects: _grpc.UnaryUnaryMultiCallable[_service_pb2.ListEffectsRequest, _service_pb2.ListEffectsResponse]
+    """The events of this log that some events caused directly."""
     GetLogStatus: _grpc.UnaryUnaryMultiCallable[_service_pb2.GetLogStatusRequest, _service_pb2.GetLogStatusResponse]
     """How far the log has come."""
+    ListConsumers: _grpc.UnaryUnaryMultiCallable[_service_pb2.ListConsumersRequest, _service_pb2.ListConsumersResponse]
+    """The consumers of this service: where each stands in every topic and log it reads."""
     ListParked: _grpc.UnaryUnaryMultiCallable[_service_pb2.ListParkedRequest, _service_pb2.ListParkedResponse]
     """Events that consumers of this service have parked as poison."""
     RedriveParked: _grpc.UnaryUnaryMultiCallable[_service_pb2.RedriveParkedRequest, _service_pb2.RedriveParkedResponse]
     """Hands a parked stream to its consumer again, in order."""
     StateAt: _grpc.UnaryUnaryMultiCallable[_service_pb2.StateAtRequest, _service_pb2.StateAtResponse]
     """The state of one entity at a position or a time."""
+    ListStates: _grpc.UnaryUnaryMultiCallable[_service_pb2.ListStatesRequest, _service_pb2.ListStatesResponse]
+    """The state of one entity after each of some of its events."""
     PositionAt: _grpc.UnaryUnaryMultiCallable[_service_pb2.PositionAtRequest, _service_pb2.PositionAtResponse]
     """The last position a log had at a time."""
     GetCheckpoint: _grpc.UnaryUnaryMultiCallable[_service_pb2.GetCheckpointRequest, _service_pb2.GetCheckpointResponse]
@@ -79,14 +85,20 @@ class AuditServiceAsyncStub(AuditServiceStub):
     """All events of one stream in order of version."""
     GetEvent: _aio.UnaryUnaryMultiCallable[_service_pb2.GetEventRequest, _service_pb2.GetEventResponse]  # type: ignore[assignment]
     """One event by its id."""
+    ListEffects: _aio.UnaryUnaryMultiCallable[_service_pb2.ListEffectsRequest, _service_pb2.ListEffectsResponse]  # type: ignore[assignment]
+    """The events of this log that some events caused directly."""
     GetLogStatus: _aio.UnaryUnaryMultiCallable[_service_pb2.GetLogStatusRequest, _service_pb2.GetLogStatusResponse]  # type: ignore[assignment]
     """How far the log has come."""
+    ListConsumers: _aio.UnaryUnaryMultiCallable[_service_pb2.ListConsumersRequest, _service_pb2.ListConsumersResponse]  # type: ignore[assignment]
+    """The consumers of this service: where each stands in every topic and log it reads."""
     ListParked: _aio.UnaryUnaryMultiCallable[_service_pb2.ListParkedRequest, _service_pb2.ListParkedResponse]  # type: ignore[assignment]
     """Events that consumers of this service have parked as poison."""
     RedriveParked: _aio.UnaryUnaryMultiCallable[_service_pb2.RedriveParkedRequest, _service_pb2.RedriveParkedResponse]  # type: ignore[assignment]
     """Hands a parked stream to its consumer again, in order."""
     StateAt: _aio.UnaryUnaryMultiCallable[_service_pb2.StateAtRequest, _service_pb2.StateAtResponse]  # type: ignore[assignment]
     """The state of one entity at a position or a time."""
+    ListStates: _aio.UnaryUnaryMultiCallable[_service_pb2.ListStatesRequest, _service_pb2.ListStatesResponse]  # type: ignore[assignment]
+    """The state of one entity after each of some of its events."""
     PositionAt: _aio.UnaryUnaryMultiCallable[_service_pb2.PositionAtRequest, _service_pb2.PositionAtResponse]  # type: ignore[assignment]
     """The last position a log had at a time."""
     GetCheckpoint: _aio.UnaryUnaryMultiCallable[_service_pb2.GetCheckpointRequest, _service_pb2.GetCheckpointResponse]  # type: ignore[assignment]
@@ -140,12 +152,28 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         """One event by its id."""
 
     @_abc_1.abstractmethod
+    def ListEffects(
+        self,
+        request: _service_pb2.ListEffectsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.ListEffectsResponse, _abc.Awaitable[_service_pb2.ListEffectsResponse]]:
+        """The events of this log that some events caused directly."""
+
+    @_abc_1.abstractmethod
     def GetLogStatus(
         self,
         request: _service_pb2.GetLogStatusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.GetLogStatusResponse, _abc.Awaitable[_service_pb2.GetLogStatusResponse]]:
         """How far the log has come."""
+
+    @_abc_1.abstractmethod
+    def ListConsumers(
+        self,
+        request: _service_pb2.ListConsumersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.ListConsumersResponse, _abc.Awaitable[_service_pb2.ListConsumersResponse]]:
+        """The consumers of this service: where each stands in every topic and log it reads."""
 
     @_abc_1.abstractmethod
     def ListParked(
@@ -170,6 +198,14 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.StateAtResponse, _abc.Awaitable[_service_pb2.StateAtResponse]]:
         """The state of one entity at a position or a time."""
+
+    @_abc_1.abstractmethod
+    def ListStates(
+        self,
+        request: _service_pb2.ListStatesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.ListStatesResponse, _abc.Awaitable[_service_pb2.ListStatesResponse]]:
+        """The state of one entity after each of some of its events."""
 
     @_abc_1.abstractmethod
     def PositionAt(
