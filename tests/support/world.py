@@ -85,8 +85,8 @@ class World:
         return found
 
 
-def build(client: Client, project: str) -> World:
-    """Makes a world in an empty project."""
+def build(client: Client, author: Client, project: str) -> World:
+    """Makes a world in an empty project; the versions are ``author``'s, for whom the client may set gates."""
     parent = f"projects/{project}"
     content = package(1.0)
     world = World(
@@ -109,7 +109,7 @@ def build(client: Client, project: str) -> World:
         register = _registry(world)["CreateVersion"]()
         assert isinstance(register, registry.CreateVersionRequest)
         register.command_id, register.create_model = command_id(), True
-        client.registry.CreateVersion(register)
+        author.registry.CreateVersion(register)
     _call(client.registry, world, "headrace.api.registry.v1.RegistryService", "SetGates", "PromoteVersion")
     create = serving.CreateEndpointRequest(command_id=command_id(), name=world.endpoint, model=world.model)
     client.serving.CreateEndpoint(create)

@@ -69,7 +69,9 @@ class MonitorServicer(MonitorServiceServicer):
 
     async def GetMonitor(self, request: service.GetMonitorRequest, context: Context) -> service.GetMonitorResponse:
         MONITOR_NAME.parse(request.name, field="name")
-        return service.GetMonitorResponse(monitor=await self._monitor(request.name, field="name"))
+        monitor = await self._monitor(request.name, field="name")
+        await self._tell_progress([monitor])
+        return service.GetMonitorResponse(monitor=monitor)
 
     async def ListMonitors(
         self, request: service.ListMonitorsRequest, context: Context
@@ -78,6 +80,7 @@ class MonitorServicer(MonitorServiceServicer):
         page = page_of(request)
         monitors = await self._monitors.list_monitors(project, after=page.after, limit=page.limit)
         token = page.token(monitors[-1].name, count=len(monitors)) if monitors else ""
+        await self._tell_progress(monitors)
         shown = picked(monitors, request.read_mask, kind=Monitor)
         return service.ListMonitorsResponse(monitors=shown, next_page_token=token)
 
@@ -200,6 +203,13 @@ class MonitorServicer(MonitorServiceServicer):
         if loaded is None:
             raise NotFound("monitor", name, field=field)
         return loaded[0]
+
+    async def _tell_progress(self, monitors: Sequence[Monitor]) -> None:
+        """Fills what is no part of their state."""
+        until_us = await self._monitors.decided_until(monitors)
+        for monitor in monitors:
+            if monitor.name in until_us:
+                monitor.decided_until.FromMicroseconds(until_us[monitor.name])
 
     async def _command(self, name: str, request: Message, decide: Decide, respond: Callable[[Monitor], R]) -> R:
         command_id: str = getattr(request, "command_id")  # noqa: B009 - every command has one

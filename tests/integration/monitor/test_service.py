@@ -131,6 +131,15 @@ async def counts(service_: Service, world: World) -> service.GetCountsResponse:
     )
 
 
+async def decided_until_us(service_: Service, world: World) -> int:
+    """As a list shows it, which is as the monitor itself does; -1 while it is absent."""
+    listed = await service_.monitors.ListMonitors(service.ListMonitorsRequest(parent="projects/default"))
+    found = await service_.monitors.GetMonitor(service.GetMonitorRequest(name=world.monitor))
+    [until] = [each.decided_until for each in listed.monitors if each.name == world.monitor]
+    assert until.ToMicroseconds() <= found.monitor.decided_until.ToMicroseconds()
+    return found.monitor.decided_until.ToMicroseconds() if found.monitor.HasField("decided_until") else -1
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 async def test_published_telemetry_is_counted_and_shown_by_window(
@@ -140,6 +149,7 @@ async def test_published_telemetry_is_counted_and_shown_by_window(
     async with running(infrastructure, database, tmp_path) as service_:
         monitor = await create(service_, world, hourly(lateness_s=3600))
         assert monitor.config.false_alarm_budget == 1.0
+        assert await decided_until_us(service_, world) == -1
         publisher = Publisher(service_.telemetry, world)
         for hour in range(12):
             await publisher.hour(hour)
@@ -157,6 +167,10 @@ async def test_published_telemetry_is_counted_and_shown_by_window(
         assert (found.predictions, found.labels_joined, found.batches_lost) == (12 * ROWS, 12 * ROWS, 0)
         assert [each.predictions for each in windows] == [ROWS] * 12
         assert windows[0].mean_error == pytest.approx(0.3, abs=1e-5)
+        closed = [each.start.ToMicroseconds() for each in windows if each.closed]
+        async with asyncio.timeout(30):
+            while (await decided_until_us(service_, world)) < closed[-1]:
+                await asyncio.sleep(0.1)
 
 
 @pytest.mark.slow

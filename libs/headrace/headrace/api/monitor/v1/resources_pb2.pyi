@@ -154,7 +154,9 @@ class Monitor(_message.Message):
 
     @_builtins.property
     def decided_until(self) -> _timestamp_pb2.Timestamp:
-        """Last slot decided: start of it, event time."""
+        """Slots that start before it are decided, event time; absent before the first, and wherever a monitor is told
+        otherwise than by `GetMonitor` and `ListMonitors`: it is no part of the log.
+        """
 
     @_builtins.property
     def sealed_until(self) -> _timestamp_pb2.Timestamp:
