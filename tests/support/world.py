@@ -147,6 +147,9 @@ def _upload(client: Client, parent: str, content: bytes) -> common.ObjectRef:
     return presigned.object
 
 
+DATASET = common.DatasetVersion(
+    name="flights", digest="sha256:1", columns=[common.DatasetColumn(name="hour", type="int64")]
+)
 Requests = dict[str, Callable[[], Message]]
 
 
@@ -163,12 +166,7 @@ def _tracking(world: World) -> Requests:
         "LogMetrics": lambda: tracking.LogMetricsRequest(run=run, points=[point]),
         "StreamMetrics": lambda: tracking.StreamMetricsRequest(run=run, points=[point]),
         "ChangeTags": lambda: tracking.ChangeTagsRequest(run=run, set={"team": "ops"}, removed=["none"]),
-        "LogDataset": lambda: tracking.LogDatasetRequest(
-            run=run,
-            dataset=common.DatasetVersion(
-                name="flights", digest="sha256:1", columns=[common.DatasetColumn(name="hour", type="int64")]
-            ),
-        ),
+        "LogDataset": lambda: tracking.LogDatasetRequest(run=run, dataset=DATASET),
         "LogArtifact": lambda: tracking.LogArtifactRequest(
             run=run, artifact=runs.Artifact(path="model/model.onnx", object=world.artifact)
         ),
@@ -204,12 +202,19 @@ def _registry(world: World) -> Requests:
             artifact=world.artifact,
             format=models.MODEL_FORMAT_ONNX,
             signature=signature(),
-            datasets=[common.DatasetVersion(name="flights", digest="sha256:1")],
+            datasets=[DATASET],
+            reference_profile=world.artifact,
             metrics=[common.NamedValue(name="rmse", value=20.0)],
         ),
         "GetVersion": lambda: registry.GetVersionRequest(name=version),
         "ListVersions": lambda: registry.ListVersionsRequest(parent=model, page_size=2),
-        "RecordValidation": lambda: registry.RecordValidationRequest(version=version, check="quality", passed=True),
+        "RecordValidation": lambda: registry.RecordValidationRequest(
+            version=version,
+            check="quality",
+            passed=True,
+            dataset=DATASET,
+            metrics=[common.NamedValue(name="rmse", value=20.0)],
+        ),
         "ReviewVersion": lambda: registry.ReviewVersionRequest(version=version, approve=True, reason="looked at it"),
         "SetGates": lambda: registry.SetGatesRequest(model=model, gates=models.Gates(alias="production")),
         "GrantStandingApproval": lambda: registry.GrantStandingApprovalRequest(model=model, standing_approval=approval),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC
 from typing import Any, Final, TypeAlias
@@ -15,13 +16,14 @@ from headrace.api.audit.v1 import resources_pb2 as resources
 from headrace.api.audit.v1 import service_pb2 as service
 from headrace.api.audit.v1.service_pb2_grpc import AuditServiceServicer, AuditServiceStub
 from headrace_kit.cloudevents import ReceivedEvent
-from headrace_kit.consumer import Consumer, ProjectionConsumer, list_parked
+from headrace_kit.consumer import Consumer, ParkedKey, ProjectionConsumer, list_parked
 from headrace_kit.errors import FailedPrecondition, InvalidArgument, KitError, NotFound, Unavailable
 from headrace_kit.eventstore import EventMeta, LogEntry, PostgresEventStore, StoredEvent, project_of
 from headrace_kit.history import History
 from headrace_kit.logkeeper import LogKeeper
 from headrace_kit.logtime import position_at
 from headrace_kit.names import require_text
+from headrace_kit.paging import page_of
 from headrace_kit.rpc import command_context, parse_uuid
 from headrace_kit.validate import require_range, require_size, require_time
 
@@ -127,7 +129,10 @@ class AuditServicer(AuditServiceServicer):
 
     async def ListParked(self, request: service.ListParkedRequest, context: Context) -> service.ListParkedResponse:
         """Parked events of this service's consumers."""
-        parked = await list_parked(self._store.database, _page_size(request.page_size))
+        page = page_of(request)
+        after: ParkedKey = tuple(json.loads(page.after)) if page.after else ("", "", "", 0)
+        parked = await list_parked(self._store.database, page.limit, after=after)
+        last = json.dumps(parked[-1].key) if parked else ""
         messages = [
             service.ParkedEvent(
                 consumer=each.consumer,
@@ -138,7 +143,7 @@ class AuditServicer(AuditServiceServicer):
             )
             for each in parked
         ]
-        return service.ListParkedResponse(parked=messages)
+        return service.ListParkedResponse(parked=messages, next_page_token=page.token(last, count=len(parked)))
 
     async def RedriveParked(
         self, request: service.RedriveParkedRequest, context: Context

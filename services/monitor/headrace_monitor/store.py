@@ -79,7 +79,7 @@ class MonitorStore:
         return name or ""
 
     async def decided_until(self, monitors: Sequence[Monitor]) -> dict[str, int]:
-        """Microseconds of event time before which slots are decided, by monitor; those that decided none are left out."""
+        """Microseconds of event time before which slots are decided, by monitor; none of what decided none."""
         rows = await self._database.fetch(
             "SELECT m.name, p.decided_until_us FROM monitors m"
             " JOIN watched_endpoints e ON e.project = m.project AND e.endpoint = m.endpoint"
