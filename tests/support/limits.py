@@ -282,10 +282,23 @@ def _monitor() -> Iterator[Limit]:
         yield from _text(method, "config.prediction_column", 250, least=1)
         yield Limit(method, "config.slot_s", 604_800, 604_801)
         yield Limit(method, "config.slot_s", 1, -1)
-        yield Limit(method, "config.minimum_samples", 1, -1)
-        yield Limit(method, "config.consecutive_slots", 1, -1)
+        for name, most in (
+            ("lateness_s", 31_622_400),
+            ("minimum_samples", 1_000_000_000),
+            ("cooldown_s", 31_622_400),
+            ("consecutive_slots", 1000),
+        ):
+            yield Limit(method, f"config.{name}", most, most + 1)
+            yield Limit(method, f"config.{name}", 1, -1)
         yield Limit(method, "config.false_alarm_budget", 1e-9, -1e-9)
+        yield Limit(method, "config.false_alarm_budget", 1000.0, 1000.1)
         yield Limit(method, "config.bad_version_factor", 1.01, 1.0)
+        yield Limit(method, "config.bad_version_factor", 1000.0, 1000.1)
+        features = [f"f{each}" for each in range(4097)]
+        yield Limit(method, "config.features", features[:4096], features)
+        yield Limit(method, "config.features", ["f" * 250], ["f" * 251])
+        yield Limit(method, "config.alias", "x" * 100, "x" * 101)
+        yield Limit(method, "config.reference_profile.size_bytes", None, 64 * 1024 * 1024 + 1)
         yield Limit(method, "config.reference_profile.media_type", None, "x" * 201)
     yield from _mask(f"{_WATCH}.ConfigureMonitor", "cooldown_s", "update_mask")
     yield from _mask(f"{_WATCH}.ListMonitors", "name")
