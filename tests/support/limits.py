@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
+from uuid import UUID
 
 from headrace.api.common.v1 import resources_pb2 as common
 from headrace.api.common.v1 import telemetry_pb2 as telemetry
@@ -119,7 +120,11 @@ def _all() -> Iterator[Limit]:
     yield from _monitor()
     yield from _pages(f"{_LOG}.ReadLog")
     yield from _pages(f"{_LOG}.ReadStream")
-    yield from _pages(f"{_LOG}.ListParked")
+    for method in ("ListParked", "ListEffects", "ListStates", "ListCheckpoints"):
+        yield from _pages(f"{_LOG}.{method}")
+    yield Limit(f"{_LOG}.ListEffects", "event_ids", [str(UUID(int=1))] * 100, [str(UUID(int=1))] * 101)
+    yield Limit(f"{_LOG}.ListEffects", "event_ids", [str(UUID(int=1))], [])
+    yield from _text(f"{_LOG}.ListStates", "stream_id", 500, least=1)
     yield from _text(f"{_LOG}.ReadLog", "stream_prefix", 500)
     yield from _text(f"{_LOG}.FollowLog", "stream_prefix", 500)
     yield Limit(f"{_LOG}.ReadLog", "types", ["t"] * 100, ["t"] * 101)

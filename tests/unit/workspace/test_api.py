@@ -30,10 +30,22 @@ READS: Final = (
     "Presign",
     "StateAt",
     "PositionAt",
+    "Prove",
 )
 NUMBERED: Final = {"Work", "PublishPredictions", "PublishLabels"}
 """Writes that carry tokens or numbers of their producer instead of the id of a command."""
-WITHOUT_PAGES: Final = {"GetMetricHistory", "GetTraffic", "GetCounts", "ReadStepLogs", "CheckPromotion"}
+WITHOUT_PAGES: Final = {
+    "GetMetricHistory",
+    "GetTraffic",
+    "GetCounts",
+    "ReadStepLogs",
+    "CheckPromotion",
+    "ListConsumers",
+    "ListVerifyingKeys",
+    "GetTree",
+    "ProveInclusion",
+    "ProveConsistency",
+}
 """Reads that answer with a bounded list: by a number of points or bytes asked for, or by what one entity can have."""
 ELSEWHERE: Final = {
     # A step with a larger or unreadable output fails; the call is taken.
@@ -120,5 +132,5 @@ def test_every_list_has_pages(api: Api) -> None:
         asked = {field.name for field in api.messages[each.input_type].field}
         answered = {field.name for field in response.field}
         assert "page_size" in asked, each.name
-        assert asked & {"page_token", "from_position", "from_version"}, each.name
-        assert answered & {"next_page_token", "next_position", "next_version"}, each.name
+        assert asked & {"page_token", "from_position", "from_version", "from_size"}, each.name
+        assert answered & {"next_page_token", "next_position", "next_version", "next_size"}, each.name
