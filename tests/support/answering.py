@@ -70,6 +70,27 @@ class Example(AuditServiceServicer):
     async def PositionAt(self, request: service.PositionAtRequest, context: object) -> service.PositionAtResponse:
         return service.PositionAtResponse()
 
+    async def GetCheckpoint(self, request: object, context: object) -> service.GetCheckpointResponse:
+        return service.GetCheckpointResponse()
+
+    async def ListCheckpoints(self, request: object, context: object) -> service.ListCheckpointsResponse:
+        return service.ListCheckpointsResponse()
+
+    async def ListVerifyingKeys(self, request: object, context: object) -> service.ListVerifyingKeysResponse:
+        return service.ListVerifyingKeysResponse()
+
+    async def ProveInclusion(self, request: object, context: object) -> service.ProveInclusionResponse:
+        return service.ProveInclusionResponse()
+
+    async def ProveConsistency(self, request: object, context: object) -> service.ProveConsistencyResponse:
+        return service.ProveConsistencyResponse()
+
+    async def GetTree(self, request: object, context: object) -> service.GetTreeResponse:
+        return service.GetTreeResponse()
+
+    async def ReadLeaves(self, request: object, context: object) -> AsyncIterator[service.ReadLeavesResponse]:
+        yield service.ReadLeavesResponse()
+
     def served(self) -> Sequence[Servicer]:
         """As ``Server`` takes it."""
         return [(add_AuditServiceServicer_to_server, self)]
