@@ -10,7 +10,7 @@ from headrace_local import status
 from headrace_local.folder import DataFolder
 from headrace_local.stack import Stack
 from headrace_local.testing import temporary_folder
-from tests.bench import loop, predicting, recording, watching
+from tests.bench import evidence, loop, predicting, recording, watching
 from tests.bench.figures import PAGE, Figure, page
 from tests.support.platform import Platform
 
@@ -29,7 +29,7 @@ def main(*, quick: bool) -> None:
             figures.append(Figure("`up`, new data folder, jars cached", f"{cold:.1f} s", "12 s"))
             figures.append(Figure("`up`, again", f"{warm:.1f} s", "6 s"))
             figures.append(Figure("memory of all processes, idle (PSS)", _memory(data), "under 1 GB"))
-            for measure in (loop.measure, recording.measure, predicting.measure, watching.measure):
+            for measure in (loop.measure, recording.measure, predicting.measure, watching.measure, evidence.measure):
                 for figure in measure(platform, quick=quick):
                     print(f"{figure.what}: {figure.value}", flush=True)
                     figures.append(figure)
