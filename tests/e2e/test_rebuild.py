@@ -38,8 +38,8 @@ Headrace = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture(scope="module")
 def world(platform: Platform) -> World:
-    with platform.client() as client:
-        made = build(client, f"t-{uuid4().hex[:12]}")
+    with platform.client() as client, Client(platform.connection_of("orchestrator")) as author:
+        made = build(client, author, f"t-{uuid4().hex[:12]}")
         for service, names in STORIES.items():
             area = service.capitalize()
             for name in names.split() * 2:
