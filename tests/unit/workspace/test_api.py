@@ -32,8 +32,8 @@ READS: Final = (
     "PositionAt",
     "Prove",
 )
-NUMBERED: Final = {"Work", "PublishPredictions", "PublishLabels"}
-"""Writes that carry tokens or numbers of their producer instead of the id of a command."""
+NUMBERED: Final = {"Work", "PublishPredictions", "PublishLabels", "RebuildReadModels"}
+"""Writes that carry tokens or numbers of their producer instead of the id of a command, or that say nothing new."""
 WITHOUT_PAGES: Final = {
     "GetMetricHistory",
     "GetTraffic",
