@@ -155,9 +155,13 @@ async def test_the_log_is_read_from_its_end_down(served: Served) -> None:
         request.from_position = page.next_position
     assert (found, page.next_position) == ([6, 5, 2, 1], 0)
     since = service.ReadLogRequest(backwards=True)
-    since.from_time.FromDatetime((await served.store.read_log(4, 1))[0].sequenced_at)
-    page = await served.stub.ReadLog(since)
-    assert ([each.position for each in page.entries], page.end_of_log) == ([8, 7, 6, 5, 4], True)
+    entries = await served.store.read_log(1, 100)
+    moment = entries[3].sequenced_at
+    since.from_time.FromDatetime(moment)
+    page = await served.stub.ReadLog(since)  # events that took their positions at one moment come together
+    wanted = [each.position for each in reversed(entries) if each.sequenced_at >= moment]
+    assert wanted[:5] == [8, 7, 6, 5, 4]
+    assert ([each.position for each in page.entries], page.end_of_log) == (wanted, True)
     page = await served.stub.ReadLog(service.ReadLogRequest(backwards=True, from_position=99, page_size=1))
     assert ([each.position for each in page.entries], page.next_position) == ([8], 7)
 
