@@ -11,7 +11,7 @@ from typing import Final
 from headrace_kit.eventstore import EventMeta
 from headrace_kit.postgres import Database
 
-CHUNK: Final = 500
+CHUNK: Final = 200
 """Events looked at in one transaction."""
 
 _CHUNK = """
