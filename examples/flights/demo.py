@@ -104,7 +104,7 @@ def play(
         seconds = time.monotonic() - played
         _check(stage)
         stage.title = "letting the loop settle"
-        counts = _settle(client, stage, stage.application.progress)
+        counts, settled = _settle(client, stage, stage.application.progress)
         stage.title = f"done in {time.monotonic() - began:.0f} s"
         stage.stopped.set()
         for thread in (watcher, hasty):
@@ -115,6 +115,7 @@ def play(
             answers=answers,
             progress=stage.application.progress,
             counts=counts,
+            settled=settled,
             first_model=pipeline.download(client, first),
             seconds=seconds,
             console=connection.gateway_url,
@@ -149,16 +150,21 @@ def _follow(client: headrace.Client, stage: Stage) -> None:
                     stage.entries[event.id] = event.entry
 
 
-def _settle(client: headrace.Client, stage: Stage, progress: Progress) -> monitor.GetCountsResponse:
-    """Waits until everything sent was counted and nothing is under way any more; gives up after ``SETTLE_S``."""
+def _settle(client: headrace.Client, stage: Stage, progress: Progress) -> tuple[monitor.GetCountsResponse, bool]:
+    """Waits until everything sent was counted and nothing is under way any more.
+
+    Returns:
+        The counts, and whether it came to that within ``SETTLE_S``.
+    """
     deadline = time.monotonic() + SETTLE_S
     request = monitor.GetCountsRequest(endpoint=lifecycle.ENDPOINT)
     while True:
         _check(stage)
         counts = lifecycle.patiently(client.monitor.GetCounts, request)
         counted = counts.predictions >= progress.predictions and counts.labels_joined >= progress.labels
-        if (counted and not _under_way(client)) or time.monotonic() > deadline:
-            return counts
+        settled = counted and not _under_way(client)
+        if settled or time.monotonic() > deadline:
+            return counts, settled
         time.sleep(0.2)
 
 

@@ -21,7 +21,7 @@ from headrace_kit.rpc import parse_uuid
 from headrace_kit.validate import require_range
 
 T = TypeVar("T")
-TREE_WAIT_S: Final = 10.0
+TREE_WAIT_S: Final = 3.0
 """How long a call waits for the notary to come as far as it asks for."""
 MAX_POSITION: Final = 1 << 60
 MAX_CHECKPOINTS: Final = 1000

@@ -10,7 +10,7 @@ not agree, only others that were kept outside say how far the log is what it was
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
@@ -41,6 +41,23 @@ class Problem:
     first: int
     last: int
     cause: str
+
+    @property
+    def certain(self) -> bool:
+        """Whether every position from the first to the last is bad, and not only some of them."""
+        return self.kind in ("changed", "moved", "missing") and self.first > 0
+
+
+def in_order(problems: Iterable[Problem]) -> list[Problem]:
+    """By position. Where one range holds an entry that is bad for certain, that entry comes first."""
+    every = list(problems)
+    certain = sorted(each.first for each in every if each.certain)
+
+    def key(problem: Problem) -> tuple[bool, int, bool, int]:
+        inside = next((each for each in certain if problem.first <= each <= problem.last), problem.first)
+        return problem.first == 0, inside, not problem.certain, problem.last
+
+    return sorted(every, key=key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +125,11 @@ class LogScan:
         self.entries += count
 
     def end(self, last: int) -> list[Problem]:
-        """What is wrong, by position, where the log should have come to ``last``."""
+        """What is wrong, in no order, where the log should have come to ``last``."""
         if self._next <= last:
             self._miss(last)
         more = [Problem("changed", 0, 0, f"{self._uncounted} more entries are not what they were")]
-        found = [*self._problems, *map(self._told, self._bad), *(more if self._uncounted else ())]
-        return sorted(found, key=lambda each: (each.first == 0, each.first, each.last))
+        return [*self._problems, *map(self._told, self._bad), *(more if self._uncounted else ())]
 
     def _look_closer(self, positions: Sequence[int], contents: Sequence[bytes], leaves: Sequence[bytes]) -> None:
         for position, content, leaf in zip(positions, contents, leaves, strict=True):

@@ -13,7 +13,7 @@ from headrace.api.audit.v1 import service_pb2 as service
 from headrace.client import Client
 from headrace.errors import FailedPrecondition, error_details
 from headrace.evidence.keeping import PLATFORM, Kept
-from headrace.evidence.scan import LogScan, Problem
+from headrace.evidence.scan import LogScan, Problem, in_order
 from headrace.export.ranges import LogRange
 from headrace.merkle import Range
 from headrace.verifier import CanNotCheck, Checkpoint, Key, NotProved, consistent
@@ -35,7 +35,7 @@ class Verdict:
         signed_to: The last position that such a checkpoint covers.
         root: Merkle root over positions 1 to ``last``, hex; empty where entries are missing.
         seconds: How long it took.
-        problems: What is wrong, by position; empty for a sound log.
+        problems: What is wrong, in the order of ``in_order``; empty for a sound log.
     """
 
     service: str
@@ -85,7 +85,8 @@ def verify_log(
 
     Args:
         client: The platform.
-        wanted: What to look at. Where it does not begin at 1, it begins after the last checkpoint before it.
+        wanted: What to look at. Where it does not begin at 1, the look begins after the last checkpoint before it, once
+            proofs show that those kept outside are parts of that one; where they do not, it begins at 1 all the same.
         keys: Keys that may sign; others do not count.
         kept: Checkpoints that were kept outside, of any log.
         advance: Called with how many entries were looked at since the last call.
@@ -101,13 +102,7 @@ def verify_log(
     problems += _cut(signed, head)
     last = min(wanted.last, head)
     anchor = next((each for each in reversed(signed) if each.checkpoint.size < wanted.first <= last), None)
-    tree = Range()
-    if anchor is not None:
-        try:
-            tree, found = _from_anchor(client, wanted.service, anchor, signed)
-        except grpc.RpcError as error:
-            found = _no_tree(error)  # then all is looked at
-        problems += found
+    tree = (anchor and _from_anchor(client, wanted.service, anchor, signed)) or Range()
     scan = LogScan(wanted.source, tree, signed)
     first = tree.size + 1
     if first <= last:
@@ -128,7 +123,7 @@ def verify_log(
         signed_to=scan.signed_to,
         root=(scan.root or b"").hex(),
         seconds=time.monotonic() - began,
-        problems=tuple(sorted(problems, key=lambda each: (each.first == 0, each.first, each.last))),
+        problems=tuple(in_order(problems)),
     )
 
 
@@ -179,23 +174,22 @@ def _cut(signed: Sequence[Kept], head: int) -> list[Problem]:
     return [Problem("cut", head + 1, most.checkpoint.size, cause)]
 
 
-def _from_anchor(client: Client, name: str, anchor: Kept, signed: Sequence[Kept]) -> tuple[Range, list[Problem]]:
-    """The tree of a checkpoint to go on from, and what is wrong before it as far as proofs tell."""
+def _from_anchor(client: Client, name: str, anchor: Kept, signed: Sequence[Kept]) -> Range | None:
+    """The tree of a checkpoint to go on from; None where the log does not begin as it, or one kept before it, says."""
     log, size = client.log(name), anchor.checkpoint.size
-    answer = log.GetTree(service.GetTreeRequest(size=size))
-    tree = Range(size, list(answer.peaks))
-    problems: list[Problem] = []
-    if tree.root() != anchor.checkpoint.root:
-        problems.append(Problem("rewritten", 1, size, f"the log is not what {anchor.said} says"))
-        return tree, problems
-    for each in signed:
-        old = each.checkpoint
-        if not each.outside or old.size >= size:
-            continue
-        proof = log.ProveConsistency(service.ProveConsistencyRequest(old_size=old.size, new_size=size))
-        if not consistent(old.size, size, old.root, anchor.checkpoint.root, list(proof.path)):
-            problems.append(Problem("rewritten", 1, old.size, f"the log does not begin as {each.said} says"))
-    return tree, problems
+    try:
+        tree = Range(size, list(log.GetTree(service.GetTreeRequest(size=size)).peaks))
+        if tree.root() != anchor.checkpoint.root:
+            return None
+        for old in (each.checkpoint for each in signed if each.outside and each.checkpoint.size < size):
+            proof = log.ProveConsistency(service.ProveConsistencyRequest(old_size=old.size, new_size=size))
+            if not consistent(old.size, size, old.root, anchor.checkpoint.root, list(proof.path)):
+                return None
+    except (ValueError, grpc.RpcError) as error:
+        if isinstance(error, grpc.RpcError):
+            _no_tree(error)
+        return None
+    return tree
 
 
 def _stored_tree(client: Client, name: str, size: int, root: bytes) -> list[Problem]:

@@ -267,8 +267,11 @@ class PostgresEventStore:
 
     async def read_log(self, from_position: int, limit: int) -> list[LogEntry]:
         """As ``EventStore.read_log``."""
-        rows = await self.database.fetch(_READ_LOG, from_position, limit)
-        return [log_entry(row, self.source, self.types) for row in rows]
+        return [log_entry(row, self.source, self.types) for row in await self.read_log_rows(from_position, limit)]
+
+    async def read_log_rows(self, from_position: int, limit: int) -> list[Record]:
+        """As ``read_log``, the rows as they lie: nothing is decoded."""
+        return await self.database.fetch(_READ_LOG, from_position, limit)
 
     async def read_log_backwards(self, from_position: int, limit: int) -> list[LogEntry]:
         """As ``EventStore.read_log_backwards``."""

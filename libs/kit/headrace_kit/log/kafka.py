@@ -12,6 +12,7 @@ import ssl
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import aiokafka
@@ -70,6 +71,7 @@ def _translated() -> Iterator[None]:
         raise LogUnavailable(f"Kafka: {error or type(error).__name__}") from error
 
 
+@lru_cache(maxsize=65_536)
 def partition_of(key: bytes, partitions: int) -> int:
     """The partition of a key: murmur2, as every Kafka client's default."""
     return int(murmur2(key) & 0x7FFFFFFF) % partitions
