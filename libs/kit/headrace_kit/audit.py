@@ -134,7 +134,7 @@ class AuditServicer(EvidenceServicer):
         require_size(request.event_ids, field="event_ids", least=1, most=MAX_CAUSES)
         causes = [parse_uuid(each, field=f"event_ids[{index}]") for index, each in enumerate(request.event_ids)]
         page = page_of(request, default=DEFAULT_PAGE, most=MAX_PAGE)
-        waiting = await filling(self._store.database)
+        waiting = await self._filling()
         events = await self._store.effects_of(causes, after=int(page.after or 0), limit=page.limit)
         count = _fitting([len(event.data) for event in events], page.limit)
         # The column is an index outside the leaf: what an event says itself decides.
@@ -244,6 +244,9 @@ class AuditServicer(EvidenceServicer):
             raise InvalidArgument("give a time", field="time")
         position = await self._history.position_at(require_time(request.time, field="time"))
         return service.PositionAtResponse(position=position)
+
+    async def _filling(self) -> bool:
+        return await filling(self._store.database)
 
     async def _entries(self, events: Sequence[StoredEvent]) -> list[resources.LogEntry]:
         """Events with their places, where they have any yet."""
