@@ -73,7 +73,7 @@ class AuditServicer(EvidenceServicer):
         scan = _scan(request, page)
         for _ in range(_MAX_SCANS):
             entries = await self._store.read_log(position, scan)
-            position += page.take(entries)
+            position = page.take(entries) + 1 if entries else position
             if page.full or len(entries) < scan:
                 break
         end = position > await self._store.head()
@@ -87,7 +87,8 @@ class AuditServicer(EvidenceServicer):
         for _ in range(_MAX_SCANS):
             if position < since or page.full:
                 break
-            position -= page.take(await self._store.read_log_backwards(position, min(scan, position - since + 1)))
+            entries = await self._store.read_log_backwards(position, min(scan, position - since + 1))
+            position = page.take(entries) - 1 if entries else 0
         end = position < since
         return service.ReadLogResponse(entries=page.entries, next_position=0 if end else position, end_of_log=end)
 
@@ -104,7 +105,7 @@ class AuditServicer(EvidenceServicer):
                 await asyncio.sleep(FOLLOW_POLL_S)
                 continue
             page = _Page(DEFAULT_PAGE, accept)
-            position += page.take(entries)
+            position = page.take(entries) + 1
             if page.entries:
                 yield service.FollowLogResponse(entries=page.entries)
 
@@ -274,14 +275,16 @@ class _Page:
         return len(self.entries) >= self.limit or self._bytes >= MAX_ANSWER_BYTES
 
     def take(self, entries: Sequence[LogEntry]) -> int:
-        """Takes entries in order until full; returns how many were looked at."""
-        for index, entry in enumerate(entries):
+        """Takes entries in order until full; returns the position of the last one looked at, 0 for none."""
+        last = 0
+        for entry in entries:
             if self.full:
-                return index
+                break
+            last = entry.position
             if self._accept(entry):
                 self.entries.append(entry_message(entry))
                 self._bytes += len(entry.event.data)
-        return len(entries)
+        return last
 
 
 class RemoteLogReader:
