@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
@@ -14,7 +15,7 @@ from headrace.api.audit.v1 import service_pb2 as service
 from headrace.api.audit.v1.service_pb2_grpc import AuditServiceStub
 from headrace_kit.causes import filling
 from headrace_kit.cloudevents import ReceivedEvent
-from headrace_kit.consumer import Consumer, ProjectionConsumer, list_consumers, list_parked
+from headrace_kit.consumer import Consumer, ParkedKey, ProjectionConsumer, list_consumers, list_parked
 from headrace_kit.errors import FailedPrecondition, InvalidArgument, KitError, NotFound, Unavailable
 from headrace_kit.eventstore import LogEntry, PostgresEventStore, StoredEvent
 from headrace_kit.evidence_rpc import EvidenceServicer
@@ -165,7 +166,10 @@ class AuditServicer(EvidenceServicer):
 
     async def ListParked(self, request: service.ListParkedRequest, context: Context) -> service.ListParkedResponse:
         """Parked events of this service's consumers."""
-        parked = await list_parked(self._store.database, _page_size(request.page_size))
+        page = page_of(request)
+        after: ParkedKey = tuple(json.loads(page.after)) if page.after else ("", "", "", 0)
+        parked = await list_parked(self._store.database, page.limit, after=after)
+        last = json.dumps(parked[-1].key) if parked else ""
         messages = [
             service.ParkedEvent(
                 consumer=each.consumer,
@@ -176,7 +180,7 @@ class AuditServicer(EvidenceServicer):
             )
             for each in parked
         ]
-        return service.ListParkedResponse(parked=messages)
+        return service.ListParkedResponse(parked=messages, next_page_token=page.token(last, count=len(parked)))
 
     async def RedriveParked(
         self, request: service.RedriveParkedRequest, context: Context

@@ -19,6 +19,7 @@ from headrace.api.audit.v1.service_pb2_grpc import AuditServiceStub, add_AuditSe
 from headrace.errors import error_details
 from headrace_kit import audit
 from headrace_kit.audit import AuditServicer, RemoteLogReader
+from headrace_kit.consumer.parking import Parking
 from headrace_kit.errors import Unavailable
 from headrace_kit.eventstore import PostgresEventStore
 from headrace_kit.lease import Fence
@@ -320,6 +321,7 @@ async def test_the_owner_of_a_log_is_read_by_others(served: Served) -> None:
         ("GetEvent", service.GetEventRequest(event_id="x"), "INVALID_ARGUMENT", "event_id"),
         ("GetEvent", service.GetEventRequest(event_id=str(uuid4())), "NOT_FOUND", "event_id"),
         ("ListParked", service.ListParkedRequest(page_size=-1), "INVALID_ARGUMENT", "page_size"),
+        ("ListParked", service.ListParkedRequest(page_token="x"), "INVALID_ARGUMENT", "page_token"),
         ("RedriveParked", service.RedriveParkedRequest(), "INVALID_ARGUMENT", "command_id"),
         (
             "RedriveParked",
@@ -334,3 +336,25 @@ async def test_what_can_not_be_answered_is_refused_by_name(
 ) -> None:
     found, named = await refused(getattr(served.stub, method)(request_))
     assert (found.name, named) == (code, field)
+
+
+async def test_parked_events_come_in_pages_and_each_once(served: Served) -> None:
+    await add(served.store, "a", *range(9, 12))
+    await served.sequence()
+    events = [entry.received() for entry in await served.store.read_log(1, 10)]
+    consumers = ("registry.rollback", "serving.follow")
+    async with served.store.database.transaction() as connection:
+        for consumer in consumers:
+            for event in events:
+                cause = f"{consumer} {event.position}"
+                await Parking(served.store.database, consumer).park(connection, event, cause=cause, attempts=1)
+
+    request, found = service.ListParkedRequest(page_size=2), [""]
+    while True:
+        page = await served.stub.ListParked(request)
+        found += [each.cause for each in page.parked]
+        request.page_token = page.next_page_token
+        if not page.next_page_token:
+            break
+
+    assert found[1:] == [f"{consumer} {event.position}" for consumer in consumers for event in events]

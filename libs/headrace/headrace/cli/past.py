@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Annotated
 from uuid import uuid4
@@ -11,6 +11,7 @@ import typer
 from google.protobuf.json_format import MessageToDict
 
 from headrace.api.audit.v1 import service_pb2 as service
+from headrace.api.audit.v1.service_pb2_grpc import AuditServiceStub
 from headrace.cli.entries import as_dict
 from headrace.cli.output import Json, Project, console, fields_of, print_fields, print_json, print_table, short, when
 from headrace.client import connect
@@ -173,13 +174,22 @@ def parked(as_json: Json = False) -> None:
     """Print the events that consumers set aside, and why."""
     with connect() as client:
         names = [name for name in SERVICES if name in client.connection.addresses]
-        request = service.ListParkedRequest(page_size=1000)
-        found = [each for name in names for each in client.log(name).ListParked(request).parked]
+        found = [each for name in names for each in _parked_in(client.log(name))]
     if as_json:
         print_json(found)
         return
     rows = [(each.consumer, each.stream_id, each.entry.event_id, each.attempts, each.cause) for each in found]
     print_table("parked", ["consumer", "stream", "event", "attempts", "cause"], rows, empty="Nothing is parked.")
+
+
+def _parked_in(log: AuditServiceStub) -> Iterator[service.ParkedEvent]:
+    token = ""
+    while True:
+        page = log.ListParked(service.ListParkedRequest(page_size=1000, page_token=token))
+        yield from page.parked
+        token = page.next_page_token
+        if not token:
+            return
 
 
 def redrive(

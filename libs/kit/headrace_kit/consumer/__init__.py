@@ -9,7 +9,7 @@ from headrace_kit.cloudevents import ReceivedEvent
 from headrace_kit.consumer.delivery import Handler, ProjectionHandler
 from headrace_kit.consumer.lane import Counters
 from headrace_kit.consumer.offsets import PartitionLost
-from headrace_kit.consumer.parking import ParkedEvent, list_parked
+from headrace_kit.consumer.parking import ParkedEvent, ParkedKey, list_parked
 from headrace_kit.consumer.reading import LogReader, StoreLogReader
 from headrace_kit.consumer.redriving import Redriven
 from headrace_kit.consumer.running import Consumer, ProjectionConsumer
@@ -22,6 +22,7 @@ __all__ = [
     "Handler",
     "LogReader",
     "ParkedEvent",
+    "ParkedKey",
     "PartitionLost",
     "PartitionStatus",
     "ProjectionConsumer",
