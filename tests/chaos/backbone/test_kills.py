@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import psutil
 import pytest
 
-from headrace_local.testing import Infrastructure, run_infrastructure
-from tests.chaos.backbone.scene import Stage, drained, faults, find, staged
-from tests.support.eventually import eventually
+from headrace_local.testing import Infrastructure
+from tests.chaos.backbone.scene import Stage, at_rest, frozen, grows, passes, staged
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.slow]
 CONSUMERS = ("answerer", "folder")
-
-
-@pytest.fixture(scope="module")
-def servers() -> Iterator[Infrastructure]:
-    """Servers of this module's own: it freezes and kills them."""
-    with run_infrastructure() as running:
-        yield running
 
 
 @pytest.fixture
@@ -35,28 +23,6 @@ def stage(servers: Infrastructure, tmp_path: Path) -> Iterator[Stage]:
             scene.start(part)
         grows(scene, by=60)
         yield scene
-
-
-def grows(stage: Stage, *, by: int, within_s: float = 60.0) -> float:
-    """Wait until so many more were acknowledged; returns the seconds it took."""
-    until, began = stage.written() + by, time.monotonic()
-    eventually(lambda: stage.written() >= until, within_s=within_s)
-    return time.monotonic() - began
-
-
-def passes(seconds: float) -> None:
-    """Wait until so much time is over: a freeze is defined by its length."""
-    over = time.monotonic() + seconds
-    eventually(lambda: time.monotonic() >= over, within_s=seconds + 30)
-
-
-def at_rest(stage: Stage) -> list[str]:
-    """Let the writer stop and the rest catch up; returns the faults of what is there."""
-    stage.end("writer")
-    eventually(lambda: asyncio.run(drained(stage)), within_s=200.0)
-    for part in list(stage.parts):
-        stage.end(part)
-    return faults(asyncio.run(find(stage)), stage)
 
 
 def test_a_keeper_killed_between_publish_and_mark_repeats_nothing(stage: Stage) -> None:
@@ -127,30 +93,11 @@ def test_kafka_killed_and_away_holds_nobody_up(servers: Infrastructure, stage: S
 
 
 def test_postgresql_frozen_for_a_while_costs_time_and_nothing_else(servers: Infrastructure, stage: Stage) -> None:
-    before = {part: _resident(stage, part) for part in stage.parts}
+    before = stage.resident()
     with frozen(servers, "postgres"):
         passes(20)
     grows(stage, by=400)
-    after = {part: _resident(stage, part) for part in stage.parts}
+    after = stage.resident()
 
     assert {part: after[part] - before[part] for part in before if after[part] - before[part] > 50 << 20} == {}
     assert at_rest(stage) == []
-
-
-@contextmanager
-def frozen(servers: Infrastructure, part: str) -> Iterator[None]:
-    """All processes of a part, stopped for the length of a ``with`` block."""
-    leader = psutil.Process(servers.stack.supervised[part].pid)
-    family = [leader, *leader.children(recursive=True)]
-    for each in family:
-        each.suspend()
-    try:
-        yield
-    finally:
-        for each in family:
-            with suppress(psutil.NoSuchProcess):
-                each.resume()
-
-
-def _resident(stage: Stage, part: str) -> int:
-    return int(psutil.Process(stage.parts[part].pid).memory_info().rss)
