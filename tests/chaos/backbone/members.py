@@ -1,9 +1,9 @@
 """The backbone's parts as processes of their own: ``python -m tests.chaos.backbone.members ROLE NAME FOLDER``.
 
-``writer`` adds 1, 2, 3, ... to some counters of its own, each by a command whose id follows from counter and number, and
-notes what was acknowledged and what was refused. ``keeper`` keeps the log: sequencer and relay. ``answerer`` answers each event by a command to
-its own store; ``folder`` folds them into a table. ``doubler`` publishes every record it reads again, five times,
-shuffled. Each runs until it is asked to stop, or killed.
+``writer`` adds 1, 2, 3, ... to some counters of its own, each by a command whose id follows from counter and number,
+and notes what was acknowledged and what was refused. ``keeper`` keeps the log: sequencer and relay. ``answerer``
+answers each event by a command to its own store; ``folder`` folds them into a table. ``doubler`` publishes every record
+it reads again, five times, shuffled. Each runs until it is asked to stop, or killed.
 """
 
 from __future__ import annotations
@@ -217,14 +217,14 @@ async def double(place: Place) -> None:
         consumer.seek(partition, 0)
     while True:
         found = await consumer.poll(consumer.assignment, timeout_s=0.2, max_records=200)
-        for place, records in found.items():
+        for lane, records in found.items():
             new = [record for record in records if _identity(record) not in copied]
             copied.update(_identity(record) for record in new)
             copies = [OutgoingRecord(each.key, each.value, each.headers) for each in new] * COPIES
             chance.shuffle(copies)
             while copies:
-                done = await producer.append(scene.topic, {place.partition: copies})
-                copies = copies[done[place.partition] :]
+                done = await producer.append(scene.topic, {lane.partition: copies})
+                copies = copies[done[lane.partition] :]
 
 
 def _identity(record: LogRecord) -> bytes:

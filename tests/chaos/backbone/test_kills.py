@@ -35,10 +35,10 @@ def test_a_keeper_killed_between_publish_and_mark_repeats_nothing(stage: Stage) 
 
 def test_a_frozen_keeper_wakes_to_a_stale_epoch(stage: Stage) -> None:
     stage.start("keeper-standby")
-    for frozen in ("keeper", "keeper-standby", "keeper"):
-        stage.send(frozen, signal.SIGSTOP)
+    for asleep in ("keeper", "keeper-standby", "keeper"):
+        stage.send(asleep, signal.SIGSTOP)
         passes(2 * stage.scene.ttl_s)
-        stage.send(frozen, signal.SIGCONT)
+        stage.send(asleep, signal.SIGCONT)
 
     assert at_rest(stage) == []
 
