@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -24,6 +24,7 @@ from uuid import UUID, uuid5
 
 import orjson
 from google.protobuf.wrappers_pb2 import Int64Value, StringValue
+from prometheus_client import generate_latest
 
 from headrace_kit.cloudevents import ReceivedEvent
 from headrace_kit.consumer import Consumer, LogReader, ProjectionConsumer, StoreLogReader
@@ -33,6 +34,7 @@ from headrace_kit.eventstore import PostgresEventStore
 from headrace_kit.log import KafkaLog, KafkaSettings, LogRecord, OutgoingRecord, events_topic
 from headrace_kit.logkeeper import LogKeeper
 from headrace_kit.postgres import Connection, Database, create_pool
+from tests.chaos.backbone import versions
 from tests.support.counters import COUNTER, TYPES, add, number, stream
 
 NUMBERS: Final = UUID("7d0f2a52-4a0d-5f1e-8a55-3b8f0f0c9a11")
@@ -177,6 +179,7 @@ async def answer(place: Place) -> None:
     store = PostgresEventStore(own, ANSWERS, TYPES)
 
     async def handle(event: ReceivedEvent) -> None:
+        await _hold(place)
         context = CommandContext.caused_by(event, "answers.echo", datetime.now(UTC))
         await store.execute(
             COUNTER,
@@ -196,14 +199,28 @@ async def fold(place: Place) -> None:
     """The folder."""
     scene = place.scene
     own = await _patiently(lambda: create_pool(scene.answers_dsn, max_size=4))
+    await folding(place, own, readers=await _readers(scene)).run()
+
+
+def folding(place: Place, own: Database, *, readers: Mapping[str, LogReader] | None = None) -> ProjectionConsumer:
+    """The folder's consumer. The file ``refuse`` of the scene names the counter and number it is not able to fold."""
+    refuse = place.folder / "refuse"
 
     async def handle(event: ReceivedEvent, connection: Connection) -> None:
+        if refuse.exists() and refuse.read_text() == f"{event.subject} {number(event)}":
+            raise ValueError(f"{number(event)} is too much")
         await connection.execute("INSERT INTO points (name, value) VALUES ($1, $2)", event.subject, number(event))
 
-    consumer = ProjectionConsumer(
-        "points", [scene.topic], {Int64Value: handle}, own, _log(scene), readers=await _readers(scene), stall_s=5.0
-    )
-    await consumer.run()
+    scene = place.scene
+    handlers = {Int64Value: handle}
+    return ProjectionConsumer("points", [scene.topic], handlers, own, _log(scene), readers=readers, stall_s=5.0)
+
+
+async def _hold(place: Place) -> None:
+    """Stays in the middle of an event for as long as there is a file ``hold`` of this part."""
+    while place.file("hold").exists():
+        place.file("held").touch()
+        await asyncio.sleep(0.02)
 
 
 async def double(place: Place) -> None:
@@ -250,12 +267,14 @@ async def _patiently(connect: Callable[[], Awaitable[Database]]) -> Database:
             await asyncio.sleep(0.1)
 
 
-ROLES: Final[dict[str, Callable[[Place], Awaitable[None]]]] = {
+Role = Callable[[Place], Awaitable[None]]
+ROLES: Final[dict[str, Role]] = {
     "writer": write,
     "keeper": keep,
     "answerer": answer,
     "folder": fold,
     "doubler": double,
+    **versions.ROLES,
 }
 
 
@@ -264,6 +283,7 @@ async def _main(role: str, place: Place) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, working.cancel)
     with suppress(asyncio.CancelledError):
         await working
+    place.file("metrics").write_bytes(generate_latest())
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from headrace_local.testing import Infrastructure
-from tests.chaos.backbone.scene import Stage, at_rest, frozen, grows, passes, staged
+from tests.chaos.backbone.scene import Stage, at_rest, drained, frozen, grows, passes, staged
+from tests.support.eventually import eventually
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.slow]
 CONSUMERS = ("answerer", "folder")
@@ -54,6 +56,23 @@ def test_consumers_killed_and_frozen_through_rebalances_act_once(stage: Stage) -
         stage.send(part, signal.SIGCONT)
         stage.restart(f"{part}-second")
     grows(stage, by=60)
+
+    assert at_rest(stage) == []
+
+
+def test_a_member_that_sleeps_in_the_middle_of_an_event_wakes_to_a_lost_partition(stage: Stage) -> None:
+    hold = stage.folder / "answerer.hold"
+    hold.touch()
+    eventually((stage.folder / "answerer.held").exists, within_s=30)
+    stage.send("answerer", signal.SIGSTOP)
+    stage.start("answerer-second")
+    stage.end("writer")
+    eventually(
+        lambda: asyncio.run(drained(stage)), within_s=60
+    )  # the other one has answered that event, and all others
+    hold.unlink()
+    stage.send("answerer", signal.SIGCONT)
+    eventually(lambda: "partition_lost" in stage.log("answerer"), within_s=30)  # it came to its commit
 
     assert at_rest(stage) == []
 
