@@ -12,7 +12,7 @@ from headrace.api.registry.v1.events_pb2 import VersionCreated
 from headrace.story import chain
 from tests.support.eventually import eventually
 from tests.support.history import faults
-from tests.support.loop import Loop, history_at_rest
+from tests.support.loop import Loop, history_at_rest, require_drift_before_the_hasty_release
 from tests.support.platform import Platform
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
@@ -37,6 +37,7 @@ def test_the_loop_closes_and_everything_is_counted(platform: Platform, monkeypat
     assert report.labels_joined == report.labels_sent
     assert report.closed
     assert report.alerts == sum(report.alerts_by_kind.values()) >= 2
+    require_drift_before_the_hasty_release(history, report)
     _assert_told_as_one_story(history, report)
     _assert_found_by_evidence(report)
     assert report.rollbacks[0].version != report.rollbacks[0].bad_version

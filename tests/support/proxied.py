@@ -1,4 +1,4 @@
-"""A Kafka that tells its clients to come through a proxy: they follow what the broker advertises, not their bootstrap."""
+"""A Kafka whose clients come through a proxy: they follow what the broker advertises, not their bootstrap."""
 
 from __future__ import annotations
 

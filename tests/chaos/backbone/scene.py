@@ -145,7 +145,7 @@ def _at(dsn: str, address: str) -> str:
     return urlunsplit(parts._replace(netloc=f"{parts.netloc.rpartition('@')[0]}@{address}")) if address else dsn
 
 
-def grows(stage: Stage, *, by: int, within_s: float = 60.0) -> float:
+def grows(stage: Stage, *, by: int, within_s: float = 120.0) -> float:
     """Wait until so many more were acknowledged; returns the seconds it took."""
     until, began = stage.written() + by, time.monotonic()
     eventually(lambda: stage.written() >= until, within_s=within_s)

@@ -72,7 +72,7 @@ def test_the_databases_clock_jumps_and_the_log_goes_on(
         for jump, further_back in (("+3d", "+2d"), ("+0", "-1h"), ("-2h", "-3h")):
             clock.jump(jump)
             grows(stage, by=60)
-            # Who leads dies, and by the clock its lease goes on for an hour or more: the next one does not wait for that.
+            # Who leads dies, and by the clock its lease goes on for an hour or more: the next one does not wait.
             stage.kill("keeper")
             clock.jump(further_back)
             length = asyncio.run(sequenced(stage))

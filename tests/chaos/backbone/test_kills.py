@@ -67,9 +67,7 @@ def test_a_member_that_sleeps_in_the_middle_of_an_event_wakes_to_a_lost_partitio
     stage.send("answerer", signal.SIGSTOP)
     stage.start("answerer-second")
     stage.end("writer")
-    eventually(
-        lambda: asyncio.run(drained(stage)), within_s=60
-    )  # the other one has answered that event, and all others
+    eventually(lambda: asyncio.run(drained(stage)), within_s=60)  # the other one has answered that and all else
     hold.unlink()
     stage.send("answerer", signal.SIGCONT)
     eventually(lambda: "partition_lost" in stage.log("answerer"), within_s=30)  # it came to its commit

@@ -15,6 +15,7 @@ import pytest
 from headrace.api.registry.v1.service_pb2 import CreateModelRequest, ListModelsRequest
 from headrace.client import Client
 from headrace.connection import find
+from headrace.errors import error_details
 from headrace.story import read_logs
 from headrace_kit.testing import Conditions, FaultProxy
 from headrace_local.stack import Stack
@@ -147,8 +148,7 @@ class Caller:
                 self.acknowledged.append(name)
                 return
             except grpc.RpcError as error:
-                assert isinstance(error, grpc.Call)
-                self.failed.append(error.code())
+                self.failed.append(error_details(error)[0])
             finally:
                 self.longest_s = max(self.longest_s, time.monotonic() - began)
 

@@ -17,7 +17,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import MessageSizeTooLargeError
 
 from headrace_kit.cloudevents import ReceivedEvent, to_headers
-from headrace_kit.log import QUARANTINE, KafkaLog, KafkaSettings, LogRecord, TopicPartition
+from headrace_kit.log import QUARANTINE, LogRecord
 from headrace_kit.postgres import Record
 from headrace_local.testing import Infrastructure
 from tests.chaos.backbone.members import Place, acknowledged, folding
@@ -26,6 +26,7 @@ from tests.chaos.backbone.versions import ALERTS, URGENCY
 from tests.support.counters import stream
 from tests.support.eventually import eventually
 from tests.support.kit import pooled
+from tests.support.topics import whole_topic
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.slow]
 MALFORMED = b"\xff\xff\xff"
@@ -90,28 +91,6 @@ async def poison(stage: Stage) -> None:
         await producer.send_and_wait(topic, bytes(LARGE), partition=0)
         for each in (stranger, unread, large, unknown):
             await producer.send_and_wait(topic, each.data, partition=0, headers=to_headers(each))
-
-
-async def whole_topic(bootstrap: str, topic: str) -> list[LogRecord]:
-    """Every record of a topic."""
-    consumer = await KafkaLog(KafkaSettings(bootstrap)).open_consumer([topic], group=f"all-{uuid4()}")
-    try:
-        lanes = [TopicPartition(topic, each) for each in range(await consumer.partitions(topic))]
-        ends = {lane: end for lane, (_, end) in (await consumer.bounds(lanes)).items() if end}
-        found: list[LogRecord] = []
-        async with asyncio.timeout(60):
-            while consumer.assignment != frozenset(lanes):
-                await asyncio.sleep(0.05)
-            for lane in lanes:
-                consumer.seek(lane, 0)
-            while ends:
-                for lane, records in (await consumer.poll(lanes, timeout_s=0.2, max_records=500)).items():
-                    found += records
-                    if records[-1].offset + 1 >= ends.get(lane, 0):
-                        ends.pop(lane, None)
-        return found
-    finally:
-        await consumer.close()
 
 
 async def rows(stage: Stage, sql: str, *, of: str = "answers") -> Sequence[Record]:
