@@ -212,8 +212,9 @@ def folding(place: Place, own: Database, *, readers: Mapping[str, LogReader] | N
         await connection.execute("INSERT INTO points (name, value) VALUES ($1, $2)", event.subject, number(event))
 
     scene = place.scene
-    handlers = {Int64Value: handle}
-    return ProjectionConsumer("points", [scene.topic], handlers, own, _log(scene), readers=readers, stall_s=5.0)
+    return ProjectionConsumer(
+        "points", [scene.topic], {Int64Value: handle}, own, _log(scene), readers=readers, stall_s=5.0
+    )
 
 
 async def _hold(place: Place) -> None:

@@ -51,7 +51,7 @@ def to_come() -> tuple[type[Message], type[Message]]:
     events.message_type.add(name="AlertSnoozed").field.add(name="alert", number=1, type=text, label=single)
     pool = DescriptorPool()
     for each in files.file:
-        pool.Add(each)  # type: ignore[no-untyped-call]
+        pool.Add(each)
     names = (f"{events.package}.AlertRaised", f"{events.package}.AlertSnoozed")
     first, second = (GetMessageClass(pool.FindMessageTypeByName(name)) for name in names)
     return first, second
