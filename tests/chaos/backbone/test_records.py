@@ -28,7 +28,7 @@ from tests.support.eventually import eventually
 from tests.support.kit import pooled
 from tests.support.topics import whole_topic
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.slow]
+pytestmark = [pytest.mark.timeout(500), pytest.mark.slow]
 MALFORMED = b"\xff\xff\xff"
 LARGE = 10 << 20
 
@@ -116,7 +116,7 @@ def test_poison_is_put_aside_with_its_reason_and_the_rest_goes_on(servers: Infra
         (tmp_path / "refuse").write_text(f"{stream(3)} {refused}")
         asyncio.run(poison(stage))
         grows(stage, by=200)
-        eventually(lambda: parked(stage), lambda found: len(found) >= 5, within_s=60)
+        eventually(lambda: parked(stage), lambda found: len(found) >= 5, within_s=150)
         put_aside = parked(stage)
         (tmp_path / "refuse").unlink()  # the handler is mended
         redriven = asyncio.run(redrive(stage, stream(3)))
