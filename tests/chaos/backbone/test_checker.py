@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import cast
 
 import pytest
 
 from headrace_kit.eventstore import EventMeta, LogEntry
+from headrace_kit.postgres import Record
 from headrace_local.testing import Infrastructure
 from tests.chaos.backbone.scene import Found, Stage, at_rest, faults, find, grows, staged
 
@@ -28,8 +28,8 @@ def left(servers: Infrastructure, tmp_path_factory: pytest.TempPathFactory) -> I
         yield stage, asyncio.run(find(stage))
 
 
-def changed(row: Any, **values: object) -> dict[str, object]:
-    return {**dict(row.items()), **values}
+def changed(row: Record, **values: object) -> Record:
+    return cast("Record", {**dict(row.items()), **values})
 
 
 def without_the_last_event(found: Found) -> Found:

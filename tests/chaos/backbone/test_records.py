@@ -31,6 +31,7 @@ from tests.support.topics import whole_topic
 pytestmark = [pytest.mark.timeout(500), pytest.mark.slow]
 MALFORMED = b"\xff\xff\xff"
 LARGE = 10 << 20
+PARTITIONS = 4
 
 
 def foreign(scene_source: str, name: str, *, type: str, value: bytes) -> ReceivedEvent:
@@ -99,6 +100,11 @@ async def rows(stage: Stage, sql: str, *, of: str = "answers") -> Sequence[Recor
         return await database.fetch(sql)
 
 
+def begun(stage: Stage) -> int:
+    """How many partitions the consumers together have begun to read."""
+    return len(asyncio.run(rows(stage, "SELECT 1 FROM consumer_offsets WHERE next_offset IS NOT NULL")))
+
+
 def parked(stage: Stage) -> list[tuple[str, str, str]]:
     """Consumer, stream and cause of the first parked event of each stream."""
     found = asyncio.run(
@@ -112,6 +118,9 @@ def test_poison_is_put_aside_with_its_reason_and_the_rest_goes_on(servers: Infra
         for part in ("keeper", "writer", "answerer", "folder"):
             stage.start(part)
         grows(stage, by=60)
+        eventually(
+            lambda: begun(stage) == 2 * PARTITIONS, within_s=120
+        )  # who begins later reads the log, not the topic
         refused = acknowledged(tmp_path)[3] + 5
         (tmp_path / "refuse").write_text(f"{stream(3)} {refused}")
         asyncio.run(poison(stage))
