@@ -32,8 +32,9 @@ def changed(row: Record, **values: object) -> Record:
     return cast("Record", {**dict(row.items()), **values})
 
 
-def without_the_last_event(found: Found) -> Found:
-    return replace(found, events=found.events[:-2], log=found.log[:-2])
+def without_the_last_commands(found: Found) -> Found:
+    # Two of them: the writer may have been stopped before it heard of the last.
+    return replace(found, events=found.events[:-4])
 
 
 def half_a_command(found: Found) -> Found:
@@ -98,7 +99,7 @@ def a_parked_stream(found: Found) -> Found:
 @pytest.mark.parametrize(
     ("plant", "finding"),
     [
-        (without_the_last_event, "were acknowledged and"),
+        (without_the_last_commands, "were acknowledged and"),
         (half_a_command, "commands of 2 wrote"),
         (a_command_twice, "commands of 2 wrote"),
         (a_command_forgotten, "commands of"),
