@@ -104,6 +104,6 @@ def test_nothing_is_lost_or_done_twice_and_the_loop_closes(own_platform: Platfor
     assert unanswered + report.batches_lost <= report.predictions_of_unknown_outcome
     assert report.labels_joined == report.labels_sent
     assert [each.version for each in report.retrains if each.promoted_event]
-    assert [each.version for each in report.rollbacks if each.blocked_event and each.rolled_back_event]
+    assert [each.version for each in report.rollbacks if each.blocked_event and each.rolled_back_event], report
     assert report.closed
     require_drift_before_the_hasty_release(history, report)

@@ -40,6 +40,8 @@ PACE: Final = 2000.0
 """Flights a second while nothing is on its way."""
 PACE_WAITING: Final = 40.0
 PACE_ROLLING_OUT: Final = 800.0
+PACE_HASTY: Final = 400.0
+"""While a careless release is on its way and not yet taken back: the month left is over in ten seconds otherwise."""
 BEHIND: Final = 4000
 """Rows that the monitor may be behind: four days of flights."""
 DRIFT_KINDS: Final = ("CONCEPT_DRIFT", "INPUT_DRIFT", "PREDICTION_DRIFT")
@@ -146,7 +148,8 @@ class Loop:
                 application = self._stage.application
                 if application is not None:
                     behind = application.progress.predictions - self._counted(client) > BEHIND
-                    application.pace = PACE_WAITING if behind else self._pace()
+                    hasty = application.progress.event_us >= HASTY_FROM_US and not self.seen(registry.VersionRolledBack)
+                    application.pace = PACE_WAITING if behind else PACE_HASTY if hasty else self._pace()
 
     def _counted(self, client: Client) -> int:
         with suppress(grpc.RpcError):  # nobody has asked yet, or the monitor is away: what was known stands
