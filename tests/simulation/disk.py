@@ -359,7 +359,7 @@ def _leases(tx: Transaction, name: str) -> list[Row]:
 async def _take(tx: Transaction, name: str, holder: str, ttl: timedelta) -> list[Row]:
     await tx.server.lock(f"lease {name}", tx)
     for row in _leases(tx, name):
-        if row["expires_at"] >= now() and row["holder"] != holder:
+        if now() <= row["expires_at"] <= now() + 2 * ttl and row["holder"] != holder:
             return []
     epoch = sum(row["epoch"] for row in _leases(tx, name)) + 1
     tx.writes.append(
