@@ -215,7 +215,7 @@ class AuditServicer(EvidenceServicer):
         if not request.HasField("from_time"):
             return 0
         moment = require_time(request.from_time, field="from_time")
-        return await self._history.position_at(moment - timedelta(microseconds=1)) + 1
+        return await self._store.position_at(moment - timedelta(microseconds=1)) + 1
 
     async def StateAt(self, request: service.StateAtRequest, context: Context) -> service.StateAtResponse:
         """The state of an entity at a moment."""
@@ -225,7 +225,7 @@ class AuditServicer(EvidenceServicer):
             require_range(request.position, field="position", least=1, most=1 << 60)
             position = request.position
         elif request.HasField("time"):
-            position = await self._history.position_at(require_time(request.time, field="time"))
+            position = await self._store.position_at(require_time(request.time, field="time"))
         found = await self._history.state_at(request.stream_id, position)
         response = service.StateAtResponse(entry=entry_message(found.entry), position=found.position)
         response.state.Pack(found.state, deterministic=True)
@@ -254,7 +254,7 @@ class AuditServicer(EvidenceServicer):
         """The last position at a time."""
         if not request.HasField("time"):
             raise InvalidArgument("give a time", field="time")
-        position = await self._history.position_at(require_time(request.time, field="time"))
+        position = await self._store.position_at(require_time(request.time, field="time"))
         return service.PositionAtResponse(position=position)
 
     async def RebuildReadModels(

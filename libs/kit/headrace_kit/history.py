@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Final, cast
 
 from google.protobuf.message import Message
@@ -19,9 +18,6 @@ from headrace_kit.eventstore.postgres import EVENT_COLUMNS, log_entry
 
 SNAPSHOT_EVERY: Final = 256
 """Versions between two snapshots of a stream."""
-_POSITION_AT: Final = """
-SELECT position FROM log_entries WHERE sequenced_at <= $1 ORDER BY sequenced_at DESC, position DESC LIMIT 1
-"""
 _STREAM: Final = "SELECT aggregate, version FROM streams WHERE stream_id = $1"
 _SNAPSHOT: Final = """
 SELECT version, state FROM snapshots
@@ -72,10 +68,6 @@ class History:
     ) -> None:
         self._store, self._every = store, snapshot_every
         self._aggregates = {each.name: each for each in aggregates}
-
-    async def position_at(self, time: datetime) -> int:
-        """The last position given by ``time`` (aware); 0 before the first event."""
-        return cast("int", await self._store.database.fetchval(_POSITION_AT, time) or 0)
 
     async def state_at(self, stream_id: str, position: int | None = None) -> PastState:
         """The state after the event at ``position`` of the log; None is the end of the log.

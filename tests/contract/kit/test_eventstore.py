@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from uuid import UUID, uuid4
 
@@ -325,6 +325,19 @@ async def test_who_wrote_can_wait_for_the_place_in_the_log(subject: Subject) -> 
     await subject.store.wait_for_position(2, timeout_s=1)
     with pytest.raises(DeadlineExceeded):
         await subject.store.wait_for_position(3, timeout_s=0.02)
+
+
+async def test_a_moment_has_the_last_position_given_by_then(subject: Subject) -> None:
+    assert await subject.store.position_at(datetime.now(UTC)) == 0
+    for _ in range(4):
+        await add(subject.store, "a", 1, 2)
+        await subject.sequence()
+    log = await whole_log(subject.store)
+    tick = timedelta(microseconds=1)
+
+    for moment in {each.sequenced_at + by for each in log for by in (-tick, timedelta(0), tick)}:
+        expected = max((each.position for each in log if each.sequenced_at <= moment), default=0)
+        assert await subject.store.position_at(moment) == expected
 
 
 async def test_a_stale_epoch_writes_nothing(subject: Subject) -> None:

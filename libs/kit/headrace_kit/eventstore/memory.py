@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -226,6 +227,10 @@ class MemoryEventStore:
             each.position for each in self._log if (each.event.stream_id, each.event.version) == (stream_id, version)
         )
         return next(places, None)
+
+    async def position_at(self, time: datetime) -> int:
+        """As ``EventStore.position_at``."""
+        return bisect_right(self._log, time, key=lambda each: each.sequenced_at)
 
     async def wait_for_position(self, position: int, *, timeout_s: float) -> None:
         """As ``EventStore.wait_for_position``."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
 from enum import Enum, auto
 from typing import cast
 from uuid import UUID
@@ -86,6 +87,9 @@ WHERE causation_id = ANY($1::uuid[]) AND local_id > $2 ORDER BY local_id LIMIT $
 """
 _POSITION_OF = """
 SELECT l.position FROM events e JOIN log_entries l USING (local_id) WHERE e.stream_id = $1 AND e.version = $2
+"""
+_POSITION_AT = """
+SELECT position FROM log_entries WHERE sequenced_at <= $1 ORDER BY sequenced_at DESC, position DESC LIMIT 1
 """
 
 # Every part selects from gate, so that a repeat, or a stale epoch, writes nothing at all. A version conflict is a
@@ -292,6 +296,10 @@ class PostgresEventStore:
     async def position_of(self, stream_id: str, version: int) -> int | None:
         """As ``EventStore.position_of``."""
         return cast("int | None", await self.database.fetchval(_POSITION_OF, stream_id, version))
+
+    async def position_at(self, time: datetime) -> int:
+        """As ``EventStore.position_at``."""
+        return cast("int", await self.database.fetchval(_POSITION_AT, time) or 0)
 
     async def wait_for_position(self, position: int, *, timeout_s: float) -> None:
         """As ``EventStore.wait_for_position``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
@@ -81,6 +82,10 @@ class EventStore(Protocol):
 
     async def position_of(self, stream_id: str, version: int) -> int | None:
         """The position of an event, or None while it has none yet (or does not exist)."""
+        ...
+
+    async def position_at(self, time: datetime) -> int:
+        """The last position given by ``time`` (aware), 0 before the first event; the times of positions never fall."""
         ...
 
     async def wait_for_position(self, position: int, *, timeout_s: float) -> None:
