@@ -16,6 +16,7 @@ from headrace_kit.errors import FailedPrecondition, Unavailable
 from headrace_kit.eventstore import PostgresEventStore, Row
 from headrace_kit.postgres import connected
 from headrace_kit.rebuild import Comparison, Progress, Rebuild, Report
+from headrace_kit.rebuild import rebuilding as rebuilding_module
 from headrace_kit.rebuild import streams as streams_module
 from headrace_local.testing import FreshDatabase
 from tests.support.counters import add, stream
@@ -181,6 +182,48 @@ async def test_a_rebuild_that_is_stopped_changes_nothing_and_the_next_one_goes_t
 
     assert await dumps(store) == before
     assert (await rebuild(store)).swapped
+
+
+@pytest.mark.parametrize("unlock", ["SELECT 1 / ($1::bigint - $1)", "SELECT $1::bigint IS NULL"])
+async def test_a_lock_that_can_not_be_let_go_ends_with_its_session(
+    store: PostgresEventStore, monkeypatch: pytest.MonkeyPatch, unlock: str
+) -> None:
+    await some_history(store, seed=11)
+    monkeypatch.setattr(rebuilding_module, "_UNLOCK", unlock)
+
+    assert (await rebuild(store)).swapped
+
+    await until(lambda: unlocked(store))
+
+
+async def test_a_lock_ends_with_its_session_when_its_holder_is_stopped_while_letting_go(
+    store: PostgresEventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await some_history(store, seed=12)
+    monkeypatch.setattr(rebuilding_module, "_UNLOCK", "SELECT $1::bigint IS NULL FROM pg_sleep(3)")
+    task = asyncio.create_task(rebuild(store))
+
+    async def letting_go() -> bool:
+        sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"
+        return bool(await store.database.fetchval(sql))
+
+    await until(letting_go)
+    task.cancel()
+    await asyncio.wait({task})
+
+    assert task.cancelled()
+    await until(lambda: unlocked(store))
+    monkeypatch.undo()
+    assert (await rebuild(store)).swapped
+
+
+async def unlocked(store: PostgresEventStore) -> bool:
+    """Whether no session of this database holds an advisory lock."""
+    sql = (
+        "SELECT NOT EXISTS (SELECT FROM pg_locks JOIN pg_database d ON d.oid = database"
+        " WHERE locktype = 'advisory' AND datname = current_database())"
+    )
+    return bool(await store.database.fetchval(sql))
 
 
 async def test_events_this_code_does_not_know_stop_a_rebuild(store: PostgresEventStore) -> None:

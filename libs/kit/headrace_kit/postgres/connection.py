@@ -145,6 +145,11 @@ class Connection:
             )
         return int(status.rpartition(" ")[2])
 
+    def terminate(self) -> None:
+        """Ends the session without a goodbye: what it holds goes with it, and the pool makes another."""
+        with suppress(asyncpg.InterfaceError):  # the pool has let go of it already
+            self._raw.terminate()
+
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:
         """A transaction, or a savepoint inside one; an exception rolls back."""

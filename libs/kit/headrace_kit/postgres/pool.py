@@ -38,12 +38,12 @@ class Database:
         """
         with translated():
             raw = await self._pool.acquire(timeout=STATEMENT_TIMEOUT_S)
+        connection = Connection(raw)
         try:
-            yield Connection(raw)
+            yield connection
         except ConnectionLost as error:
             # Nobody may be at the other end: no goodbye, and no further wait for those who were asked at the same time.
-            with suppress(asyncpg.InterfaceError):  # the pool has let go of it already
-                raw.terminate()
+            connection.terminate()
             if isinstance(error.__cause__, TimeoutError):
                 await self._pool.expire_connections()
             raise
@@ -118,10 +118,10 @@ async def create_pool(dsn: str, *, max_size: int = 10, application: str = "headr
 
 
 async def _keep(raw: Any) -> None:  # Any: an untyped asyncpg connection
-    """Leaves a connection as it comes back: nothing here sets, locks or listens for longer than a transaction.
+    """Leaves a connection as it comes back: nothing here sets or listens for longer than a transaction.
 
-    asyncpg would ask the server to reset it, one round trip more for each statement. It rolls back by itself what was
-    left open.
+    Whoever takes a lock of the session lets it go, or ends the session (``Connection.terminate``). asyncpg would ask
+    the server to reset it, one round trip more for each statement. It rolls back by itself what was left open.
     """
     del raw
 

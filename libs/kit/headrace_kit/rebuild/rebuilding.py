@@ -29,6 +29,8 @@ PATIENT_MS: Final = 1500
 writers, which lock in one order."""
 MAX_ATTEMPTS: Final = 60
 _MUTEX: Final = 0x72656275
+_LOCK: Final = "SELECT pg_try_advisory_lock($1)"
+_UNLOCK: Final = "SELECT pg_advisory_unlock($1)"
 _REVISIONS: Final = "SELECT aggregate, revision FROM read_models"
 _RECORD: Final = """
 INSERT INTO read_models AS r (aggregate, revision) SELECT * FROM unnest($1::text[], $2::integer[])
@@ -225,13 +227,20 @@ class Rebuild:
     @asynccontextmanager
     async def _alone(self) -> AsyncIterator[Connection]:
         async with self._database.acquire() as connection:
-            if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _MUTEX):
-                raise FailedPrecondition("another rebuild of this service runs", reason="REBUILD_RUNNING")
+            held = True  # unless the server says that it is not
             try:
-                yield connection
+                held = await connection.fetchval(_LOCK, _MUTEX)
+                if not held:
+                    raise FailedPrecondition("another rebuild of this service runs", reason="REBUILD_RUNNING")
+                try:
+                    yield connection
+                finally:
+                    # The swap stands or not by now, and what the lock has come to does not change it.
+                    with suppress(Exception):
+                        held = not await connection.fetchval(_UNLOCK, _MUTEX)
             finally:
-                with suppress(ConnectionLost):
-                    await connection.execute("SELECT pg_advisory_unlock($1)", _MUTEX)
+                if held:  # the pool hands a session on as it is: this one ends, and its lock with it
+                    connection.terminate()
 
 
 @dataclass(frozen=True, slots=True)
