@@ -306,6 +306,27 @@ async def test_who_is_in_a_table_is_waited_for_and_appends_go_on(
     assert await store.database.fetchval("SELECT total FROM counters WHERE name = $1", stream("during")) == 20
 
 
+async def test_tables_of_before_are_dropped_one_by_one(store: PostgresEventStore, database: FreshDatabase) -> None:
+    async def left() -> list[str]:
+        rows = await store.database.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'replaced' ORDER BY 1")
+        return [row["tablename"] for row in rows]
+
+    async def waits() -> bool:
+        sql = "SELECT count(*) FROM pg_locks JOIN pg_class c ON c.oid = relation WHERE NOT granted AND relname = 'b'"
+        return bool(await store.database.fetchval(sql))
+
+    async with connected(database.migration_dsn) as reader:
+        await reader.execute("CREATE TABLE replaced.a (); CREATE TABLE replaced.b (); CREATE TABLE replaced.c ()")
+        async with reader.transaction():
+            await reader.execute("LOCK TABLE replaced.b IN ACCESS SHARE MODE")  # as a plan of before the swap does
+            task = asyncio.create_task(rebuild(store))
+            await until(waits)
+            assert await left() == ["b", "c"]  # who waits for one holds no other, which a reader may come to
+            await reader.execute("LOCK TABLE replaced.c IN ACCESS SHARE MODE")
+    assert (await task).swapped
+    assert await left() == []
+
+
 async def _true(value: bool) -> bool:
     return value
 

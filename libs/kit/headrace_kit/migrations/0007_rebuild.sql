@@ -20,7 +20,6 @@ DECLARE
     live regclass;
     item record;
 BEGIN
-    PERFORM public.drop_rebuilt();
     FOREACH name IN ARRAY tables LOOP
         live := format('public.%I', name)::regclass;
         IF NOT has_table_privilege(session_user, live, 'DELETE') THEN
@@ -86,13 +85,19 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION drop_rebuilt() RETURNS void
+-- One table a call, and false when there was none: who had planned a statement on the tables before the swap locks them
+-- once more, in an order of its own, so whoever drops them may not hold one while it waits for another.
+CREATE FUNCTION drop_rebuilt() RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     item record;
 BEGIN
-    FOR item IN SELECT schemaname, tablename FROM pg_tables WHERE schemaname IN ('rebuild', 'replaced') LOOP
-        EXECUTE format('DROP TABLE %I.%I', item.schemaname, item.tablename);
-    END LOOP;
+    SELECT schemaname, tablename INTO item FROM pg_tables
+    WHERE schemaname IN ('rebuild', 'replaced') ORDER BY schemaname, tablename LIMIT 1;
+    IF item IS NULL THEN
+        RETURN false;
+    END IF;
+    EXECUTE format('DROP TABLE %I.%I', item.schemaname, item.tablename);
+    RETURN true;
 END
 $$;

@@ -24,6 +24,8 @@ SMALL: Final = 20
 MAX_ROUNDS: Final = 50
 LOCK_TIMEOUT_MS: Final = 300
 """Less than the server waits before it looks for deadlocks: the rebuild gives way, whoever is in it goes on."""
+SWAP_TIMEOUT_MS: Final = 900
+"""Likewise for all the locks of the swap together, each of which keeps readers of the tables before it waiting."""
 PATIENT_MS: Final = 1500
 """At each third attempt, more than that, for then the server ends an autovacuum that is in the way. Only against
 writers, which lock in one order."""
@@ -131,11 +133,12 @@ class Rebuild:
                 return await self._rebuild(work, connection, check=check, tell=tell)
             finally:
                 with suppress(ConnectionLost, DeadlineExceeded):
-                    await self._database.execute("SELECT drop_rebuilt()")
+                    await self._drop()
 
     async def _rebuild(
         self, work: _Work, alone: Connection, *, check: bool, tell: Callable[[Progress], None]
     ) -> Report:
+        await self._drop()  # what one that died has left
         await self._database.execute("SELECT begin_rebuild($1)", list(work.tables))
         total, done = await work.streams.count(), 0
 
@@ -166,6 +169,11 @@ class Rebuild:
             _log.info("rebuilt", tables=len(reports), events=done, swapped=not check, locked_s=round(locked, 4))
             return Report(tuple(reports), done, not check, locked)
         raise Aborted(f"the tables were in use at {MAX_ATTEMPTS} attempts to lock them", reason="TABLES_IN_USE")
+
+    async def _drop(self) -> None:
+        """Drops the tables under way and those before the swap, each in a transaction of its own."""
+        while await self._database.fetchval("SELECT drop_rebuilt()"):
+            pass
 
     async def _compare(self, work: _Work, tell: Callable[[Progress], None]) -> list[tuple[Comparison, TableReport]]:
         """What may differ: a row that is appended to meanwhile seems to."""
@@ -212,6 +220,7 @@ class Rebuild:
                 await self._require_current(connection)
                 names = [each.name for each in self._aggregates]
                 await connection.execute(_RECORD, names, [each.revision for each in self._aggregates])
+                await connection.execute(f"SET LOCAL statement_timeout = '{SWAP_TIMEOUT_MS}ms'")
                 await connection.execute("SELECT swap_rebuilt($1)", list(work.tables))
         return reports
 
