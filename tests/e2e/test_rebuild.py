@@ -91,6 +91,20 @@ def test_every_read_model_comes_out_the_same(platform: Platform, world: World, s
         assert world.model in {each.name for each in listed.models}
 
 
+def test_every_log_verifies_after_the_rebuilds(world: World, headrace: Headrace) -> None:
+    assert world.model
+
+    def verdicts() -> list[dict[str, object]]:
+        for service in SERVICES:
+            assert headrace("log", "rebuild", service).returncode == 0
+        done = headrace("log", "verify", "--json")
+        return json.loads(done.stdout) if done.returncode == 0 else []
+
+    found = eventually(verdicts, bool, within_s=60)
+    assert {each["service"] for each in found} == set(SERVICES)
+    assert all(each["sound"] and each["entries"] for each in found)
+
+
 def test_an_altered_row_is_named_and_mended(platform: Platform, world: World, headrace: Headrace) -> None:
     where = platform.addresses.postgres_dsn.rpartition("/")[0] + "/headrace_registry"
     program = accounts.binaries(user=None) / "psql"

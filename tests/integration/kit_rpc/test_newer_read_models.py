@@ -17,6 +17,11 @@ import pytest
 
 from headrace.api.registry.v1 import service_pb2 as service
 from headrace.api.registry.v1.service_pb2_grpc import RegistryServiceStub
+from headrace.client import Client as Platform
+from headrace.connection import Connection
+from headrace.evidence import Verdict, verify_log
+from headrace.evidence.verifying import keys_of_platform
+from headrace.export import resolve
 from headrace_kit.postgres import connected
 from headrace_kit.rpc import channel
 from headrace_local.services import http_status
@@ -110,6 +115,17 @@ class Client:
             request.page_token = page.next_page_token
 
 
+async def verified(address: str, token: str) -> Verdict:
+    """The registry's log, held to what either release signed."""
+
+    def work() -> Verdict:
+        with Platform(Connection(addresses={"registry": address}, token=token)) as platform:
+            [wanted] = resolve(platform, ["registry"])
+            return verify_log(platform, wanted, keys=keys_of_platform(platform, "registry"))
+
+    return await asyncio.to_thread(work)
+
+
 async def test_clients_see_no_gap_while_a_newer_release_takes_over(
     infrastructure: Infrastructure, database: FreshDatabase, tmp_path: Path
 ) -> None:
@@ -152,6 +168,8 @@ async def test_clients_see_no_gap_while_a_newer_release_takes_over(
                 stop.set()
                 await asyncio.gather(*clients)
                 assert await client.names("many") == made
+                verdict = await verified(newer.address, token)
+                assert (verdict.problems, verdict.entries >= BEFORE, verdict.checkpoints > 0) == ((), True, True)
     async with connected(database.migration_dsn) as connection:
         rows = {row["name"]: row["creator"] for row in await connection.fetch("SELECT name, creator FROM models")}
     assert rows == dict.fromkeys(made | mine["a"] | mine["b"], "persons/operator")
