@@ -171,6 +171,9 @@ class Pool:
         """Gives it back; what it left open is rolled back."""
         raw.rollback()
 
+    async def expire_connections(self) -> None:
+        """Nothing: each is a new one."""
+
 
 class RawTransaction:
     """asyncpg's transaction."""
@@ -226,6 +229,10 @@ class RawConnection:
         if self._transaction is not None:
             self._transaction.end()
             self._transaction = None
+
+    def terminate(self) -> None:
+        """Ends it at once; what it left open is rolled back."""
+        self.rollback()
 
     async def fetch(self, sql: str, *args: Any) -> list[Row]:
         """All rows."""

@@ -7,6 +7,7 @@ from collections.abc import Awaitable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 from uuid import UUID, uuid4
 
 import grpc
@@ -119,15 +120,32 @@ async def test_every_error_crosses_the_wire_whole(error: errors.KitError, code: 
         assert received.retry_after_s == error.retry_after_s
 
 
-async def test_the_longest_error_still_fits_the_headers() -> None:
-    violations = [errors.Violation("GATE" * 100, "ü" * 3000, "日" * 3000)] * 500
-    error = errors.FailedPrecondition(
-        "日" * 5000, violations, field="f" * 4000, metadata={f"k{i}": "v" * 900 for i in range(99)}
-    )
+LONGEST: dict[str, Any] = {"field": "f" * 4000, "metadata": {f"k{i}": "v" * 900 for i in range(99)}}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.FailedPrecondition(
+            "日" * 5000, [errors.Violation("GATE" * 100, "ü" * 3000, "日" * 3000)] * 500, **LONGEST
+        ),
+        errors.InvalidArgument("日" * 5000, **LONGEST),
+        errors.ResourceExhausted("日" * 5000, retry_after_s=1e9, metadata=LONGEST["metadata"]),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+async def test_the_longest_error_still_fits_the_headers(error: errors.KitError) -> None:
     async with serving(Example(raising(error)).served()) as running:
-        received = from_peer(await refused(stub(running).GetEvent(service.GetEventRequest())))
-    assert isinstance(received, errors.FailedPrecondition)
+        failure = await refused(stub(running).GetEvent(service.GetEventRequest()))
+    received = from_peer(failure)
+    assert type(received) is type(error)
     assert received.message.endswith("…")
+    assert received.field == error.field or received.field.endswith("…")
+    headers = [("grpc-message", quote(failure.details() or "")), *(failure.trailing_metadata() or ())]
+    size = sum(
+        len(key) + 32 + (len(value) * 4 / 3 if isinstance(value, bytes) else len(value)) for key, value in headers
+    )
+    assert size < 8192 - 42 - 60 - 44  # the status, the type of the content, and gRPC's own status
 
 
 async def test_a_fault_of_the_program_tells_nothing_of_its_inside() -> None:

@@ -28,10 +28,11 @@ _CODES: Final[tuple[tuple[type[errors.KitError], grpc.StatusCode, int], ...]] = 
 )
 MAX_TEXT_BYTES: Final = 1000
 """Most bytes of an error message."""
-MAX_STATUS_BYTES: Final = 4500
-"""Most bytes of a status: with its message and base64 it stays below the 8 KiB of headers that clients accept."""
+MAX_STATUS_BYTES: Final = 3400
+"""Most bytes of a status. In base64, beside its message in percent encoding, it stays below 8 KiB of headers: beyond
+those gRPC refuses some answers, by the dice, and beyond 16 KiB all."""
 _MAX_FACT_BYTES: Final = 300
-_MAX_FACTS: Final = 12
+_MAX_FACTS_BYTES: Final = 1200
 _KEY: Final = re.compile(r"\[['\"]")
 
 
@@ -52,10 +53,7 @@ def rich_status(error: errors.KitError) -> status_pb2.Status:
     BadRequest names the field of an InvalidArgument, PreconditionFailure the violations of a FailedPrecondition (as
     many as fit), RetryInfo when to come back.
     """
-    path = {"field": _bounded_path(error.field)} if error.field else {}
-    facts = {**dict(list(error.metadata.items())[:_MAX_FACTS]), **path}
-    metadata = {bounded(key, 64): bounded(value, _MAX_FACT_BYTES) for key, value in facts.items()}
-    metadata["retryable"] = str(error.retryable).lower()
+    metadata = _facts(error)
     status = status_pb2.Status(code=_codes(error)[1], message=bounded(error.message))
     _add(status, error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata))
     match error:
@@ -107,6 +105,19 @@ def _bad_request(error: errors.KitError) -> Message:
 def _bounded_path(path: str) -> str:
     """A field's path; one that a key given by the caller makes too long ends before that key, so that it stays one."""
     return path if len(path.encode(errors="replace")) <= _MAX_FACT_BYTES else bounded(_KEY.split(path)[0], 250)
+
+
+def _facts(error: errors.KitError) -> dict[str, str]:
+    """What ErrorInfo says besides the reason: the facts of the error, as many as fit, and above all its field."""
+    own = {"retryable": str(error.retryable).lower()} | ({"field": _bounded_path(error.field)} if error.field else {})
+    facts, room = dict(own), _MAX_FACTS_BYTES
+    for key, value in error.metadata.items():
+        name, fact = bounded(key, 64), bounded(value, _MAX_FACT_BYTES)
+        room -= len(f"{name}{fact}".encode())
+        if room < 0:
+            break
+        facts[name] = fact
+    return facts | own
 
 
 def _precondition_failure(error: errors.FailedPrecondition, room: int) -> Message:
