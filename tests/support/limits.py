@@ -90,7 +90,7 @@ def _tracking() -> Iterator[Limit]:
     yield Limit(f"{_RUN}.LogMetrics", "points.key", "a b_-./:@=9", "a,b")
     yield from _text(dataset, "dataset.name", 250, least=1)
     yield from _text(dataset, "dataset.digest", 200)
-    yield from _text(dataset, "dataset.source", 2000)
+    yield from _text(dataset, "dataset.source", 65_535)
     yield from _text(dataset, "dataset.context", 100)
     yield from _text(dataset, "dataset.description", 2000)
     yield from _text(dataset, "dataset.columns.name", 250, least=1)

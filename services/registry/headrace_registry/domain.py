@@ -4,10 +4,10 @@ The state of a stream is the :class:`Model` message. Times and ids come from the
 """
 
 import re
-from datetime import UTC, datetime
+from collections.abc import Iterable
+from datetime import UTC
 
 from google.protobuf.message import Message
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from headrace.api.monitor.v1.events_pb2 import RollbackRequested
 from headrace.api.registry.v1 import events_pb2 as events
@@ -23,7 +23,8 @@ from headrace_kit.errors import (
     PermissionDenied,
     Violation,
 )
-from headrace_registry import gates
+from headrace_registry import gates, upkeep
+from headrace_registry.upkeep import stamp
 
 PRODUCTION = "production"
 ALIAS_HISTORY = 1000
@@ -35,18 +36,22 @@ def decide_create(
     state: resources.Model | None, command: service.CreateModelRequest, context: CommandContext
 ) -> list[Message]:
     """A new model. Raises AlreadyExists when there is one of the name."""
-    if state is not None:
+    if state is not None and not state.HasField("delete_time"):
         raise AlreadyExists(f"{command.name} exists", field="name")
-    return [_model_created(command.name, command.description, context)]
+    created = _model_created(command.name, command.description, context)
+    created.tags.update(command.tags)
+    created.open_aliases = command.open_aliases
+    return [created]
 
 
 def decide_version(
     state: resources.Model | None, command: service.CreateVersionRequest, context: CommandContext
 ) -> list[Message]:
     """A new version, in a new model where the command says so."""
-    if state is None and not command.create_model:
+    there = state is not None and not state.HasField("delete_time")
+    if not (there or command.create_model):
         raise NotFound("model", command.model, field="model")
-    decided: list[Message] = [] if state else [_model_created(command.model, "", context)]
+    decided: list[Message] = [] if there else [_model_created(command.model, "", context)]
     number = len(state.versions) + 1 if state else 1
     if number > MAX_VERSIONS:
         raise FailedPrecondition(f"{command.model} has {MAX_VERSIONS} versions, which is the most a model can have")
@@ -59,11 +64,15 @@ def decide_version(
         signature=command.signature,
         datasets=command.datasets,
         author=context.actor,
-        create_time=_timestamp(context.now),
+        create_time=stamp(context.now),
         state=resources.VERSION_STATE_DRAFT,
         description=command.description,
         metrics=command.metrics,
         event_id=str(context.event_id(len(decided))),
+        tags=command.tags,
+        update_time=stamp(context.now),
+        source=command.source,
+        logged_model=command.logged_model,
     )
     if command.HasField("reference_profile"):
         version.reference_profile.CopyFrom(command.reference_profile)
@@ -82,7 +91,7 @@ def decide_validation(
         detail=command.detail,
         metrics=command.metrics,
         actor=context.actor,
-        time=_timestamp(context.now),
+        time=stamp(context.now),
         event_id=str(context.event_id(0)),
     )
     if command.HasField("dataset"):
@@ -106,7 +115,7 @@ def decide_review(
         approved=command.approve,
         actor=context.actor,
         reason=command.reason,
-        time=_timestamp(context.now),
+        time=stamp(context.now),
         event_id=str(context.event_id(0)),
     )
     kind = events.VersionApproved if command.approve else events.VersionRejected
@@ -138,7 +147,7 @@ def decide_grant(
     granted = resources.StandingApproval()
     granted.CopyFrom(asked)
     granted.approver = context.actor
-    granted.create_time.CopyFrom(_timestamp(context.now))
+    granted.create_time.CopyFrom(stamp(context.now))
     granted.revoked = False
     granted.event_id = str(context.event_id(0))
     return [events.StandingApprovalGranted(model=model.name, standing_approval=granted)]
@@ -181,6 +190,8 @@ def decide_promotion(
     if pointer is not None and pointer.version == version.number:
         return []
     promotion = _promotion(version, pointer, alias=command.alias, reason=command.reason, context=context)
+    if pointer is None:
+        promotion.revision = _last_revision(model, command.alias) + 1
     promotion.approvals.extend(verdict.approvals)
     promotion.validations.extend(verdict.validations)
     if verdict.standing_approval is not None:
@@ -249,6 +260,25 @@ def decide_archive(state: resources.Model | None, command: service.ArchiveVersio
     return [events.VersionArchived(version=version.name, reason=command.reason)]
 
 
+def decide_remove_alias(
+    state: resources.Model | None, command: service.RemoveAliasRequest, context: CommandContext
+) -> list[Message]:
+    """An alias is taken off its version. Raises NotFound when there is none."""
+    model = _model(state, command.model)
+    pointer = gates.find_alias(model, command.alias)
+    if pointer is None:
+        raise NotFound("alias", command.alias, field="alias")
+    removed = events.AliasRemoved(
+        model=model.name,
+        alias=pointer.alias,
+        version=pointer.version,
+        revision=pointer.revision + 1,
+        actor=context.actor,
+        time=stamp(context.now),
+    )
+    return [removed]
+
+
 def evolve(state: resources.Model | None, event: Message) -> resources.Model:
     """The state after ``event``; the given state is left as it was."""
     model = resources.Model()
@@ -256,8 +286,7 @@ def evolve(state: resources.Model | None, event: Message) -> resources.Model:
         model.CopyFrom(state)
     match event:
         case events.ModelCreated():
-            model.name, model.description, model.creator = event.model, event.description, event.creator
-            model.create_time.CopyFrom(event.time)
+            _create(model, event)
         case events.VersionCreated():
             model.versions.append(event.version)
         case events.VersionValidated():
@@ -276,6 +305,10 @@ def evolve(state: resources.Model | None, event: Message) -> resources.Model:
             _move_alias(model, event.promotion)
         case events.VersionArchived():
             _version_named(model, event.version).state = resources.VERSION_STATE_ARCHIVED
+        case events.AliasRemoved():
+            _remove_alias(model, event)
+        case _ if upkeep.evolve(model, event):
+            pass
         case _:
             pass
     model.revision += 1
@@ -284,11 +317,10 @@ def evolve(state: resources.Model | None, event: Message) -> resources.Model:
 
 def version_of(state: resources.Model | None, name: str) -> resources.Version:
     """The version of that resource name. Raises NotFound."""
-    if state is not None:
-        number = name.removeprefix(f"{state.name}/versions/")
-        if _NUMBER.fullmatch(number) and int(number) <= len(state.versions):
-            return state.versions[int(number) - 1]
-    raise NotFound("version", name, field="version")
+    version = _found_version(state, name)
+    if version is None or version.HasField("delete_time"):
+        raise NotFound("version", name, field="version")
+    return version
 
 
 def standing_approval_of(model: resources.Model, identity: str) -> resources.StandingApproval:
@@ -304,29 +336,69 @@ def previous_good_version(model: resources.Model, pointer: resources.Alias) -> i
     bad = {each.previous_version for each in pointer.history if each.rollback} | {pointer.version}
     for each in reversed(pointer.history):
         number = each.previous_version
-        if number and number not in bad and model.versions[number - 1].state != resources.VERSION_STATE_ARCHIVED:
+        if number and number not in bad and _can_serve(model.versions[number - 1]):
             return number
     return 0
 
 
-def _model(state: resources.Model | None, name: str) -> resources.Model:
+def _can_serve(version: resources.Version) -> bool:
+    return version.state != resources.VERSION_STATE_ARCHIVED and not version.HasField("delete_time")
+
+
+def _found_version(state: resources.Model | None, name: str) -> resources.Version | None:
     if state is None:
-        raise NotFound("model", name.partition("/versions/")[0], field="model")
-    return state
+        return None
+    number = name.removeprefix(f"{state.name}/versions/")
+    found = _NUMBER.fullmatch(number) and int(number) <= len(state.versions)
+    return state.versions[int(number) - 1] if found else None
+
+
+def _model(state: resources.Model | None, name: str) -> resources.Model:
+    return upkeep.existing(state, name)
 
 
 def _version_named(model: resources.Model, name: str) -> resources.Version:
-    return version_of(model, name)
+    found = _found_version(model, name)
+    if found is None:
+        raise NotFound("version", name, field="version")
+    return found
+
+
+def _create(model: resources.Model, event: events.ModelCreated) -> None:
+    """A model that was deleted begins anew, but its numbers and its aliases' revisions go on."""
+    model.name, model.description, model.creator = event.model, event.description, event.creator
+    model.create_time.CopyFrom(event.time)
+    model.update_time.CopyFrom(event.time)
+    model.ClearField("delete_time")
+    model.ClearField("tags")
+    model.tags.update(event.tags)
+    model.open_aliases = event.open_aliases
+
+
+def _remove_alias(model: resources.Model, event: events.AliasRemoved) -> None:
+    pointer = gates.find_alias(model, event.alias)
+    if pointer is None:
+        return
+    gone = model.removed_aliases.add()
+    gone.CopyFrom(pointer)
+    gone.revision = event.revision
+    model.aliases.remove(pointer)
+    _refresh_states(model, {event.version})
 
 
 def _model_created(name: str, description: str, context: CommandContext) -> events.ModelCreated:
-    time = _timestamp(context.now)
+    time = stamp(context.now)
     return events.ModelCreated(model=name, description=description, creator=context.actor, time=time)
 
 
 def _require_person(actor: str, *, to: str = "approve") -> None:
     if not actor.startswith("persons/"):
         raise PermissionDenied(f"{actor} is not a person: only persons {to}", reason="NOT_A_PERSON")
+
+
+def _last_revision(model: resources.Model, alias: str) -> int:
+    """The revision an alias that was removed goes on from; 0 when there never was one."""
+    return next((each.revision for each in model.removed_aliases if each.alias == alias), 0)
 
 
 def _require_revision(pointer: resources.Alias | None, alias: str, expected: int) -> None:
@@ -355,7 +427,7 @@ def _promotion(
         revision=(pointer.revision if pointer else 0) + 1,
         actor=context.actor,
         reason=reason,
-        time=_timestamp(context.now),
+        time=stamp(context.now),
         datasets=version.datasets,
         event_id=str(context.event_id(0)),
         rollback=rollback,
@@ -373,12 +445,22 @@ def _rolled_back(
 
 
 def _move_alias(model: resources.Model, promotion: resources.Promotion) -> None:
-    pointer = gates.find_alias(model, promotion.alias) or model.aliases.add(alias=promotion.alias)
+    pointer = gates.find_alias(model, promotion.alias)
+    if pointer is None:
+        before = next((each for each in model.removed_aliases if each.alias == promotion.alias), None)
+        pointer = model.aliases.add(alias=promotion.alias)
+        if before is not None:  # its history goes on
+            pointer.CopyFrom(before)
+            model.removed_aliases.remove(before)
     pointer.version, pointer.revision = promotion.version, promotion.revision
     pointer.history.append(promotion)
     if len(pointer.history) > ALIAS_HISTORY:
         del pointer.history[:-ALIAS_HISTORY]
-    for number in {promotion.version, promotion.previous_version} - {0}:
+    _refresh_states(model, {promotion.version, promotion.previous_version} - {0})
+
+
+def _refresh_states(model: resources.Model, numbers: Iterable[int]) -> None:
+    for number in numbers:
         version = model.versions[number - 1]
         if version.state != resources.VERSION_STATE_ARCHIVED:
             version.state = _state_of(model, number)
@@ -389,9 +471,3 @@ def _state_of(model: resources.Model, number: int) -> resources.VersionState.Val
     if PRODUCTION in held:
         return resources.VERSION_STATE_PRODUCTION
     return resources.VERSION_STATE_STAGING if held else resources.VERSION_STATE_DRAFT
-
-
-def _timestamp(moment: datetime) -> Timestamp:
-    stamp = Timestamp()
-    stamp.FromDatetime(moment)
-    return stamp

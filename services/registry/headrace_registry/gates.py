@@ -41,9 +41,9 @@ def find_alias(model: Model, alias: str) -> Alias | None:
 
 
 def gates_of(model: Model, alias: str) -> Gates:
-    """The gates of an alias; without any, an approval is what it takes."""
+    """The gates of an alias; without any, an approval is what it takes, unless the model's aliases are open."""
     found = next((each for each in model.gates if each.alias == alias), None)
-    return found or Gates(alias=alias, approval_required=True)
+    return found or Gates(alias=alias, approval_required=not model.open_aliases)
 
 
 def newest_validations(version: Version) -> dict[str, Validation]:

@@ -7,12 +7,12 @@ from headrace_tracking.config import TrackingSettings
 from headrace_tracking.events import EVENT_TYPES
 from headrace_tracking.metrics import MetricWriter
 from headrace_tracking.rpc import TrackingServicer
-from headrace_tracking.store import EXPERIMENT, RUN, RunStore
+from headrace_tracking.store import EXPERIMENT, LOGGED_MODEL, RUN, RunStore
 
 
 async def build(settings: TrackingSettings) -> Application:
     """Tracking's process."""
-    owner = await LogOwner.open("tracking", settings, EVENT_TYPES, [EXPERIMENT, RUN])
+    owner = await LogOwner.open("tracking", settings, EVENT_TYPES, [EXPERIMENT, RUN, LOGGED_MODEL])
     writer = MetricWriter(owner.store, owner.database)
     servicer = TrackingServicer(owner.store, RunStore(owner.database), writer, owner.objects)
     application = owner.application([(add_TrackingServiceServicer_to_server, servicer)])

@@ -69,7 +69,7 @@ class Tracking:
 
     async def search(self, text: str, order: str = "") -> list[str]:
         found = await self.runs.search(
-            "default", experiment="", condition=parse_filter(text), orders=parse_order(order), offset=0, limit=100
+            "default", experiments=[], condition=parse_filter(text), orders=parse_order(order), offset=0, limit=100
         )
         return [each.display_name for each in found]
 
