@@ -7,5 +7,5 @@ Emits: ExperimentCreated, RunStarted, RunResumed, ParamsLogged, TagsChanged, Met
     ExperimentTagsChanged, ExperimentDeleted, ExperimentRestored, LoggedModelCreated, LoggedModelArtifactLogged,
     LoggedModelAnnotated, LoggedModelFinished, LoggedModelDeleted.
 Guarantees: what was acknowledged is committed, once per command id; metric points are
-    committed with their MetricsRecorded.
+    sealed by a MetricsRecorded within a second.
 """

@@ -85,13 +85,6 @@ def decide_tags(state: resources.Run | None, command: service.ChangeTagsRequest)
     return [events.TagsChanged(run=run.name, set=new, removed=removed)] if new or removed else []
 
 
-def decide_metrics(state: resources.Run | None, recorded: events.MetricsRecorded) -> list[Message]:
-    """A group of metric points: its number follows the last one's."""
-    run = active(state, recorded.run)
-    require_room("points", len(set(run.metrics) | set(recorded.summaries)), MAX_METRICS)
-    return [recorded]
-
-
 def decide_dataset(state: resources.Run | None, command: service.LogDatasetRequest) -> list[Message]:
     """A dataset; nothing when the run has it already."""
     run = active(state, command.run)

@@ -27,7 +27,8 @@ from headrace_tracking import domain, requests
 from headrace_tracking.experiments_rpc import ExperimentsRpc
 from headrace_tracking.filters import parse_filter, parse_order
 from headrace_tracking.loggedmodels_rpc import LoggedModelsRpc, require_stored
-from headrace_tracking.metrics import MetricCommand, MetricWriter
+from headrace_tracking.metrics import MetricWriter
+from headrace_tracking.pointstore import MetricCommand, PointStore
 from headrace_tracking.store import EXPERIMENT as EXPERIMENT_STREAM
 from headrace_tracking.store import RUN, RunStore, thin
 
@@ -43,12 +44,22 @@ class TrackingServicer(ExperimentsRpc, LoggedModelsRpc):
     Args:
         store: The streams of experiments and runs.
         runs: The read models.
+        points: The tables of metric points.
         writer: The way of metric points.
         objects: Where artifacts lie.
     """
 
-    def __init__(self, store: PostgresEventStore, runs: RunStore, writer: MetricWriter, objects: ObjectStore) -> None:
-        self._store, self._runs, self._writer, self._objects = store, runs, writer, objects
+    def __init__(
+        self,
+        store: PostgresEventStore,
+        runs: RunStore,
+        points: PointStore,
+        *,
+        writer: MetricWriter,
+        objects: ObjectStore,
+    ) -> None:
+        self._store, self._runs, self._objects = store, runs, objects
+        self._points, self._writer = points, writer
 
     async def StartRun(self, request: service.StartRunRequest, context: Context) -> service.StartRunResponse:
         requests.check_start(request)
@@ -81,6 +92,7 @@ class TrackingServicer(ExperimentsRpc, LoggedModelsRpc):
 
     async def FinishRun(self, request: service.FinishRunRequest, context: Context) -> service.FinishRunResponse:
         requests.check_finish(request)
+        await self._writer.seal(request.run)  # the log tells a run's metrics before its end
         return await self._command(
             request.run,
             request,
@@ -177,12 +189,15 @@ class TrackingServicer(ExperimentsRpc, LoggedModelsRpc):
 
     async def DeleteRun(self, request: service.DeleteRunRequest, context: Context) -> service.DeleteRunResponse:
         requests.check_run(request.run)
-        return await self._command(
+        await self._writer.seal(request.run)
+        response = await self._command(
             request.run,
             request,
             lambda state, command: domain.decide_delete(state, request.run, command),
             lambda run: service.DeleteRunResponse(run=run),
         )
+        self._writer.forget(request.run)
+        return response
 
     async def RestoreRun(self, request: service.RestoreRunRequest, context: Context) -> service.RestoreRunResponse:
         requests.check_run(request.run)
@@ -227,6 +242,7 @@ class TrackingServicer(ExperimentsRpc, LoggedModelsRpc):
             limit=page.limit,
             view=request.view,
         )
+        await self._points.with_latest_metrics(runs)
         token = page.token(str(offset + len(runs)), count=len(runs))
         shown = picked(runs, request.read_mask, kind=Run)
         return service.SearchRunsResponse(runs=shown, next_page_token=token)
@@ -279,4 +295,5 @@ class TrackingServicer(ExperimentsRpc, LoggedModelsRpc):
         loaded = await self._store.load(RUN, name)
         if loaded is None:
             raise NotFound("run", name, field=field)
+        await self._points.with_latest_metrics([loaded[0]])
         return loaded[0]

@@ -51,7 +51,14 @@ def run_rows(stream_id: str, state: Run, changes: Sequence[Message]) -> Sequence
     touched = {key for each in changes if isinstance(each, events.MetricsRecorded) for key in each.summaries}
     for key in sorted(touched):
         summary = state.metrics[key]
-        values = {"last": summary.last, "min": summary.min, "max": summary.max}
+        values = {
+            "last": summary.last,
+            "min": summary.min,
+            "max": summary.max,
+            "count": summary.count,
+            "last_step": summary.last_step,
+            "last_time_us": summary.last_time.ToMicroseconds(),
+        }
         rows.append(Row("run_metrics", {"run": stream_id, "key": key}, values))
     return rows
 
@@ -172,7 +179,7 @@ class RunStore:
         """All points of a metric of a run."""
         rows = await self._database.fetch(
             "SELECT step, time_us, value FROM metric_points WHERE run = $1 AND key = $2"
-            " ORDER BY step, time_us, group_number, ordinal",
+            " ORDER BY step, time_us, batch, ordinal",
             run,
             key,
         )

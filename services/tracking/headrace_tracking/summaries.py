@@ -34,21 +34,43 @@ def digest(points: Iterable[Point]) -> bytes:
 
 def summarise(points: Iterable[Point]) -> dict[str, MetricSummary]:
     """The summary of each key."""
-    result: dict[str, MetricSummary] = {}
+    found: dict[str, _Sum] = {}
     for point in points:
+        summed = found.get(point.key)
+        if summed is None:
+            found[point.key] = _Sum(point)
+        else:
+            summed.add(point)
+    return {key: summed.message() for key, summed in found.items()}
+
+
+class _Sum:
+    """A summary under way: plain numbers, since there may be a hundred thousand points."""
+
+    __slots__ = ("count", "last", "max", "min")
+
+    def __init__(self, point: Point) -> None:
+        self.last, self.count, self.min, self.max = point, 0, math.inf, -math.inf
+        self.add(point)
+
+    def add(self, point: Point) -> None:
+        value = point.value
+        self.count += 1
+        self.min, self.max = min(self.min, value), max(self.max, value)  # in this order NaN changes neither
+        if (point.step, point.time_us) >= (self.last.step, self.last.time_us):
+            self.last = point
+
+    def message(self) -> MetricSummary:
         time = Timestamp()
-        time.FromMicroseconds(point.time_us)
-        number = not math.isnan(point.value)
-        one = MetricSummary(
-            last=point.value,
-            min=point.value if number else math.inf,
-            max=point.value if number else -math.inf,
-            count=1,
-            last_step=point.step,
+        time.FromMicroseconds(self.last.time_us)
+        return MetricSummary(
+            last=self.last.value,
+            min=self.min,
+            max=self.max,
+            count=self.count,
+            last_step=self.last.step,
             last_time=time,
         )
-        merge(result.setdefault(point.key, MetricSummary()), one)
-    return result
 
 
 def merge(into: MetricSummary, other: MetricSummary) -> None:

@@ -19,7 +19,9 @@ from headrace_local.testing import FreshDatabase
 from headrace_tracking import domain
 from headrace_tracking.events import EVENT_TYPES
 from headrace_tracking.filters import parse_filter, parse_order
-from headrace_tracking.metrics import MetricCommand, MetricWriter
+from headrace_tracking.metrics import MetricWriter
+from headrace_tracking.pointstore import MetricCommand, PointStore
+from headrace_tracking.sealing import Sealer
 from headrace_tracking.store import RUN, RunStore
 from headrace_tracking.summaries import Point, digest
 
@@ -32,7 +34,8 @@ class Tracking:
     def __init__(self, database: Database) -> None:
         self.database = database
         self.store = PostgresEventStore(database, "headrace/tracking", EventTypes(*EVENT_TYPES))
-        self.writer = MetricWriter(self.store, database)
+        self.points = PointStore(database)
+        self.writer = MetricWriter(self.points, Sealer(self.store, self.points))
         self.runs = RunStore(database)
 
     async def start(self, number: int = 0, **params: str) -> str:
@@ -82,7 +85,9 @@ def context(command_id: UUID | None = None) -> CommandContext:
 async def tracking(database: FreshDatabase) -> AsyncIterator[Tracking]:
     await migrate(database.migration_dsn, ["headrace_tracking"], service_dsn=database.service_dsn)
     pool = await create_pool(database.service_dsn)
-    yield Tracking(pool)
+    found = Tracking(pool)
+    yield found
+    await found.writer.close()
     await pool.close()
 
 
@@ -92,10 +97,11 @@ async def test_concurrent_calls_share_groups_and_lose_nothing(tracking: Tracking
     assert sum(counts) == 200
     series = await tracking.runs.series(run, "loss")
     assert series.steps == list(range(200))
+    await tracking.writer.seal(run)
     stored = await tracking.store.read_stream(run)
     groups = [each.message for each in stored if isinstance(each.message, events.MetricsRecorded)]
     assert sum(each.count for each in groups) == 200
-    assert len(groups) < 20
+    assert len(groups) == 1
     loaded = await tracking.store.load(RUN, run)
     assert loaded is not None
     summary = loaded[0].metrics["loss"]
@@ -105,15 +111,19 @@ async def test_concurrent_calls_share_groups_and_lose_nothing(tracking: Tracking
 async def test_points_match_the_digest_of_their_event(tracking: Tracking) -> None:
     run = await tracking.start()
     await tracking.log(run, ("loss", 1.0, 0), ("loss", float("nan"), 1), ("acc", float("-inf"), 1))
+    await tracking.log(run, ("loss", 2.0, 2))
+    await tracking.writer.seal(run)
     [event] = [
         each.message
         for each in await tracking.store.read_stream(run)
         if isinstance(each.message, events.MetricsRecorded)
     ]
     rows = await tracking.database.fetch(
-        "SELECT key, step, time_us, value FROM metric_points WHERE run = $1 AND group_number = $2 ORDER BY ordinal",
+        "SELECT key, step, time_us, value FROM metric_points WHERE run = $1 AND batch BETWEEN $2 AND $3"
+        " ORDER BY batch, ordinal",
         run,
-        event.group,
+        event.first_batch,
+        event.last_batch,
     )
     assert digest(Point(*row) for row in rows) == event.sha256
 

@@ -27,7 +27,7 @@ from headrace.api.common.v1 import resources_pb2 as headrace_dot_api_dot_common_
 from headrace.api.tracking.v1 import resources_pb2 as headrace_dot_api_dot_tracking_dot_v1_dot_resources__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%headrace/api/tracking/v1/events.proto\x12\x18headrace.api.tracking.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a&headrace/api/common/v1/resources.proto\x1a(headrace/api/tracking/v1/resources.proto\"\xea\x01\n\x11\x45xperimentCreated\x12\x12\n\nexperiment\x18\x01 \x01(\t\x12\x0f\n\x07\x63reator\x18\x02 \x01(\t\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0c\x64isplay_name\x18\x04 \x01(\t\x12\x43\n\x04tags\x18\x05 \x03(\x0b\x32\x35.headrace.api.tracking.v1.ExperimentCreated.TagsEntry\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"g\n\x11\x45xperimentRenamed\x12\x12\n\nexperiment\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xd9\x01\n\x15\x45xperimentTagsChanged\x12\x12\n\nexperiment\x18\x01 \x01(\t\x12\x45\n\x03set\x18\x02 \x03(\x0b\x32\x38.headrace.api.tracking.v1.ExperimentTagsChanged.SetEntry\x12\x0f\n\x07removed\x18\x03 \x03(\t\x12(\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a*\n\x08SetEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"Q\n\x11\x45xperimentDeleted\x12\x12\n\nexperiment\x18\x01 \x01(\t\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"R\n\x12\x45xperimentRestored\x12\x12\n\nexperiment\x18\x01 \x01(\t\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"8\n\nRunStarted\x12*\n\x03run\x18\x01 \x01(\x0b\x32\x1d.headrace.api.tracking.v1.Run\"C\n\nRunResumed\x12\x0b\n\x03run\x18\x01 \x01(\t\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x8e\x01\n\x0cParamsLogged\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x42\n\x06params\x18\x02 \x03(\x0b\x32\x32.headrace.api.tracking.v1.ParamsLogged.ParamsEntry\x1a-\n\x0bParamsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x94\x01\n\x0bTagsChanged\x12\x0b\n\x03run\x18\x01 \x01(\t\x12;\n\x03set\x18\x02 \x03(\x0b\x32..headrace.api.tracking.v1.TagsChanged.SetEntry\x12\x0f\n\x07removed\x18\x03 \x03(\t\x1a*\n\x08SetEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xf4\x01\n\x0fMetricsRecorded\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\r\n\x05group\x18\x02 \x01(\x03\x12\r\n\x05\x63ount\x18\x03 \x01(\x03\x12\x0e\n\x06sha256\x18\x04 \x01(\x0c\x12K\n\tsummaries\x18\x05 \x03(\x0b\x32\x38.headrace.api.tracking.v1.MetricsRecorded.SummariesEntry\x1aY\n\x0eSummariesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x36\n\x05value\x18\x02 \x01(\x0b\x32\'.headrace.api.tracking.v1.MetricSummary:\x02\x38\x01\"U\n\rDatasetLogged\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x37\n\x07\x64\x61taset\x18\x02 \x01(\x0b\x32&.headrace.api.common.v1.DatasetVersion\"S\n\x0e\x41rtifactLogged\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x34\n\x08\x61rtifact\x18\x02 \x01(\x0b\x32\".headrace.api.tracking.v1.Artifact\"\x88\x01\n\x0bRunFinished\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x33\n\x06status\x18\x02 \x01(\x0e\x32#.headrace.api.tracking.v1.RunStatus\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x65rror\x18\x04 \x01(\t\"/\n\nRunRenamed\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\"C\n\nRunDeleted\x12\x0b\n\x03run\x18\x01 \x01(\t\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"D\n\x0bRunRestored\x12\x0b\n\x03run\x18\x01 \x01(\t\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x86\x01\n\x0cModelsLinked\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x33\n\x06inputs\x18\x02 \x03(\x0b\x32#.headrace.api.tracking.v1.ModelLink\x12\x34\n\x07outputs\x18\x03 \x03(\x0b\x32#.headrace.api.tracking.v1.ModelLink\"J\n\x12LoggedModelCreated\x12\x34\n\x05model\x18\x01 \x01(\x0b\x32%.headrace.api.tracking.v1.LoggedModel\"`\n\x19LoggedModelArtifactLogged\x12\r\n\x05model\x18\x01 \x01(\t\x12\x34\n\x08\x61rtifact\x18\x02 \x01(\x0b\x32\".headrace.api.tracking.v1.Artifact\"\x85\x03\n\x14LoggedModelAnnotated\x12\r\n\x05model\x18\x01 \x01(\t\x12J\n\x06params\x18\x02 \x03(\x0b\x32:.headrace.api.tracking.v1.LoggedModelAnnotated.ParamsEntry\x12\x44\n\x03set\x18\x03 \x03(\x0b\x32\x37.headrace.api.tracking.v1.LoggedModelAnnotated.SetEntry\x12\x0f\n\x07removed\x18\x04 \x03(\t\x12\x36\n\x07metrics\x18\x05 \x03(\x0b\x32%.headrace.api.tracking.v1.ModelMetric\x12(\n\x04time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a-\n\x0bParamsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a*\n\x08SetEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x8b\x01\n\x13LoggedModelFinished\x12\r\n\x05model\x18\x01 \x01(\t\x12;\n\x06status\x18\x02 \x01(\x0e\x32+.headrace.api.tracking.v1.LoggedModelStatus\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"M\n\x12LoggedModelDeleted\x12\r\n\x05model\x18\x01 \x01(\t\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%headrace/api/tracking/v1/events.proto\x12\x18headrace.api.tracking.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a&headrace/api/common/v1/resources.proto\x1a(headrace/api/tracking/v1/resources.proto\"\xea\x01\n\x11\x45xperimentCreated\x12\x12\n\nexperiment\x18\x01 \x01(\t\x12\x0f\n\x07\x63reator\x18\x02 \x01(\t\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0c\x64isplay_name\x18\x04 \x01(\t\x12\x43\n\x04tags\x18\x05 \x03(\x0b\x32\x35.headrace.api.tracking.v1.ExperimentCreated.TagsEntry\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"g\n\x11\x45xperimentRenamed\x12\x12\n\nexperiment\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xd9\x01\n\x15\x45xperimentTagsChanged\x12\x12\n\nexperiment\x18\x01 \x01(\t\x12\x45\n\x03set\x18\x02 \x03(\x0b\x32\x38.headrace.api.tracking.v1.ExperimentTagsChanged.SetEntry\x12\x0f\n\x07removed\x18\x03 \x03(\t\x12(\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a*\n\x08SetEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"Q\n\x11\x45xperimentDeleted\x12\x12\n\nexperiment\x18\x01 \x01(\t\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"R\n\x12\x45xperimentRestored\x12\x12\n\nexperiment\x18\x01 \x01(\t\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"8\n\nRunStarted\x12*\n\x03run\x18\x01 \x01(\x0b\x32\x1d.headrace.api.tracking.v1.Run\"C\n\nRunResumed\x12\x0b\n\x03run\x18\x01 \x01(\t\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x8e\x01\n\x0cParamsLogged\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x42\n\x06params\x18\x02 \x03(\x0b\x32\x32.headrace.api.tracking.v1.ParamsLogged.ParamsEntry\x1a-\n\x0bParamsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x94\x01\n\x0bTagsChanged\x12\x0b\n\x03run\x18\x01 \x01(\t\x12;\n\x03set\x18\x02 \x03(\x0b\x32..headrace.api.tracking.v1.TagsChanged.SetEntry\x12\x0f\n\x07removed\x18\x03 \x03(\t\x1a*\n\x08SetEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x9d\x02\n\x0fMetricsRecorded\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\r\n\x05group\x18\x02 \x01(\x03\x12\r\n\x05\x63ount\x18\x03 \x01(\x03\x12\x0e\n\x06sha256\x18\x04 \x01(\x0c\x12K\n\tsummaries\x18\x05 \x03(\x0b\x32\x38.headrace.api.tracking.v1.MetricsRecorded.SummariesEntry\x12\x13\n\x0b\x66irst_batch\x18\x06 \x01(\x03\x12\x12\n\nlast_batch\x18\x07 \x01(\x03\x1aY\n\x0eSummariesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x36\n\x05value\x18\x02 \x01(\x0b\x32\'.headrace.api.tracking.v1.MetricSummary:\x02\x38\x01\"U\n\rDatasetLogged\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x37\n\x07\x64\x61taset\x18\x02 \x01(\x0b\x32&.headrace.api.common.v1.DatasetVersion\"S\n\x0e\x41rtifactLogged\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x34\n\x08\x61rtifact\x18\x02 \x01(\x0b\x32\".headrace.api.tracking.v1.Artifact\"\x88\x01\n\x0bRunFinished\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x33\n\x06status\x18\x02 \x01(\x0e\x32#.headrace.api.tracking.v1.RunStatus\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x65rror\x18\x04 \x01(\t\"/\n\nRunRenamed\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\"C\n\nRunDeleted\x12\x0b\n\x03run\x18\x01 \x01(\t\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"D\n\x0bRunRestored\x12\x0b\n\x03run\x18\x01 \x01(\t\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x86\x01\n\x0cModelsLinked\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x33\n\x06inputs\x18\x02 \x03(\x0b\x32#.headrace.api.tracking.v1.ModelLink\x12\x34\n\x07outputs\x18\x03 \x03(\x0b\x32#.headrace.api.tracking.v1.ModelLink\"J\n\x12LoggedModelCreated\x12\x34\n\x05model\x18\x01 \x01(\x0b\x32%.headrace.api.tracking.v1.LoggedModel\"`\n\x19LoggedModelArtifactLogged\x12\r\n\x05model\x18\x01 \x01(\t\x12\x34\n\x08\x61rtifact\x18\x02 \x01(\x0b\x32\".headrace.api.tracking.v1.Artifact\"\x85\x03\n\x14LoggedModelAnnotated\x12\r\n\x05model\x18\x01 \x01(\t\x12J\n\x06params\x18\x02 \x03(\x0b\x32:.headrace.api.tracking.v1.LoggedModelAnnotated.ParamsEntry\x12\x44\n\x03set\x18\x03 \x03(\x0b\x32\x37.headrace.api.tracking.v1.LoggedModelAnnotated.SetEntry\x12\x0f\n\x07removed\x18\x04 \x03(\t\x12\x36\n\x07metrics\x18\x05 \x03(\x0b\x32%.headrace.api.tracking.v1.ModelMetric\x12(\n\x04time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a-\n\x0bParamsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a*\n\x08SetEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x8b\x01\n\x13LoggedModelFinished\x12\r\n\x05model\x18\x01 \x01(\t\x12;\n\x06status\x18\x02 \x01(\x0e\x32+.headrace.api.tracking.v1.LoggedModelStatus\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"M\n\x12LoggedModelDeleted\x12\r\n\x05model\x18\x01 \x01(\t\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -75,35 +75,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TAGSCHANGED_SETENTRY']._serialized_start=700
   _globals['_TAGSCHANGED_SETENTRY']._serialized_end=742
   _globals['_METRICSRECORDED']._serialized_start=1335
-  _globals['_METRICSRECORDED']._serialized_end=1579
-  _globals['_METRICSRECORDED_SUMMARIESENTRY']._serialized_start=1490
-  _globals['_METRICSRECORDED_SUMMARIESENTRY']._serialized_end=1579
-  _globals['_DATASETLOGGED']._serialized_start=1581
-  _globals['_DATASETLOGGED']._serialized_end=1666
-  _globals['_ARTIFACTLOGGED']._serialized_start=1668
-  _globals['_ARTIFACTLOGGED']._serialized_end=1751
-  _globals['_RUNFINISHED']._serialized_start=1754
-  _globals['_RUNFINISHED']._serialized_end=1890
-  _globals['_RUNRENAMED']._serialized_start=1892
-  _globals['_RUNRENAMED']._serialized_end=1939
-  _globals['_RUNDELETED']._serialized_start=1941
-  _globals['_RUNDELETED']._serialized_end=2008
-  _globals['_RUNRESTORED']._serialized_start=2010
-  _globals['_RUNRESTORED']._serialized_end=2078
-  _globals['_MODELSLINKED']._serialized_start=2081
-  _globals['_MODELSLINKED']._serialized_end=2215
-  _globals['_LOGGEDMODELCREATED']._serialized_start=2217
-  _globals['_LOGGEDMODELCREATED']._serialized_end=2291
-  _globals['_LOGGEDMODELARTIFACTLOGGED']._serialized_start=2293
-  _globals['_LOGGEDMODELARTIFACTLOGGED']._serialized_end=2389
-  _globals['_LOGGEDMODELANNOTATED']._serialized_start=2392
-  _globals['_LOGGEDMODELANNOTATED']._serialized_end=2781
+  _globals['_METRICSRECORDED']._serialized_end=1620
+  _globals['_METRICSRECORDED_SUMMARIESENTRY']._serialized_start=1531
+  _globals['_METRICSRECORDED_SUMMARIESENTRY']._serialized_end=1620
+  _globals['_DATASETLOGGED']._serialized_start=1622
+  _globals['_DATASETLOGGED']._serialized_end=1707
+  _globals['_ARTIFACTLOGGED']._serialized_start=1709
+  _globals['_ARTIFACTLOGGED']._serialized_end=1792
+  _globals['_RUNFINISHED']._serialized_start=1795
+  _globals['_RUNFINISHED']._serialized_end=1931
+  _globals['_RUNRENAMED']._serialized_start=1933
+  _globals['_RUNRENAMED']._serialized_end=1980
+  _globals['_RUNDELETED']._serialized_start=1982
+  _globals['_RUNDELETED']._serialized_end=2049
+  _globals['_RUNRESTORED']._serialized_start=2051
+  _globals['_RUNRESTORED']._serialized_end=2119
+  _globals['_MODELSLINKED']._serialized_start=2122
+  _globals['_MODELSLINKED']._serialized_end=2256
+  _globals['_LOGGEDMODELCREATED']._serialized_start=2258
+  _globals['_LOGGEDMODELCREATED']._serialized_end=2332
+  _globals['_LOGGEDMODELARTIFACTLOGGED']._serialized_start=2334
+  _globals['_LOGGEDMODELARTIFACTLOGGED']._serialized_end=2430
+  _globals['_LOGGEDMODELANNOTATED']._serialized_start=2433
+  _globals['_LOGGEDMODELANNOTATED']._serialized_end=2822
   _globals['_LOGGEDMODELANNOTATED_PARAMSENTRY']._serialized_start=1136
   _globals['_LOGGEDMODELANNOTATED_PARAMSENTRY']._serialized_end=1181
   _globals['_LOGGEDMODELANNOTATED_SETENTRY']._serialized_start=700
   _globals['_LOGGEDMODELANNOTATED_SETENTRY']._serialized_end=742
-  _globals['_LOGGEDMODELFINISHED']._serialized_start=2784
-  _globals['_LOGGEDMODELFINISHED']._serialized_end=2923
-  _globals['_LOGGEDMODELDELETED']._serialized_start=2925
-  _globals['_LOGGEDMODELDELETED']._serialized_end=3002
+  _globals['_LOGGEDMODELFINISHED']._serialized_start=2825
+  _globals['_LOGGEDMODELFINISHED']._serialized_end=2964
+  _globals['_LOGGEDMODELDELETED']._serialized_start=2966
+  _globals['_LOGGEDMODELDELETED']._serialized_end=3043
 # @@protoc_insertion_point(module_scope)

@@ -417,6 +417,8 @@ class MetricsRecorded(_message.Message):
     COUNT_FIELD_NUMBER: _builtins.int
     SHA256_FIELD_NUMBER: _builtins.int
     SUMMARIES_FIELD_NUMBER: _builtins.int
+    FIRST_BATCH_FIELD_NUMBER: _builtins.int
+    LAST_BATCH_FIELD_NUMBER: _builtins.int
     run: _builtins.str
     """Resource name of the run."""
     group: _builtins.int
@@ -425,6 +427,10 @@ class MetricsRecorded(_message.Message):
     """Points recorded."""
     sha256: _builtins.bytes
     """SHA-256 over the points in order: key length (4 bytes), key, step (8), time in microseconds (8), value (8), all little-endian."""
+    first_batch: _builtins.int
+    """First batch of points it is about; 0 in events of before there were batches: then `group` is the batch."""
+    last_batch: _builtins.int
+    """Last batch: the points of the run in all batches between, by batch and order within, are those of the digest."""
     @_builtins.property
     def summaries(self) -> _containers.MessageMap[_builtins.str, _resources_pb2.MetricSummary]:
         """Summary of these points alone, by key."""
@@ -437,10 +443,12 @@ class MetricsRecorded(_message.Message):
         count: _builtins.int = ...,
         sha256: _builtins.bytes = ...,
         summaries: _abc.Mapping[_builtins.str, _resources_pb2.MetricSummary] | None = ...,
+        first_batch: _builtins.int = ...,
+        last_batch: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "group", b"group", "run", b"run", "sha256", b"sha256", "summaries", b"summaries"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "first_batch", b"first_batch", "group", b"group", "last_batch", b"last_batch", "run", b"run", "sha256", b"sha256", "summaries", b"summaries"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
