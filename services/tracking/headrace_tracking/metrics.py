@@ -145,9 +145,11 @@ class MetricWriter:
         give_up_at = asyncio.get_running_loop().time() + RECONNECT_S
         while new:
             try:
-                await self._store.insert(await self._store.next_batch(), [each.command for each in new])
+                batch = await self._store.next_batch()
+                self._sealer.committed(await self._store.insert(batch, [each.command for each in new]))
                 break
-            except UniqueViolation:  # some are repeats, or a commit whose answer was lost
+            except UniqueViolation:  # some are repeats, or of a commit whose answer was lost
+                self._sealer.doubt({each.command.run for each in new})
                 carried_out = await self._store.carried_out([each.command.context.command_id for each in new])
                 new = [each for each in new if each.command.context.command_id not in carried_out]
                 for each in group:

@@ -1,6 +1,6 @@
 """The tables of metric points: batches of points, the summaries kept with them, and what no event speaks of yet."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -60,6 +60,16 @@ class MetricCommand:
 
 
 @dataclass(frozen=True, slots=True)
+class Inserted:
+    """The points of a run that were committed in a batch."""
+
+    run: str
+    batch: int
+    points: Sequence[Point]
+    summaries: Mapping[str, MetricSummary]
+
+
+@dataclass(frozen=True, slots=True)
 class Tail:
     """A batch of a run that no event speaks of yet."""
 
@@ -91,8 +101,11 @@ class PointStore:
         self._next += 1
         return self._next - 1
 
-    async def insert(self, batch: int, commands: Sequence[MetricCommand]) -> None:
+    async def insert(self, batch: int, commands: Sequence[MetricCommand]) -> list[Inserted]:
         """Commits points, summaries and ids of commands together, each run's in the order of the commands.
+
+        Returns:
+            What was committed, one for each run.
 
         Raises:
             UniqueViolation: A command was carried out before; nothing was written.
@@ -107,13 +120,15 @@ class PointStore:
             for run, given in points.items()
             for ordinal, point in enumerate(given)
         ]
-        head = (*_command_columns(commands), batch, *_tail_columns(contexts), *_summary_columns(points))
+        inserted = [Inserted(run, batch, given, summarise(given)) for run, given in points.items()]
+        head = (*_command_columns(commands), batch, *_tail_columns(contexts), *_summary_columns(inserted))
         if len(rows) < COPIED:
             await self._database.execute(_INSERT, *head, *_columns(rows, 6))
-            return
+            return inserted
         async with self._database.transaction() as connection:
             await connection.execute(_INSERT, *head, *_columns([], 6))
             await connection.copy_rows("metric_points", _POINT_COLUMNS, [(row[0], batch, *row[1:]) for row in rows])
+        return inserted
 
     async def carried_out(self, ids: Sequence[UUID]) -> dict[UUID, bytes]:
         """Which commands were carried out before, with the hash of their requests."""
@@ -204,10 +219,10 @@ def _tail_columns(contexts: dict[str, CommandContext]) -> list[list[object]]:
     return _columns(rows, 7)
 
 
-def _summary_columns(points: dict[str, list[Point]]) -> list[list[object]]:
+def _summary_columns(inserted: Sequence[Inserted]) -> list[list[object]]:
     rows = [
         (
-            run,
+            each.run,
             key,
             summary.last,
             summary.min,
@@ -216,7 +231,7 @@ def _summary_columns(points: dict[str, list[Point]]) -> list[list[object]]:
             summary.last_step,
             summary.last_time.ToMicroseconds(),
         )
-        for run in sorted(points)
-        for key, summary in sorted(summarise(points[run]).items())
+        for each in sorted(inserted, key=lambda each: each.run)
+        for key, summary in sorted(each.summaries.items())
     ]
     return _columns(rows, 8)

@@ -21,9 +21,9 @@ from headrace_kit.errors import Aborted, KitError
 from headrace_kit.eventstore import PostgresEventStore
 from headrace_kit.postgres import Connection
 from headrace_tracking import domain
-from headrace_tracking.pointstore import BLOCK, PointStore, Tail, remove_tails
+from headrace_tracking.pointstore import BLOCK, Inserted, PointStore, Tail, remove_tails
 from headrace_tracking.store import RUN
-from headrace_tracking.summaries import digest, summarise
+from headrace_tracking.summaries import Gathered, summarise
 
 INTERVAL_S = 1.0
 """Most a run's points wait for their event, and least between two events of a run."""
@@ -48,6 +48,8 @@ class Sealer:
         self._store, self._points, self._interval_s = store, points, interval_s
         self._due: dict[str, float] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._gathered: dict[str, Gathered] = {}
+        self._queued: set[str] = set()
         self._held: set[str] = set()
         self._released = asyncio.Event()
         self._room = asyncio.Semaphore(CONCURRENT)
@@ -69,6 +71,19 @@ class Sealer:
         finally:
             self._held.difference_update(runs)
             self._released.set()
+
+    def committed(self, inserted: Iterable[Inserted]) -> None:
+        """Keeps what these points come to, so that they need not be read again."""
+        for each in inserted:
+            gathered = self._gathered.get(each.run)
+            if gathered is None:
+                gathered = self._gathered[each.run] = Gathered(each.batch)
+            gathered.add(each.batch, each.points, each.summaries)
+
+    def doubt(self, runs: Iterable[str]) -> None:
+        """More may have been committed for these runs than was said."""
+        for run in runs:
+            self._gathered.pop(run, None)
 
     def expect(self, runs: Iterable[str], *, after_s: float | None = None) -> None:
         """Points of these runs were committed: seals them in time."""
@@ -111,7 +126,7 @@ class Sealer:
 
     async def close(self) -> None:
         """Seals everything; what can not be sealed now is left to the next process."""
-        runs = {*self._due, *self._running}
+        runs = {*self._due, *self._queued, *self._running}
         self._due.clear()
         for failed in await asyncio.gather(*(self.seal(run) for run in runs), return_exceptions=True):
             if isinstance(failed, Exception):
@@ -131,6 +146,7 @@ class Sealer:
                 await asyncio.sleep(pause or 0)
             for run in [run for run, due in self._due.items() if due <= loop.time()]:
                 del self._due[run]
+                self._queued.add(run)
                 task = asyncio.create_task(self._sealed(run))
                 tasks.add(task)
                 task.add_done_callback(tasks.discard)
@@ -138,6 +154,7 @@ class Sealer:
     async def _sealed(self, run: str) -> None:
         """As ``seal``, one of a few at a time; after a failure it is tried again later."""
         async with self._room:
+            self._queued.discard(run)
             try:
                 await self.seal(run)
             except Exception as error:  # noqa: BLE001 - the points are committed, and stay on the list
@@ -145,20 +162,26 @@ class Sealer:
                 self.expect([run], after_s=RETRY_S)
 
     async def _seal(self, run: str) -> None:
+        gathered = self._gathered.pop(run, None)
         tails = await self._points.tails(run)
+        if gathered is not None and _same(gathered, tails):
+            await self._record(run, tails, gathered)
+            return
         for _, some in groupby(tails, key=lambda each: (each.batch // BLOCK, each.actor, each.causation_id)):
-            await self._record(run, list(some))
+            found = list(some)
+            points = await self._points.points(run, found[0].batch, found[-1].batch)
+            read = Gathered(found[0].batch)
+            read.add(found[-1].batch, points, summarise(points))
+            await self._record(run, found, read)
 
-    async def _record(self, run: str, tails: list[Tail]) -> None:
-        first, last = tails[0].batch, tails[-1].batch
-        points = await self._points.points(run, first, last)
+    async def _record(self, run: str, tails: list[Tail], gathered: Gathered) -> None:
         recorded = MetricsRecorded(
             run=run,
-            count=len(points),
-            sha256=digest(points),
-            summaries=summarise(points),
-            first_batch=first,
-            last_batch=last,
+            count=gathered.count,
+            sha256=gathered.sha256,
+            summaries=gathered.summaries,
+            first_batch=gathered.first,
+            last_batch=gathered.last,
         )
 
         def decide(state: Run | None) -> list[Message]:
@@ -179,6 +202,14 @@ class Sealer:
             respond=lambda _: request,
             within=within,
         )
+
+
+def _same(gathered: Gathered, tails: list[Tail]) -> bool:
+    """Whether these are the very batches that were gathered, and of one actor and cause."""
+    if len(tails) != gathered.batches or (tails[0].batch, tails[-1].batch) != (gathered.first, gathered.last):
+        return False
+    first = tails[0]
+    return all((each.actor, each.causation_id) == (first.actor, first.causation_id) for each in tails)
 
 
 def _context(run: str, tails: list[Tail]) -> CommandContext:

@@ -3,8 +3,8 @@
 import hashlib
 import math
 import struct
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -25,11 +25,54 @@ class Point:
 
 def digest(points: Iterable[Point]) -> bytes:
     """SHA-256 over points in order, as ``MetricsRecorded.sha256`` defines it."""
-    hashed = hashlib.sha256()
+    return hashlib.sha256(encoded(points)).digest()
+
+
+def encoded(points: Iterable[Point]) -> bytes:
+    """The bytes of points that their digest is made of."""
+    keys: dict[str, bytes] = {}
+    parts: list[bytes] = []
     for point in points:
-        key = point.key.encode()
-        hashed.update(len(key).to_bytes(4, "little") + key + _POINT.pack(point.step, point.time_us, point.value))
-    return hashed.digest()
+        key = keys.get(point.key)
+        if key is None:
+            text = point.key.encode()
+            key = keys[point.key] = len(text).to_bytes(4, "little") + text
+        parts += (key, _POINT.pack(point.step, point.time_us, point.value))
+    return b"".join(parts)
+
+
+@dataclass(slots=True)
+class Gathered:
+    """Points of one run that came in several batches, without the points.
+
+    Attributes:
+        first: The first batch.
+        last: The last one.
+        batches: How many.
+        count: Points in them.
+        summaries: What they come to, by key.
+    """
+
+    first: int
+    last: int = 0
+    batches: int = 0
+    count: int = 0
+    summaries: dict[str, MetricSummary] = field(default_factory=dict[str, MetricSummary])
+    _hash: "hashlib._Hash" = field(default_factory=hashlib.sha256)
+
+    def add(self, batch: int, points: Sequence[Point], summaries: Mapping[str, MetricSummary]) -> None:
+        """One more batch, which comes after those before."""
+        self.last = batch
+        self.batches += 1
+        self.count += len(points)
+        self._hash.update(encoded(points))
+        for key, summary in summaries.items():
+            merge(self.summaries.setdefault(key, MetricSummary()), summary)
+
+    @property
+    def sha256(self) -> bytes:
+        """Digest of the points in order."""
+        return self._hash.digest()
 
 
 def summarise(points: Iterable[Point]) -> dict[str, MetricSummary]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
@@ -11,7 +12,7 @@ import pytest
 from headrace.api.tracking.v1 import events_pb2 as events
 from headrace.api.tracking.v1 import service_pb2 as service
 from headrace_kit.context import CommandContext
-from headrace_kit.errors import AlreadyExists, NotFound
+from headrace_kit.errors import AlreadyExists, FailedPrecondition, NotFound
 from headrace_kit.eventstore import PostgresEventStore
 from headrace_kit.eventtypes import EventTypes
 from headrace_kit.postgres import Database, create_pool, migrate
@@ -162,3 +163,129 @@ async def test_searches_by_metric_parameter_and_time(tracking: Tracking) -> None
     assert await tracking.search('start_time >= "2026-03-01T02:00:00Z"', "start_time") == ["run 2", "run 3"]
     assert await tracking.search("metric.missing < 1") == []
     assert await tracking.search("not metric.missing < 1 and metric.rmse > 25") == ["run 0"]
+
+
+async def recorded(tracking: Tracking, run: str) -> list[events.MetricsRecorded]:
+    stored = await tracking.store.read_stream(run)
+    return [each.message for each in stored if isinstance(each.message, events.MetricsRecorded)]
+
+
+async def test_what_was_acknowledged_is_read_before_its_event_is_there(tracking: Tracking) -> None:
+    run = await tracking.start()
+    await tracking.log(run, ("loss", 3.0, 1))
+    await tracking.log(run, ("loss", 9.0, 0), ("nan", float("nan"), 5))
+    await tracking.log(run, ("loss", 2.0, 1))
+    assert await recorded(tracking, run) == []
+    loaded = await tracking.store.load(RUN, run)
+    assert loaded is not None
+    await tracking.points.with_latest_metrics([loaded[0]])
+    before = {key: summary for key, summary in loaded[0].metrics.items() if key == "loss"}
+    assert (before["loss"].last, before["loss"].min, before["loss"].max, before["loss"].count) == (2.0, 2.0, 9.0, 3)
+    assert await tracking.search("metric.loss = 2 and metric.loss.max = 9") == ["run 0"]
+    await tracking.writer.seal(run)
+    sealed = await tracking.store.load(RUN, run)
+    assert sealed is not None
+    assert sealed[0].metrics["loss"] == before["loss"]
+    assert await tracking.search("metric.loss = 2 and metric.loss.max = 9") == ["run 0"]
+
+
+async def test_points_are_sealed_within_their_second_once(tracking: Tracking) -> None:
+    sealer = Sealer(tracking.store, tracking.points, interval_s=0.2)
+    tracking.writer = MetricWriter(tracking.points, sealer)
+    run, other = await tracking.start(), await tracking.start()
+    began, calls = time.monotonic(), 0
+    while time.monotonic() < began + 1.0:
+        await tracking.log(run, ("loss", 1.0, calls))
+        calls += 1
+    await tracking.log(other, ("loss", 1.0, 0))
+    await tracking.writer.close()
+    lasted = time.monotonic() - began
+    found = await recorded(tracking, run)
+    assert 2 <= len(found) <= lasted / 0.2 + 1
+    assert sum(each.count for each in found) == calls
+    assert len(await recorded(tracking, other)) == 1
+    assert await tracking.points.unsealed_runs() == []
+
+
+async def test_what_a_dead_process_left_is_sealed_by_the_next(tracking: Tracking) -> None:
+    run = await tracking.start()
+    dead = MetricWriter(PointStore(tracking.database), Sealer(tracking.store, tracking.points, interval_s=3600))
+    tracking.writer = dead
+    await tracking.log(run, ("loss", 1.0, 0), ("acc", 5.0, 0))
+    await tracking.log(run, ("loss", 2.0, 1))
+    alive = Sealer(tracking.store, tracking.points)
+    await alive.recover()
+    await alive.close()
+    [event] = await recorded(tracking, run)
+    assert (event.count, event.summaries["loss"].last) == (3, 2.0)
+    assert await tracking.points.points(run, event.first_batch, event.last_batch) == [
+        Point("loss", 0, 0, 1.0),
+        Point("acc", 0, 0, 5.0),
+        Point("loss", 1, 1_000_000, 2.0),
+    ]
+    assert event.sha256 == digest(await tracking.points.points(run, event.first_batch, event.last_batch))
+
+
+async def test_two_processes_seal_nothing_twice(tracking: Tracking) -> None:
+    run = await tracking.start()
+    second = Tracking(tracking.database)
+    sealers = [Sealer(tracking.store, tracking.points) for _ in range(2)]
+    for step in range(3):
+        await tracking.log(run, ("loss", 1.0, step))
+        await second.log(run, ("loss", 1.0, 10 + step))
+    await asyncio.gather(*(each.seal(run) for each in sealers), return_exceptions=True)
+    await second.writer.close()
+    found = await recorded(tracking, run)
+    assert sum(each.count for each in found) == 6
+    for each in found:
+        assert each.sha256 == digest(await tracking.points.points(run, each.first_batch, each.last_batch))
+
+
+async def test_one_fault_in_a_group_is_its_own(tracking: Tracking) -> None:
+    run, other, command_id = await tracking.start(), await tracking.start(), uuid4()
+    await tracking.log(run, ("loss", 1.0, 0), command_id=command_id)
+    results = await asyncio.gather(
+        tracking.log(other, ("first", 1.0, 0)),
+        tracking.log(other, ("loss", 1.0, 0)),
+        tracking.log(run, ("loss", 1.0, 0), command_id=command_id),
+        tracking.log(run, ("loss", 2.0, 0), command_id=command_id),
+        tracking.log(f"projects/default/runs/{uuid4()}", ("loss", 1.0, 0)),
+        tracking.log(other, ("loss", 3.0, 1)),
+        return_exceptions=True,
+    )
+    assert [each if isinstance(each, int) else type(each) for each in results] == [1, 1, 1, AlreadyExists, NotFound, 1]
+    assert (await tracking.runs.series(run, "loss")).values == [1.0]
+    assert (await tracking.runs.series(other, "loss")).values == [1.0, 3.0]
+
+
+async def test_large_and_small_calls_mean_the_same(tracking: Tracking) -> None:
+    run = await tracking.start()
+    await asyncio.gather(
+        tracking.log(run, *(("many", float(step), step) for step in range(2000))), tracking.log(run, ("one", 7.0, 0))
+    )
+    await tracking.writer.seal(run)
+    loaded = await tracking.store.load(RUN, run)
+    assert loaded is not None
+    assert {key: (each.count, each.last) for key, each in loaded[0].metrics.items()} == {
+        "many": (2000, 1999.0),
+        "one": (1, 7.0),
+    }
+    assert (await tracking.runs.series(run, "many")).steps == list(range(2000))
+
+
+async def test_a_run_that_was_put_away_takes_no_points(tracking: Tracking) -> None:
+    run = await tracking.start()
+    await tracking.log(run, ("loss", 1.0, 0))
+    command = context()
+    request = service.DeleteRunRequest(run=run)
+    await tracking.store.execute(
+        RUN,
+        run,
+        context=command,
+        request=request,
+        decide=lambda state: domain.decide_delete(state, run, command),
+        respond=lambda found: service.DeleteRunResponse(run=found),
+    )
+    tracking.writer.forget(run)
+    with pytest.raises(FailedPrecondition):
+        await tracking.log(run, ("loss", 2.0, 1))
