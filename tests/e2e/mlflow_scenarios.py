@@ -17,6 +17,7 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -196,7 +197,7 @@ def searches_runs() -> Any:
     assert json.loads(dataset.dataset.schema)
     assert (dataset.tags[0].key, dataset.tags[0].value) == ("mlflow.data.context", "training")
     codes = {
-        text: refused(lambda text=text: names(text))
+        text: refused(partial(names, text))
         for text in (
             "metrics.rmse >", "metrics.rmse LIKE '1'", "params.kind > 'a'", "rubbish = 1", "metrics.rmse = 'x'",
             "params.kind = tree", "params.kind = 'x' OR params.kind = 'y'", "';--", "a" * 30_000,

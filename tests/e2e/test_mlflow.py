@@ -10,7 +10,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -82,7 +82,7 @@ def script(client_process: subprocess.Popen[str], platform: Platform, project: s
 def stored(platform: Platform, script: Script, run_id: str) -> Run:
     with platform.client() as client:
         request = tracking.GetRunRequest(name=f"projects/{script.project}/runs/{UUID(run_id)}")
-        return cast("Run", client.tracking.GetRun(request).run)
+        return client.tracking.GetRun(request).run
 
 
 def test_a_run_is_headraces_run(script: Script, platform: Platform) -> None:

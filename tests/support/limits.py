@@ -105,11 +105,32 @@ def _tracking() -> Iterator[Limit]:
     yield from _pages(f"{_RUN}.SearchRuns")
     yield from _pages(f"{_RUN}.ListExperiments")
     yield from _number(f"{_RUN}.GetMetricHistory", "max_points", 0, 1_000_000)
+    yield from _text(dataset, "dataset.source_type", 100)
+    yield from _text(dataset, "dataset.schema", 1_000_000)
+    yield from _text(dataset, "dataset.profile", 1_000_000)
+    yield from _text(f"{_RUN}.RenameRun", "display_name", 250, least=1)
+    experiment, change = f"{_RUN}.CreateExperiment", f"{_RUN}.UpdateExperiment"
+    yield Limit(experiment, "display_name", "", "x" * 501)
+    yield from _map(experiment, "tags", 1000)
+    yield Limit(change, "display_name", "", "x" * 501)
+    yield from _map(change, "set", 1000)
+    yield Limit(change, "removed", ["k"] * 1000, ["k"] * 1001)
+    model, annotate = f"{_RUN}.CreateLoggedModel", f"{_RUN}.AnnotateLoggedModel"
+    yield from _text(model, "display_name", 500, least=1)
+    yield from _text(model, "model_type", 500)
+    yield from _map(model, "params", 2000)
+    yield from _map(annotate, "set", 1000)
+    yield from _text(annotate, "metrics.key", 250, least=1)
+    yield from _pages(f"{_RUN}.ListLoggedModels")
 
 
 def _registry() -> Iterator[Limit]:
     version, check = f"{_MODEL}.CreateVersion", f"{_MODEL}.RecordValidation"
     yield from _text(f"{_MODEL}.CreateModel", "description", 10_000)
+    yield from _map(f"{_MODEL}.CreateModel", "tags", 1000)
+    yield from _text(version, "source", 2000)
+    yield from _text(f"{_MODEL}.UpdateModel", "description", 10_000)
+    yield from _map(f"{_MODEL}.UpdateVersion", "set", 1000)
     yield from _pages(f"{_MODEL}.ListModels")
     yield from _pages(f"{_MODEL}.ListVersions")
     yield from _text(version, "description", 10_000)

@@ -5,6 +5,7 @@ import math
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -41,6 +42,11 @@ def encoded(points: Iterable[Point]) -> bytes:
     return b"".join(parts)
 
 
+class _Hash(Protocol):
+    def update(self, data: bytes, /) -> None: ...
+    def digest(self) -> bytes: ...
+
+
 @dataclass(slots=True)
 class Gathered:
     """Points of one run that came in several batches, without the points.
@@ -58,7 +64,7 @@ class Gathered:
     batches: int = 0
     count: int = 0
     summaries: dict[str, MetricSummary] = field(default_factory=dict[str, MetricSummary])
-    _hash: "hashlib._Hash" = field(default_factory=hashlib.sha256)
+    _hash: _Hash = field(default_factory=hashlib.sha256)
 
     def add(self, batch: int, points: Sequence[Point], summaries: Mapping[str, MetricSummary]) -> None:
         """One more batch, which comes after those before."""
