@@ -25,8 +25,8 @@ class NamePattern:
     """A form of resource name, such as ``projects/{project}/models/{model}``.
 
     An id is 1 to 100 characters of ``a-z 0-9 . _ -``, first and last a letter or digit. A placeholder in ``free`` may
-    hold any text of 1 to 250 characters without ``/`` and control characters, and no space at its ends. One in ``labels`` may hold 1 to 250
-    letters (A-Z, a-z), digits, spaces and ``. _ -``, first and last a letter or digit.
+    hold any text of 1 to 250 characters without ``/`` and control characters, and no space at its ends. One in
+    ``labels`` may hold 1 to 250 letters (A-Z, a-z), digits, spaces and ``. _ -``, first and last a letter or digit.
     """
 
     pattern: str
