@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from headrace_kit.objects import ObjectStore
 MAX_BODY_BYTES: Final = 16 * 1024 * 1024
 """Largest JSON body."""
 _INT64: Final = 1 << 63
+_DIGITS: Final = re.compile(r"-?[0-9]{1,19}")
 _SPECIAL: Final = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 R = TypeVar("R")
@@ -65,10 +67,8 @@ class Arguments:
         found: int | None = None
         if isinstance(value, int) and not isinstance(value, bool):
             found = value
-        elif isinstance(value, float) and value.is_integer():
+        elif (isinstance(value, float) and value.is_integer()) or (isinstance(value, str) and _DIGITS.fullmatch(value)):
             found = int(value)
-        elif isinstance(value, str) and value.lstrip("-").isascii() and value.lstrip("-").isdecimal():
-            found = int(value[:25])
         if found is None or not -_INT64 <= found < _INT64:
             raise _wrong(name, "an integer of 64 bits", value)
         return found
