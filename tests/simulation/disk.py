@@ -19,7 +19,7 @@ from uuid import UUID
 
 import asyncpg
 
-from headrace_kit import lease, relay, sequencer, upkeep
+from headrace_kit import causes, lease, relay, sequencer, upkeep
 from headrace_kit.consumer import offsets, parking
 from headrace_kit.eventstore import postgres as store
 from headrace_kit.postgres import Database
@@ -304,6 +304,7 @@ async def _append(tx: Transaction, args: Sequence[Any], pool: Pool) -> list[Row]
                 hlc=args[13][index],
                 meta=args[16][index],
                 data=args[14][index],
+                causation_id=args[17][index],
                 xid=xid,
                 command_id=args[0],
             )
@@ -507,6 +508,10 @@ async def _park(tx: Transaction, consumer: str, source: str, stream: str) -> lis
     return [{}]
 
 
+async def _causes(tx: Transaction, chunk: int) -> list[Row]:
+    return []  # every event here was written with its cause in its column
+
+
 async def _nothing(tx: Transaction, *args: object) -> list[Row]:
     return [{}]
 
@@ -535,6 +540,7 @@ STATEMENTS: dict[str, Callable[..., Any]] = {
     sequencer._WINDOW: _window,
     sequencer._ADVANCE: _advance,
     upkeep._FORGET: _forget,
+    causes._CHUNK: _causes,
     relay._MARK: _mark,
     relay._MARKED: _marked,
     offsets._CLAIM: _claim,

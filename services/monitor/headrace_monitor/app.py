@@ -48,7 +48,10 @@ async def build(settings: MonitorSettings) -> Application:
     )
     application = owner.application(
         [
-            (add_MonitorServiceServicer_to_server, MonitorServicer(owner.store, MonitorStore(owner.database))),
+            (
+                add_MonitorServiceServicer_to_server,
+                MonitorServicer(owner.store, MonitorStore(owner.database), owner.objects),
+            ),
             (add_TelemetryServiceServicer_to_server, TelemetryServicer(producer)),
         ]
     )

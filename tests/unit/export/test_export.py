@@ -20,7 +20,7 @@ from headrace.api.registry.v1.events_pb2 import VersionPromoted
 from headrace.cli import build
 from headrace.export import parquet
 from headrace.export.writers import Format, open_writer
-from headrace_kit.audit import entry_message
+from headrace_kit.logmessages import entry_message
 from tests.support.subscribing import Logs, served_logs
 
 

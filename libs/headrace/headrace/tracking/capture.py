@@ -3,6 +3,7 @@
 import hashlib
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -32,7 +33,8 @@ def capture_code(folder: Path | None = None) -> Code:
     where = folder or Path.cwd()
     entry = Path(sys.argv[0]) if sys.argv and sys.argv[0] else None
     version = CodeVersion(
-        command_line=_clip(" ".join([sys.executable, *sys.argv]), 8000), entrypoint=_clip(str(entry or ""), 2000)
+        command_line=_clip(shlex.join([sys.executable, *sys.orig_argv[1:]]), 8000),
+        entrypoint=_clip(str(entry or ""), 2000),
     )
     commit = _git(where, "rev-parse", "HEAD").decode(errors="replace").strip()
     if not commit:
@@ -50,7 +52,10 @@ def capture_code(folder: Path | None = None) -> Code:
 
 def capture_environment() -> Environment:
     """Python, platform, hardware, and the installed packages with their digest."""
-    names = {each.metadata["Name"]: each.version for each in metadata.distributions() if each.metadata["Name"]}
+    names: dict[str, str] = {}
+    for each in metadata.distributions():
+        if each.metadata["Name"]:  # of two of a name the first on the path is the one that is imported
+            names.setdefault(each.metadata["Name"], each.version)
     packages = [Package(name=name, version=names[name]) for name in sorted(names, key=str.lower)][:5000]
     listing = "\n".join(f"{each.name}=={each.version}" for each in packages)
     return Environment(

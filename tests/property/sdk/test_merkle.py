@@ -9,18 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace_kit.merkle import (
-    EMPTY_ROOT,
-    Node,
-    Range,
-    Subtree,
-    consistency_proof,
-    consistent,
-    inclusion_proof,
-    peaks_of,
-    root_from_inclusion,
-    root_of,
-)
+from headrace.merkle import Range, Subtree, consistency_proof, inclusion_proof, peaks_of, root_of
+from headrace.verifier import EMPTY_ROOT, consistent, root_from_inclusion
 
 # Inputs and roots of the reference vectors that Certificate Transparency's implementations of RFC 6962 share.
 INPUTS = [bytes.fromhex(each) for each in ("", "00", "10", "2021", "3031", "40414243", "5051525354555657",
@@ -97,11 +87,9 @@ def test_the_reference_paths(index: int, size: int, path: list[str]) -> None:
 def test_a_growing_tree_has_the_root_of_the_definition(size: int) -> None:
     hashes = leaves(size)
     tree = Range()
-    nodes = tree.extend(hashes)
+    tree.extend(hashes)
 
     assert tree.root() == mth(hashes) == root_of(size, subtrees(hashes))
-    assert nodes == [Node(each.level, each.index, subtrees(hashes)(each.level, each.index)) for each in nodes]
-    assert len({(each.level, each.index) for each in nodes}) == len(nodes) == size - size.bit_count()
     assert tree.peaks == [subtrees(hashes)(level, index) for level, index in peaks_of(size)]
 
 
@@ -115,6 +103,19 @@ def test_a_tree_goes_on_from_its_peaks(first: int, more: int) -> None:
     resumed.extend(hashes[first:])
 
     assert resumed.root() == mth(hashes)
+
+
+@given(st.lists(st.integers(0, 40), max_size=8))
+def test_every_node_is_told_once_when_it_is_complete(chunks: list[int]) -> None:
+    hashes = leaves(sum(chunks))
+    tree, told = Range(), list[tuple[int, int]]()
+    for chunk in chunks:
+        for row in tree.extend(hashes[tree.size : tree.size + chunk]):
+            places = [(row.level, row.first + offset) for offset in range(len(row.hashes))]
+            assert list(row.hashes) == [subtrees(hashes)(*place) for place in places]
+            told += places
+
+    assert len(set(told)) == len(told) == tree.size - tree.size.bit_count()
 
 
 @given(st.data(), st.integers(1, 300))
