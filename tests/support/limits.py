@@ -177,6 +177,10 @@ def _tracking() -> Iterator[Limit]:
         yield from _mask(f"{_RUN}.{method}", "name")
     yield from _number(f"{_RUN}.GetMetricHistory", "max_points", 0, 1_000_000)
     yield from _text(f"{_RUN}.RenameRun", "display_name", 250, least=1)
+    yield from _experiments_and_models()
+
+
+def _experiments_and_models() -> Iterator[Limit]:
     experiment, change = f"{_RUN}.CreateExperiment", f"{_RUN}.UpdateExperiment"
     yield Limit(experiment, "display_name", "", "x" * 501)
     yield from _map(experiment, "tags", 1000)
@@ -190,6 +194,20 @@ def _tracking() -> Iterator[Limit]:
     yield from _map(annotate, "set", 1000)
     yield from _text(annotate, "metrics.key", 250, least=1)
     yield from _pages(f"{_RUN}.ListLoggedModels")
+    yield from _name(experiment, "name", "experiments", 250)
+    yield from _name(model, "name", "loggedModels")
+    yield from _map(model, "tags", 1000)
+    yield from _map(annotate, "params", 2000)
+    yield Limit(annotate, "removed", ["k"] * 1000, ["k"] * 1001)
+    yield from _text(f"{_RUN}.GetExperiment", "display_name", 500)
+    links = [runs.ModelLink(model=f"projects/default/loggedModels/m{each}") for each in range(1001)]
+    for field in ("inputs", "outputs"):
+        yield Limit(f"{_RUN}.LinkModels", field, None, links)
+    names = [f"projects/default/experiments/e{each}" for each in range(1001)]
+    for method in ("ListLoggedModels", "SearchRuns"):
+        yield Limit(f"{_RUN}.{method}", "experiments", names[:1000], names)
+    yield Limit(f"{_RUN}.LogModelArtifact", "artifact.path", "x" * 500, "x" * 501)
+    yield from _media_type(f"{_RUN}.LogModelArtifact", "artifact.object")
 
 
 def _registry() -> Iterator[Limit]:
@@ -198,8 +216,11 @@ def _registry() -> Iterator[Limit]:
     yield from _text(f"{_MODEL}.CreateModel", "description", 10_000)
     yield from _map(f"{_MODEL}.CreateModel", "tags", 1000)
     yield from _text(version, "source", 2000)
-    yield from _text(f"{_MODEL}.UpdateModel", "description", 10_000)
-    yield from _map(f"{_MODEL}.UpdateVersion", "set", 1000)
+    yield from _map(version, "tags", 1000)
+    for method in ("UpdateModel", "UpdateVersion"):
+        yield from _text(f"{_MODEL}.{method}", "description", 10_000)
+        yield from _map(f"{_MODEL}.{method}", "set", 1000)
+        yield Limit(f"{_MODEL}.{method}", "removed", ["k"] * 1000, ["k"] * 1001)
     yield from _mask(f"{_MODEL}.ListModels", "name")
     yield from _mask(f"{_MODEL}.ListVersions", "name")
     yield from _pages(f"{_MODEL}.ListModels")
