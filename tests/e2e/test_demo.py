@@ -125,7 +125,7 @@ def test_the_loop_closes_while_the_year_goes_by_and_what_is_kept_can_be_looked_a
     assert_retrained_unprompted(history, report)
     assert_rolled_back(history, report)
     for told in (
-        "/console/open",
+        "/enter?code=",
         "replaying the year",
         "AlertRaised",
         "stopping",

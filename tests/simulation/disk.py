@@ -359,7 +359,7 @@ def _leases(tx: Transaction, name: str) -> list[Row]:
 async def _take(tx: Transaction, name: str, holder: str, ttl: timedelta) -> list[Row]:
     await tx.server.lock(f"lease {name}", tx)
     for row in _leases(tx, name):
-        if row["expires_at"] >= now() and row["holder"] != holder:
+        if now() <= row["expires_at"] <= now() + 2 * ttl and row["holder"] != holder:
             return []
     epoch = sum(row["epoch"] for row in _leases(tx, name)) + 1
     tx.writes.append(
@@ -508,8 +508,12 @@ async def _park(tx: Transaction, consumer: str, source: str, stream: str) -> lis
     return [{}]
 
 
-async def _causes(tx: Transaction, chunk: int) -> list[Row]:
-    return []  # every event here was written with its cause in its column
+async def _filled(tx: Transaction) -> list[Row]:
+    return [{"position": len(tx.server.tables.log)}]  # every event here was written with its cause in its column
+
+
+async def _causes(tx: Transaction, position: int, limit: int) -> list[Row]:
+    return []
 
 
 async def _nothing(tx: Transaction, *args: object) -> list[Row]:
@@ -540,6 +544,7 @@ STATEMENTS: dict[str, Callable[..., Any]] = {
     sequencer._WINDOW: _window,
     sequencer._ADVANCE: _advance,
     upkeep._FORGET: _forget,
+    causes._FILLED: _filled,
     causes._CHUNK: _causes,
     relay._MARK: _mark,
     relay._MARKED: _marked,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from google.protobuf.message import Message
 from google.protobuf.wrappers_pb2 import Int64Value, StringValue
@@ -52,6 +52,9 @@ class MemoryAudit(AuditServicer):
         tree = Range()
         tree.extend(each.leaf for each in await self._memory.read_log(1, request.size or 1 << 60))
         return service.GetTreeResponse(source=self._memory.source, size=tree.size, root=tree.root(), peaks=tree.peaks)
+
+    async def _filling(self) -> bool:
+        return False
 
     async def _entries(self, events: Sequence[StoredEvent]) -> list[LogEntry]:
         wanted = {event.event_id for event in events}
@@ -123,10 +126,11 @@ class Logs:
         name = f"projects/{project}/models/{model}"
         await self.add("registry", name, VersionPromoted(version=f"{name}/versions/{version}"))
 
-    async def add(self, service_name: str, stream: str, *events: Message) -> None:
-        """Adds events to a stream, a second after those before."""
+    async def add(self, service_name: str, stream: str, *events: Message, cause: str = "") -> str:
+        """Adds events to a stream, a second after those before; returns the id of the first."""
         self.clock.advance(timedelta(seconds=1))
-        context = CommandContext(uuid4(), "persons/operator", self.clock.now)
+        caused_by = UUID(cause) if cause else None
+        context = CommandContext(uuid4(), "persons/operator", self.clock.now, causation_id=caused_by)
         await self.servers[service_name].store.execute(
             ANYTHING,
             stream,
@@ -135,6 +139,7 @@ class Logs:
             decide=lambda _: events,
             respond=lambda state: state,
         )
+        return str(context.event_id(0))
 
 
 @asynccontextmanager

@@ -449,6 +449,16 @@ def _audit(world: World) -> Requests:
         "RedriveParked": lambda: audit.RedriveParkedRequest(consumer="none", stream_id=world.run),
         "StateAt": lambda: audit.StateAtRequest(stream_id=world.run, position=1),
         "PositionAt": lambda: audit.PositionAtRequest(time=Timestamp(seconds=1_700_000_000)),
+        "ListEffects": lambda: audit.ListEffectsRequest(event_ids=[str(uuid4())], page_size=2),
+        "ListConsumers": audit.ListConsumersRequest,
+        "ListStates": lambda: audit.ListStatesRequest(stream_id=world.run, from_version=1, page_size=2),
+        "GetCheckpoint": audit.GetCheckpointRequest,
+        "ListCheckpoints": lambda: audit.ListCheckpointsRequest(from_size=1, page_size=2),
+        "ListVerifyingKeys": audit.ListVerifyingKeysRequest,
+        "ProveInclusion": lambda: audit.ProveInclusionRequest(position=1),
+        "ProveConsistency": lambda: audit.ProveConsistencyRequest(old_size=1),
+        "GetTree": lambda: audit.GetTreeRequest(size=1),
+        "ReadLeaves": lambda: audit.ReadLeavesRequest(from_position=1, to_position=2),
     }
 
 

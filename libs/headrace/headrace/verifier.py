@@ -32,14 +32,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-try:
-    from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-except ImportError:  # openssl does it then
-    HAS_CRYPTOGRAPHY = False
-else:
-    HAS_CRYPTOGRAPHY = True
-
 PROOF_FORMAT: Final = "headrace-proof-v1"
 EMPTY_ROOT: Final = hashlib.sha256(b"").digest()
 """The root of a log without entries."""
@@ -357,13 +349,16 @@ def verifies(public: bytes, message: bytes, signature: bytes) -> bool:
     Raises:
         CanNotCheck: Neither ``cryptography`` nor ``openssl`` is there.
     """
-    if HAS_CRYPTOGRAPHY:
-        try:
-            Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
-        except (InvalidSignature, ValueError):
-            return False
-        return True
-    return verifies_by_openssl(public, message, signature)
+    try:
+        from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - it need not be there
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey  # noqa: PLC0415 - as above
+    except ImportError:
+        return verifies_by_openssl(public, message, signature)
+    try:
+        Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
 
 
 def verifies_by_openssl(public: bytes, message: bytes, signature: bytes) -> bool:

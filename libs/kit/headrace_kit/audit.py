@@ -74,7 +74,7 @@ class AuditServicer(EvidenceServicer):
         scan = _scan(request, page)
         for _ in range(_MAX_SCANS):
             entries = await self._store.read_log(position, scan)
-            position += page.take(entries)
+            position = page.take(entries) + 1 if entries else position
             if page.full or len(entries) < scan:
                 break
         end = position > await self._store.head()
@@ -88,7 +88,8 @@ class AuditServicer(EvidenceServicer):
         for _ in range(_MAX_SCANS):
             if position < since or page.full:
                 break
-            position -= page.take(await self._store.read_log_backwards(position, min(scan, position - since + 1)))
+            entries = await self._store.read_log_backwards(position, min(scan, position - since + 1))
+            position = page.take(entries) - 1 if entries else 0
         end = position < since
         return service.ReadLogResponse(entries=page.entries, next_position=0 if end else position, end_of_log=end)
 
@@ -105,7 +106,7 @@ class AuditServicer(EvidenceServicer):
                 await asyncio.sleep(FOLLOW_POLL_S)
                 continue
             page = _Page(DEFAULT_PAGE, accept)
-            position += page.take(entries)
+            position = page.take(entries) + 1
             if page.entries:
                 yield service.FollowLogResponse(entries=page.entries)
 
@@ -135,7 +136,7 @@ class AuditServicer(EvidenceServicer):
         require_size(request.event_ids, field="event_ids", least=1, most=MAX_CAUSES)
         causes = [parse_uuid(each, field=f"event_ids[{index}]") for index, each in enumerate(request.event_ids)]
         page = page_of(request, default=DEFAULT_PAGE, most=MAX_PAGE)
-        waiting = await filling(self._store.database)
+        waiting = await self._filling()
         events = await self._store.effects_of(causes, after=int(page.after or 0), limit=page.limit)
         count = _fitting([len(event.data) for event in events], page.limit)
         # The column is an index outside the leaf: what an event says itself decides.
@@ -249,6 +250,9 @@ class AuditServicer(EvidenceServicer):
         position = await self._history.position_at(require_time(request.time, field="time"))
         return service.PositionAtResponse(position=position)
 
+    async def _filling(self) -> bool:
+        return await filling(self._store.database)
+
     async def _entries(self, events: Sequence[StoredEvent]) -> list[resources.LogEntry]:
         """Events with their places, where they have any yet."""
         rows = await self._store.database.fetch(_PLACES, [event.local_id for event in events])
@@ -275,14 +279,16 @@ class _Page:
         return len(self.entries) >= self.limit or self._bytes >= MAX_ANSWER_BYTES
 
     def take(self, entries: Sequence[LogEntry]) -> int:
-        """Takes entries in order until full; returns how many were looked at."""
-        for index, entry in enumerate(entries):
+        """Takes entries in order until full; returns the position of the last one looked at, 0 for none."""
+        last = 0
+        for entry in entries:
             if self.full:
-                return index
+                break
+            last = entry.position
             if self._accept(entry):
                 self.entries.append(entry_message(entry))
                 self._bytes += len(entry.event.data)
-        return len(entries)
+        return last
 
 
 class RemoteLogReader:

@@ -11,17 +11,17 @@ from typing import Final
 from headrace_kit.eventstore import EventMeta
 from headrace_kit.postgres import Database
 
-CHUNK: Final = 500
+CHUNK: Final = 200
 """Events looked at in one transaction."""
 
+_FILLED = "SELECT position FROM causes_filled"
 _CHUNK = """
 SELECT l.position, e.local_id, CASE WHEN e.causation_id IS NULL THEN e.meta END AS meta
-FROM causes_filled f JOIN log_entries l ON l.position > f.position AND l.position <= f.position + $1
-JOIN events e USING (local_id)
-ORDER BY l.position
+FROM log_entries l JOIN events e USING (local_id)
+WHERE l.position > $1 ORDER BY l.position LIMIT $2
 """
 _FILL = "SELECT fill_causes($1, $2)"
-_MOVE = "UPDATE causes_filled SET position = $2 WHERE position < $2 AND position >= $1"
+_MOVE = "UPDATE causes_filled SET position = $2 WHERE position = $1"
 _FILLING = "SELECT position < until FROM causes_filled"
 
 
@@ -30,7 +30,8 @@ async def fill(database: Database, *, chunk: int = CHUNK) -> int:
 
     A repeat, or another process that does the same, does no harm.
     """
-    rows = await database.fetch(_CHUNK, chunk)
+    position = await database.fetchval(_FILLED)
+    rows = await database.fetch(_CHUNK, position, chunk)
     if not rows:
         return 0
     found = {row["local_id"]: EventMeta.decode(row["meta"]).causation_id for row in rows if row["meta"] is not None}
@@ -38,7 +39,7 @@ async def fill(database: Database, *, chunk: int = CHUNK) -> int:
     async with database.transaction() as connection:
         if known:
             await connection.fetchval(_FILL, list(known), list(known.values()))
-        await connection.execute(_MOVE, rows[0]["position"] - 1, rows[-1]["position"])
+        await connection.execute(_MOVE, position, rows[-1]["position"])
     return len(rows)
 
 

@@ -49,6 +49,8 @@ class CommandContext:
     method: str = ""
 
     def __post_init__(self) -> None:
+        if not self.actor:
+            raise InvalidArgument("a command names who gives it", field="actor")
         if self.now.utcoffset() != timedelta(0):
             raise InvalidArgument("the clock of a command must be timezone-aware UTC", field="now")
 

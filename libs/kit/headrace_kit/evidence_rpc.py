@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from datetime import datetime
+from itertools import islice
 from typing import Any, Final, TypeAlias, TypeVar
 
 import grpc
@@ -28,6 +30,8 @@ MAX_CHECKPOINTS: Final = 1000
 DEFAULT_CHECKPOINTS: Final = 100
 LEAVES: Final = 2000
 """Leaves read at once."""
+LEAVES_AHEAD: Final = 2
+"""How many such reads are under way while what was read before travels: each has a process of the database's own."""
 LEAVES_BYTES: Final = 4 * 1024 * 1024
 """A message of leaves ends with the one that fills it so far."""
 _POSITION: Final = "SELECT l.position FROM events e JOIN log_entries l USING (local_id) WHERE e.event_id = $1"
@@ -127,12 +131,18 @@ class EvidenceServicer(AuditServiceServicer):
     ) -> AsyncIterator[service.ReadLeavesResponse]:
         require_range(request.from_position, field="from_position", least=1, most=MAX_POSITION)
         require_range(request.to_position, field="to_position", least=0, most=MAX_POSITION)
-        last = request.to_position or await self._log.head()
-        reading = asyncio.ensure_future(self._leaves(request.from_position, last))
+        head = await self._log.head()
+        last = min(request.to_position or head, head)
+        firsts = iter(range(request.from_position, last + 1, LEAVES))
+
+        def following() -> Iterator[asyncio.Future[Sequence[StoredLeaf]]]:
+            return (asyncio.ensure_future(self._leaves(each, min(each + LEAVES - 1, last))) for each in firsts)
+
+        ahead = deque(islice(following(), LEAVES_AHEAD))
         try:
-            while leaves := await reading:
-                # The database puts the next ones together while these travel.
-                reading = asyncio.ensure_future(self._leaves(leaves[-1].position + 1, last))
+            while ahead:
+                leaves = await ahead.popleft()
+                ahead.extend(islice(following(), 1))
                 for part in _parts(leaves):
                     yield service.ReadLeavesResponse(
                         positions=[each.position for each in part],
@@ -140,10 +150,11 @@ class EvidenceServicer(AuditServiceServicer):
                         leaves=b"".join([each.hash for each in part]),
                     )
         finally:
-            reading.cancel()
+            for each in ahead:
+                each.cancel()
 
     async def _leaves(self, first: int, last: int) -> Sequence[StoredLeaf]:
-        return await read_leaves(self._log.database, self._log.source, first, last, limit=LEAVES)
+        return await read_leaves(self._log.database, self._log.source, first, last)
 
     async def _position(self, request: service.ProveInclusionRequest) -> int:
         require_range(request.size, field="size", least=0, most=MAX_POSITION)
@@ -161,7 +172,7 @@ class EvidenceServicer(AuditServiceServicer):
         raise Unavailable(f"event {event_id} has no position yet", reason="NOT_SIGNED_YET")
 
     async def _leaf(self, position: int) -> StoredLeaf:
-        found = await read_leaves(self._log.database, self._log.source, position, position, limit=1)
+        found = await self._leaves(position, position)
         if not found:
             raise NotFound("position", str(position), field="position")
         return found[0]

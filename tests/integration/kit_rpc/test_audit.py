@@ -155,11 +155,35 @@ async def test_the_log_is_read_from_its_end_down(served: Served) -> None:
         request.from_position = page.next_position
     assert (found, page.next_position) == ([6, 5, 2, 1], 0)
     since = service.ReadLogRequest(backwards=True)
-    since.from_time.FromDatetime((await served.store.read_log(4, 1))[0].sequenced_at)
-    page = await served.stub.ReadLog(since)
-    assert ([each.position for each in page.entries], page.end_of_log) == ([8, 7, 6, 5, 4], True)
+    entries = await served.store.read_log(1, 100)
+    moment = entries[3].sequenced_at
+    since.from_time.FromDatetime(moment)
+    page = await served.stub.ReadLog(since)  # events that took their positions at one moment come together
+    wanted = [each.position for each in reversed(entries) if each.sequenced_at >= moment]
+    assert wanted[:5] == [8, 7, 6, 5, 4]
+    assert ([each.position for each in page.entries], page.end_of_log) == (wanted, True)
     page = await served.stub.ReadLog(service.ReadLogRequest(backwards=True, from_position=99, page_size=1))
     assert ([each.position for each in page.entries], page.next_position) == ([8], 7)
+
+
+async def test_a_log_with_holes_is_read_both_ways_without_repeats(served: Served, database: FreshDatabase) -> None:
+    await add(served.store, "a", *range(1, 13))
+    await served.sequence()
+    async with connected(database.migration_dsn) as owner:
+        await owner.execute("DELETE FROM log_entries WHERE position IN (1, 4, 5, 9)")
+    left = [2, 3, 6, 7, 8, 10, 11, 12]
+    for backwards, expected in ((False, left), (True, left[::-1])):
+        found: list[int] = []
+        request = service.ReadLogRequest(page_size=2, backwards=backwards)
+        while True:
+            page = await served.stub.ReadLog(request)
+            found += [each.position for each in page.entries]
+            if page.end_of_log:
+                break
+            request.from_position = page.next_position
+        assert found == expected
+    follower = served.stub.FollowLog(service.FollowLogRequest(from_position=3))
+    assert [each.position for each in (await follower.read()).entries] == left[1:]
 
 
 async def test_an_empty_log_read_backwards_has_ended(served: Served) -> None:

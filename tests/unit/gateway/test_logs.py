@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from headrace.api.audit.v1.resources_pb2 import LogEntry
-from headrace_gateway.logs import LogsPage, find, parse_cursor, read_page
+from headrace.api.monitor.v1.events_pb2 import AlertRaised
+from headrace.api.registry.v1.events_pb2 import VersionPromoted
+from headrace_gateway.logs import LogsPage, causes_of, find, parse_cursor, read_page, tell
 from headrace_gateway.platform import Platform, Services
 from headrace_kit.errors import InvalidArgument, NotFound
 from headrace_kit.testing import OPERATOR_CALLER
@@ -110,6 +112,24 @@ async def test_a_service_that_does_not_answer_is_named_and_the_others_are_read(l
     assert await find(console, entry.event_id) == entry
     with pytest.raises(NotFound, match="monitor did not answer"):
         await find(console, "01890000-0000-7000-8000-000000000000")
+
+
+async def test_a_story_is_told_over_services_and_names_those_that_are_silent(logs: Logs, console: Console) -> None:
+    alert = await logs.add("monitor", "projects/default/monitors/m", AlertRaised())
+    moved = await logs.add("registry", "projects/default/models/m", VersionPromoted(), cause=alert)
+    again = await logs.add("monitor", "projects/default/monitors/m", AlertRaised(), cause=moved)
+
+    told = await tell(console, moved, most=10)
+    assert [(link.entry.event_id, link.depth) for link in told.links] == [(alert, 0), (moved, 1), (again, 2)]
+    assert (told.more, told.lacking) == (False, {})
+    assert (await causes_of(console, [told.links[2].entry]))[moved] == told.links[1].entry
+
+    await logs.servers["monitor"].stop()
+    partly = await tell(console, moved, most=10)
+    assert [link.entry.event_id for link in partly.links] == [moved]
+    assert partly.lacking == {"monitor": "does not answer"}
+    with pytest.raises(NotFound, match="monitor did not answer"):
+        await tell(console, alert, most=10)
 
 
 @pytest.mark.parametrize("text", ["registry", "registry:-1", "registry:x", "registry:1,", "a:1:2"])

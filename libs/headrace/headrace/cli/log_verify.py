@@ -27,14 +27,15 @@ def verify(
     key: Annotated[list[str] | None, typer.Option(help=_KEY_HELP)] = None,
     as_json: Json = False,
 ) -> None:
-    """Verify that no event was changed, removed or moved; exit status 1 names the first that was.
+    """Verify that no event was changed, removed or moved; where one was, name it and end with status 1.
 
-    Every entry's leaf is made anew from its bytes and compared with the one that was stored when it was sequenced; the
-    tree over the leaves is made anew and compared with every signed checkpoint.
+    Leaves and tree are made anew from what is stored now, and compared with every signed checkpoint.
 
-    The platform's own checkpoints tell of damage, and of tampering by whoever has not its key. Against whoever has the
-    whole host, give --against checkpoints that left it in time, and --key (or keep the file `keys` with them).
-    Without --key, keys kept with the checkpoints count, else those that the services name.
+    The platform's own checkpoints tell of damage, and of whoever has the database alone.
+
+    Against whoever has the host, give --against checkpoints that left it in time, and their --key.
+
+    Without --key, keys that were kept with the checkpoints count, else those that the services name.
 
     With --from, the look begins after the last checkpoint before it.
     """
@@ -89,8 +90,9 @@ def prove(
 ) -> None:
     """Write proof that an event is in the log: a file that is checked without the platform.
 
-    `python verifier.py FILE --key KEY` checks it; verifier.py is the one file headrace/verifier.py of this package and
-    needs nothing but Python and openssl. Take the key from where it was kept, not from the platform.
+    `python verifier.py FILE --key KEY` checks it, with headrace/verifier.py of this package and nothing else.
+
+    Take the key from where it was kept, not from the platform.
     """
     from headrace.evidence import prove as fetch
     from headrace.evidence import read_kept

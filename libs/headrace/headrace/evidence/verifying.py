@@ -14,6 +14,7 @@ from headrace.client import Client
 from headrace.errors import FailedPrecondition, error_details
 from headrace.evidence.keeping import PLATFORM, Kept
 from headrace.evidence.scan import LogScan, Problem, in_order
+from headrace.export.envelope import rfc3339
 from headrace.export.ranges import LogRange
 from headrace.merkle import Range
 from headrace.verifier import CanNotCheck, Checkpoint, Key, NotProved, consistent
@@ -128,20 +129,16 @@ def verify_log(
 
 
 def _of_platform(client: Client, wanted: LogRange) -> Iterator[Kept]:
-    following, size = 0, 0
-    while size == 0 or following:
+    following = 0
+    while True:
         request = service.ListCheckpointsRequest(from_size=following, page_size=_PAGE)
         page = client.log(wanted.service).ListCheckpoints(request)
         for each in page.checkpoints:
-            # What the note says counts, and where it says nothing, or another thing than its row, nobody signed that.
-            stored = Checkpoint(wanted.source, each.size, each.root, "", each.note)
-            try:
-                said = Checkpoint.parse(each.note)
-            except NotProved:
-                said = stored
-            agrees = (said.origin, said.size, said.root) == (stored.origin, stored.size, stored.root)
-            yield Kept(said if agrees else stored, PLATFORM)
-        following, size = page.next_size, 1
+            # What the row says; ``_signed`` finds out whether the note signs that.
+            yield Kept(Checkpoint(wanted.source, each.size, each.root, rfc3339(each.made_at), each.note), PLATFORM)
+        if not page.next_size:
+            return
+        following = page.next_size
 
 
 def _signed(known: Sequence[Kept], keys: Sequence[Key]) -> tuple[list[Kept], list[Problem]]:

@@ -50,7 +50,7 @@ _LEAF: Final = " || ".join(
 _READ: Final = f"""
 SELECT l.position, {_LEAF} AS content, l.leaf
 FROM log_entries l JOIN events e USING (local_id)
-WHERE l.position BETWEEN $2 AND $3 ORDER BY l.position LIMIT $4
+WHERE l.position BETWEEN $2 AND $3 ORDER BY l.position
 """
 
 
@@ -63,7 +63,7 @@ class StoredLeaf:
     hash: bytes
 
 
-async def read_leaves(database: Database, source: str, first: int, last: int, *, limit: int) -> list[StoredLeaf]:
-    """At most ``limit`` leaves of positions ``first`` to ``last``, in order; what is missing is left out."""
-    rows = await database.fetch(_READ, source, first, last, limit)
+async def read_leaves(database: Database, source: str, first: int, last: int) -> list[StoredLeaf]:
+    """The leaves of positions ``first`` to ``last``, in order; what is missing is left out."""
+    rows = await database.fetch(_READ, source, first, last)
     return [StoredLeaf(*row) for row in rows]

@@ -12,6 +12,7 @@ import asyncpg
 
 from headrace_kit.postgres.connection import (
     Connection,
+    ConnectionLost,
     Record,
     prepare,
     require_server_version,
@@ -39,6 +40,13 @@ class Database:
             raw = await self._pool.acquire(timeout=STATEMENT_TIMEOUT_S)
         try:
             yield Connection(raw)
+        except ConnectionLost as error:
+            # Nobody may be at the other end: no goodbye, and no further wait for those who were asked at the same time.
+            with suppress(asyncpg.InterfaceError):  # the pool has let go of it already
+                raw.terminate()
+            if isinstance(error.__cause__, TimeoutError):
+                await self._pool.expire_connections()
+            raise
         finally:
             # The work is done or has failed by now; a connection that cannot be reset is closed by the pool.
             with suppress(Exception):
