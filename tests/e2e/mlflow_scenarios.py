@@ -452,12 +452,50 @@ def sets_a_guarded_alias() -> Any:
 
 @scenario
 def registers_for_guarding() -> Any:
+    MlflowClient().create_registered_model("guarded")
+    add_version("guarded")
+    return {}
+
+
+@scenario
+def stages_what_is_guarded() -> Any:
     client = MlflowClient()
+    client.create_registered_model("staged")
+    add_version("staged")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        client.transition_model_version_stage("staged", "1", "Staging")
+    return {}
+
+
+@scenario
+def moves_a_guarded_stage() -> Any:
+    client = MlflowClient()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        code = refused(lambda: client.transition_model_version_stage("staged", "1", "Production"))
+        return {"code": code, "stage": client.get_model_version("staged", "1").current_stage}
+
+
+@scenario
+def takes_over_a_model() -> Any:
+    client = MlflowClient()
+    add_version("governed")
+    codes = {
+        "alias": refused(lambda: client.set_registered_model_alias("governed", "champion", "1")),
+        "production": refused(lambda: client.set_registered_model_alias("governed", "production", "1")),
+    }
+    client.delete_registered_model("governed")
+    client.create_registered_model("governed")
+    add_version("governed")
+    return codes | {"alias of it anew": refused(lambda: client.set_registered_model_alias("governed", "champion", "2"))}
+
+
+def add_version(name: str) -> None:
+    """Registers a version of the model: a file in a run of its own."""
     with mlflow.start_run() as run:
         mlflow.log_text("a model", "model/MLmodel")
-    client.create_registered_model("guarded")
-    client.create_model_version("guarded", f"runs:/{run.info.run_id}/model", run.info.run_id)
-    return {}
+    MlflowClient().create_model_version(name, f"runs:/{run.info.run_id}/model", run.info.run_id)
 
 
 @scenario

@@ -19,6 +19,7 @@ from headrace.api.registry.v1 import resources_pb2 as models
 from headrace.api.registry.v1 import service_pb2 as registry
 from headrace.api.tracking.v1 import service_pb2 as tracking
 from headrace.api.tracking.v1.resources_pb2 import Run
+from headrace.client import Client
 from tests.support.needs import mlflow_python
 from tests.support.platform import Platform
 
@@ -136,6 +137,7 @@ def test_a_model_is_logged_registered_and_loaded_by_its_alias(script: Script, pl
         assert model.versions[0].run == f"projects/{script.project}/runs/{UUID(found['run'])}"
         [alias] = model.aliases
         assert (alias.alias, alias.version, alias.history[0].actor) == ("champion", 1, "persons/operator")
+        assert alias.history[0].opened_by == "persons/operator"
 
 
 def test_autolog_tells_the_whole_of_a_grid_search(script: Script, platform: Platform) -> None:
@@ -176,7 +178,41 @@ def test_gates_hold_for_mlflows_clients(script: Script, platform: Platform) -> N
             command_id=str(uuid4()), version=f"{name}/versions/1", check="quality", passed=True
         )
         client.registry.RecordValidation(check)
-        assert script("sets_a_guarded_alias")["code"] == "nothing was refused"
+        assert script("sets_a_guarded_alias")["code"] == "INVALID_STATE"  # who set the gates registered it, too
+        before = client.registry.GetModel(registry.GetModelRequest(name=name)).model
+        assert not before.aliases
+    with Client(platform.connection_of_person("grace")) as other:
+        word = registry.ReviewVersionRequest(
+            command_id=str(uuid4()), version=f"{name}/versions/1", approve=True, reason="looked at it"
+        )
+        other.registry.ReviewVersion(word)
+    assert script("sets_a_guarded_alias")["code"] == "nothing was refused"
+    with platform.client() as client:
+        [alias] = client.registry.GetModel(registry.GetModelRequest(name=name)).model.aliases
+        assert [each.actor for each in alias.history[0].approvals] == ["persons/grace"]
+        assert alias.history[0].opened_by == ""
+
+
+def test_a_stage_that_is_refused_leaves_the_one_before(script: Script, platform: Platform) -> None:
+    script("stages_what_is_guarded")
+    with platform.client() as client:
+        name = f"projects/{script.project}/models/staged"
+        gates = models.Gates(alias="production", required_checks=["quality"])
+        client.registry.SetGates(registry.SetGatesRequest(command_id=str(uuid4()), model=name, gates=gates))
+        assert script("moves_a_guarded_stage") == {"code": "INVALID_STATE", "stage": "Staging"}
+
+
+def test_a_pipelines_model_is_not_opened_by_an_mlflow_client(script: Script, platform: Platform) -> None:
+    with Client(platform.connection_of("orchestrator")) as pipeline:
+        name = f"projects/{script.project}/models/governed"
+        pipeline.registry.CreateModel(registry.CreateModelRequest(command_id=str(uuid4()), name=name))
+    assert script("takes_over_a_model") == {
+        "alias": "INVALID_STATE",
+        "production": "INVALID_STATE",
+        "alias of it anew": "INVALID_STATE",
+    }
+    with platform.client() as client:
+        assert not client.registry.GetModel(registry.GetModelRequest(name=name)).model.aliases
 
 
 def test_errors_have_the_codes_that_clients_match(script: Script) -> None:

@@ -249,7 +249,8 @@ def _registry() -> Iterator[Limit]:
     yield from _text(f"{_MODEL}.PromoteVersion", "reason", 2000)
     yield from _text(f"{_MODEL}.RollBackAlias", "reason", 2000, least=1)
     yield from _text(f"{_MODEL}.ArchiveVersion", "reason", 2000)
-    yield Limit(f"{_MODEL}.PromoteVersion", "expected_revision", -1, -2)
+    for method in ("PromoteVersion", "RemoveAlias"):
+        yield Limit(f"{_MODEL}.{method}", "expected_revision", -1, -2)
 
 
 def _orchestrator() -> Iterator[Limit]:

@@ -300,7 +300,7 @@ def _registry(world: World) -> Requests:
             version=version, description="the first", set={"team": "ops"}, removed=["none"]
         ),
         "DeleteVersion": lambda: registry.DeleteVersionRequest(version=f"{model}/versions/99"),
-        "RemoveAlias": lambda: registry.RemoveAliasRequest(model=model, alias="none"),
+        "RemoveAlias": lambda: registry.RemoveAliasRequest(model=model, alias="none", expected_revision=-1),
     }
 
 

@@ -35,12 +35,16 @@ _NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 def decide_create(
     state: resources.Model | None, command: service.CreateModelRequest, context: CommandContext
 ) -> list[Message]:
-    """A new model. Raises AlreadyExists when there is one of the name."""
+    """A new model. Raises AlreadyExists when there is one of the name.
+
+    Who asks for open aliases gets them as a person, unless one of that name needed approvals before it was deleted.
+    """
     if state is not None and not state.HasField("delete_time"):
         raise AlreadyExists(f"{command.name} exists", field="name")
     created = _model_created(command.name, command.description, context)
     created.tags.update(command.tags)
-    created.open_aliases = command.open_aliases
+    may_open = is_person(context.actor) and (state is None or state.open_aliases)
+    created.open_aliases = command.open_aliases and may_open
     return [created]
 
 
@@ -199,14 +203,16 @@ def decide_promotion(
     if pointer is not None and pointer.version == version.number:
         return []
     promotion = _promotion(version, pointer, alias=command.alias, reason=command.reason, context=context)
-    if pointer is None:
-        promotion.revision = _last_revision(model, command.alias) + 1
+    before = gates.last_pointer(model, command.alias)
+    if before is not None:  # also when it was removed meanwhile
+        promotion.revision = before.revision + 1
     promotion.approvals.extend(verdict.approvals)
     promotion.validations.extend(verdict.validations)
     if verdict.standing_approval is not None:
         promotion.standing_approval.CopyFrom(verdict.standing_approval)
     if verdict.gates is not None:
         promotion.gates.CopyFrom(verdict.gates)
+    promotion.opened_by = verdict.opened_by
     return [events.VersionPromoted(version=version.name, promotion=promotion, artifact=version.artifact)]
 
 
@@ -215,7 +221,8 @@ def decide_rollback(
 ) -> list[Message]:
     """An alias moves back. Raises FailedPrecondition when there is nothing to go back to.
 
-    A version that the alias never pointed to has not passed its gates: to that one it can only be promoted.
+    A version that the alias never pointed to has not passed its gates: to that one it can only be promoted. Nor has one
+    that was there while the aliases were open, when they no longer are.
     """
     model = _model(state, command.model)
     pointer = gates.find_alias(model, command.alias)
@@ -234,9 +241,11 @@ def decide_rollback(
         raise FailedPrecondition(f"{target.name} is archived", field="version")
     if target.number == pointer.version:
         raise FailedPrecondition(f"{command.alias} points to {target.name} already", field="version")
-    if all(each.version != target.number for each in pointer.history):
+    if not _was_there(model, pointer, target.number):
         raise FailedPrecondition(
-            f"{command.alias} never pointed to {target.name}: promote it instead", field="version", reason="NEVER_THERE"
+            f"{command.alias} never pointed to {target.name} with approval: promote it instead",
+            field="version",
+            reason="NEVER_THERE",
         )
     return [_rolled_back(model, pointer, target, reason=command.reason, context=context)]
 
@@ -281,11 +290,20 @@ def decide_archive(state: resources.Model | None, command: service.ArchiveVersio
 def decide_remove_alias(
     state: resources.Model | None, command: service.RemoveAliasRequest, context: CommandContext
 ) -> list[Message]:
-    """An alias is taken off its version. Raises NotFound when there is none."""
+    """An alias is taken off its version.
+
+    Raises:
+        NotFound: There is none.
+        PermissionDenied: Versions need approval, and it is no person who asks.
+        Aborted: The alias moved on since the caller looked.
+    """
     model = _model(state, command.model)
     pointer = gates.find_alias(model, command.alias)
     if pointer is None:
         raise NotFound("alias", command.alias, field="alias")
+    if not model.open_aliases:
+        _require_person(context.actor, to="remove an alias where versions need approval")
+    _require_revision(pointer, command.alias, command.expected_revision)
     removed = events.AliasRemoved(
         model=model.name,
         alias=pointer.alias,
@@ -315,8 +333,10 @@ def evolve(state: resources.Model | None, event: Message) -> resources.Model:
             kept = [each for each in model.gates if each.alias != event.gates.alias]
             model.ClearField("gates")
             model.gates.extend([*kept, event.gates])
+            model.open_aliases = False
         case events.StandingApprovalGranted():
             model.standing_approvals.append(event.standing_approval)
+            model.open_aliases = False
         case events.StandingApprovalRevoked():
             standing_approval_of(model, event.id).revoked = True
         case events.VersionPromoted() | events.VersionRolledBack():
@@ -354,9 +374,30 @@ def previous_good_version(model: resources.Model, pointer: resources.Alias) -> i
     bad = {each.previous_version for each in pointer.history if each.rollback} | {pointer.version}
     for each in reversed(pointer.history):
         number = each.previous_version
-        if number and number not in bad and _can_serve(model.versions[number - 1]):
+        if number in bad or not _was_there(model, pointer, number):
+            continue
+        if _can_serve(model.versions[number - 1]):
             return number
     return 0
+
+
+def is_person(actor: str) -> bool:
+    """Whether a principal is a person."""
+    return actor.startswith("persons/")
+
+
+def _was_there(model: resources.Model, pointer: resources.Alias, number: int) -> bool:
+    """Whether the alias pointed to a version for a reason that is still good.
+
+    That the aliases were open is none when they no longer are, unless a person approved the version since.
+    """
+    moves = [each for each in pointer.history if each.version == number]
+    if not moves:
+        return False
+    version = model.versions[number - 1]
+    if any(not each.opened_by for each in moves) or gates.approved(version):
+        return True
+    return bool(gates.opener(model, version, pointer.alias))
 
 
 def _can_serve(version: resources.Version) -> bool:
@@ -410,13 +451,8 @@ def _model_created(name: str, description: str, context: CommandContext) -> even
 
 
 def _require_person(actor: str, *, to: str = "approve") -> None:
-    if not actor.startswith("persons/"):
+    if not is_person(actor):
         raise PermissionDenied(f"{actor} is not a person: only persons {to}", reason="NOT_A_PERSON")
-
-
-def _last_revision(model: resources.Model, alias: str) -> int:
-    """The revision an alias that was removed goes on from; 0 when there never was one."""
-    return next((each.revision for each in model.removed_aliases if each.alias == alias), 0)
 
 
 def _require_revision(pointer: resources.Alias | None, alias: str, expected: int) -> None:
@@ -457,7 +493,9 @@ def _rolled_back(
 ) -> events.VersionRolledBack:
     promotion = _promotion(target, pointer, alias=pointer.alias, reason=reason, context=context, rollback=True)
     promotion.validations.extend(gates.newest_validations(target).values())
-    promotion.approvals.extend(each for each in gates.standing_reviews(target).values() if each.approved)
+    promotion.approvals.extend(gates.approved(target))
+    if not promotion.approvals:
+        promotion.opened_by = gates.opener(model, target, pointer.alias)
     bad = model.versions[pointer.version - 1].name
     return events.VersionRolledBack(bad_version=bad, version=target.name, promotion=promotion)
 

@@ -275,7 +275,7 @@ class RegistryServicer(RegistryServiceServicer):
 
     async def RemoveAlias(self, request: service.RemoveAliasRequest, context: Context) -> service.RemoveAliasResponse:
         MODEL_NAME.parse(request.model, field="model")
-        requests.require_alias(request.alias, field="alias")
+        requests.check_move(request.alias, request.expected_revision, "", reason_needed=False)
         return await self._command(
             request.model,
             request,

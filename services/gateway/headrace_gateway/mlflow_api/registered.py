@@ -83,6 +83,11 @@ def stage_of(model: resources.Model, version: resources.Version) -> str:
     return "Production" if "production" in held else "Staging" if "staging" in held else "None"
 
 
+def staged(model: resources.Model) -> dict[str, resources.Alias]:
+    """The aliases that stages stand on, by stage, as far as they are set."""
+    return {each.alias.title(): each for each in model.aliases if each.alias in ("production", "staging")}
+
+
 def stage_named(text: str) -> str:
     """A stage whatever its case. Raises MlflowError for any other word."""
     found = next((each for each in STAGES if each.lower() == text.lower()), None)
@@ -246,7 +251,8 @@ async def _set_alias(ask: Ask) -> Json:
 async def _delete_alias(ask: Ask) -> Json:
     model, alias = await get_model(ask, ask.required("name")), ask.required("alias")
     if any(each.alias == alias for each in model.aliases):
-        await ask.command(ask.services.registry.RemoveAlias, service.RemoveAliasRequest(model=model.name, alias=alias))
+        request = service.RemoveAliasRequest(model=model.name, alias=alias, expected_revision=-1)
+        await ask.command(ask.services.registry.RemoveAlias, request)
     return {}
 
 

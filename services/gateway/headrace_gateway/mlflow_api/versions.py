@@ -23,6 +23,7 @@ from headrace_gateway.mlflow_api.registered import (
     resource_name,
     stage_named,
     stage_of,
+    staged,
     version_json,
     version_number,
 )
@@ -148,25 +149,28 @@ async def _delete(ask: Ask) -> Json:
 
 
 async def _transition(ask: Ask) -> Json:
-    """Stages stand on aliases, so that a stage is reached by no other way than an alias, and through its gates."""
+    """Stages stand on aliases, so that a stage is reached by no other way than an alias, and through its gates.
+
+    The stage that is left is left last: whoever is refused the other one keeps it.
+    """
     model, version = await _find(ask)
     wanted, current = stage_named(ask.required("stage")), stage_of(model, version)
     stub = ask.services.registry
     if wanted != current:
-        if current in ("Production", "Staging"):
-            gone = service.RemoveAliasRequest(model=model.name, alias=current.lower())
+        if wanted == "None" and current == "Archived":
+            raise MlflowError("An archived version stays archived: register it again to use it.")
+        stages = staged(model)
+        if wanted in ("Production", "Staging"):
+            promote = service.PromoteVersionRequest(version=version.name, alias=wanted.lower(), expected_revision=-1)
+            await ask.command(stub.PromoteVersion, promote)
+        for left in (each for stage, each in stages.items() if stage != wanted and each.version == version.number):
+            gone = service.RemoveAliasRequest(model=model.name, alias=left.alias, expected_revision=left.revision)
             await ask.command(stub.RemoveAlias, gone)
         if wanted == "Archived":
             await ask.command(stub.ArchiveVersion, service.ArchiveVersionRequest(version=version.name))
-        elif wanted != "None":
-            holder = next((each.version for each in model.aliases if each.alias == wanted.lower()), 0)
-            promote = service.PromoteVersionRequest(version=version.name, alias=wanted.lower(), expected_revision=-1)
-            await ask.command(stub.PromoteVersion, promote)
-            if holder and ask.flag("archive_existing_versions"):
-                old = service.ArchiveVersionRequest(version=f"{model.name}/versions/{holder}")
-                await ask.command(stub.ArchiveVersion, old)
-        elif current == "Archived":
-            raise MlflowError("An archived version stays archived: register it again to use it.")
+        if wanted in stages and ask.flag("archive_existing_versions"):
+            old = service.ArchiveVersionRequest(version=f"{model.name}/versions/{stages[wanted].version}")
+            await ask.command(stub.ArchiveVersion, old)
     return {"model_version": version_json(*await _find(ask))}
 
 

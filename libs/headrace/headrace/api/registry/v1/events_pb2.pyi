@@ -60,7 +60,7 @@ class ModelCreated(_message.Message):
     creator: _builtins.str
     """Who created it."""
     open_aliases: _builtins.bool
-    """Whether aliases without gates need no approval."""
+    """Whether its MLflow packages need no approval, on its creator's word; until the first gates or standing approval."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """When."""

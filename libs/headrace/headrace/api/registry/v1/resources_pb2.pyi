@@ -134,7 +134,9 @@ class Model(_message.Message):
     revision: _builtins.int
     """Version of the stream: grows with each event."""
     open_aliases: _builtins.bool
-    """Whether aliases without gates need no approval, as clients of MLflow expect."""
+    """Whether its MLflow packages need no approval, on its creator's word, as clients of MLflow expect. The first gates or
+    standing approval end it for good.
+    """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was created."""
@@ -493,6 +495,7 @@ class Promotion(_message.Message):
     EVENT_ID_FIELD_NUMBER: _builtins.int
     ROLLBACK_FIELD_NUMBER: _builtins.int
     GATES_FIELD_NUMBER: _builtins.int
+    OPENED_BY_FIELD_NUMBER: _builtins.int
     alias: _builtins.str
     """Alias that moved."""
     version: _builtins.int
@@ -509,6 +512,8 @@ class Promotion(_message.Message):
     """Event that recorded it."""
     rollback: _builtins.bool
     """True when it moved the alias back."""
+    opened_by: _builtins.str
+    """Who opened the aliases of the model, where nobody approved the version; else empty."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """When."""
@@ -550,10 +555,11 @@ class Promotion(_message.Message):
         event_id: _builtins.str = ...,
         rollback: _builtins.bool = ...,
         gates: Global___Gates | None = ...,
+        opened_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["gates", b"gates", "standing_approval", b"standing_approval", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "alias", b"alias", "approvals", b"approvals", "datasets", b"datasets", "event_id", b"event_id", "gates", b"gates", "previous_version", b"previous_version", "reason", b"reason", "revision", b"revision", "rollback", b"rollback", "standing_approval", b"standing_approval", "time", b"time", "validations", b"validations", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "alias", b"alias", "approvals", b"approvals", "datasets", b"datasets", "event_id", b"event_id", "gates", b"gates", "opened_by", b"opened_by", "previous_version", b"previous_version", "reason", b"reason", "revision", b"revision", "rollback", b"rollback", "standing_approval", b"standing_approval", "time", b"time", "validations", b"validations", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

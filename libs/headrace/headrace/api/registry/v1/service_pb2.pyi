@@ -60,7 +60,9 @@ class CreateModelRequest(_message.Message):
     description: _builtins.str
     """What it is for. At most 10000 characters."""
     open_aliases: _builtins.bool
-    """Whether aliases without gates need no approval."""
+    """Asks that its MLflow packages need no approval until it has gates or a standing approval. Granted to persons alone,
+    and to no name that ever needed approvals; the answer says whether.
+    """
     @_builtins.property
     def tags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Tags. At most 1000; keys 1 to 250, values at most 8000 characters."""
@@ -1349,22 +1351,26 @@ class RemoveAliasRequest(_message.Message):
     COMMAND_ID_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     ALIAS_FIELD_NUMBER: _builtins.int
+    EXPECTED_REVISION_FIELD_NUMBER: _builtins.int
     command_id: _builtins.str
     """Client-made id of this command, a UUID."""
     model: _builtins.str
     """Resource name of the model."""
     alias: _builtins.str
     """Alias to remove."""
+    expected_revision: _builtins.int
+    """Revision of the alias the caller saw; -1 for any."""
     def __init__(
         self,
         *,
         command_id: _builtins.str = ...,
         model: _builtins.str = ...,
         alias: _builtins.str = ...,
+        expected_revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "command_id", b"command_id", "model", b"model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "command_id", b"command_id", "expected_revision", b"expected_revision", "model", b"model"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

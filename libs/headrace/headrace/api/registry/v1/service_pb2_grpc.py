@@ -287,7 +287,7 @@ class RegistryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RemoveAlias(self, request, context):
-        """Takes an alias off its version.
+        """Takes an alias off its version. Where versions need approval only persons may. ABORTED when it moved meanwhile.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

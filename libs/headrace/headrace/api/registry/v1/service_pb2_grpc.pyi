@@ -74,7 +74,7 @@ class RegistryServiceStub:
     DeleteVersion: _grpc.UnaryUnaryMultiCallable[_service_pb2.DeleteVersionRequest, _service_pb2.DeleteVersionResponse]
     """Deletes a version. FAILED_PRECONDITION while an alias points to it."""
     RemoveAlias: _grpc.UnaryUnaryMultiCallable[_service_pb2.RemoveAliasRequest, _service_pb2.RemoveAliasResponse]
-    """Takes an alias off its version."""
+    """Takes an alias off its version. Where versions need approval only persons may. ABORTED when it moved meanwhile."""
 
 @_typing.type_check_only
 class RegistryServiceAsyncStub(RegistryServiceStub):
@@ -122,7 +122,7 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     DeleteVersion: _aio.UnaryUnaryMultiCallable[_service_pb2.DeleteVersionRequest, _service_pb2.DeleteVersionResponse]  # type: ignore[assignment]
     """Deletes a version. FAILED_PRECONDITION while an alias points to it."""
     RemoveAlias: _aio.UnaryUnaryMultiCallable[_service_pb2.RemoveAliasRequest, _service_pb2.RemoveAliasResponse]  # type: ignore[assignment]
-    """Takes an alias off its version."""
+    """Takes an alias off its version. Where versions need approval only persons may. ABORTED when it moved meanwhile."""
 
 class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
     """Models and their versions; the only place that moves aliases."""
@@ -293,6 +293,6 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _service_pb2.RemoveAliasRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.RemoveAliasResponse, _abc.Awaitable[_service_pb2.RemoveAliasResponse]]:
-        """Takes an alias off its version."""
+        """Takes an alias off its version. Where versions need approval only persons may. ABORTED when it moved meanwhile."""
 
 def add_RegistryServiceServicer_to_server(servicer: RegistryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
