@@ -4,8 +4,8 @@ A promotion stands on the word of a person who is not the author of the version:
 approval, or gates that ask for no approval.
 
 Open aliases are the exception, for scripts written for MLflow: the person who created the model let its MLflow packages
-pass without. That ends for the model with its first gates or standing approval, for an alias with the first version that
-passed by more; and the promotion says on whose word it was.
+pass without. That ends for the model with its first gates or standing approval, for an alias with the first version
+that passed by more; and the promotion says on whose word it was.
 """
 
 from collections.abc import Iterable

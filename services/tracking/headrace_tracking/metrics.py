@@ -136,9 +136,15 @@ class MetricWriter:
                 each.fail(single)
 
     async def _commit(self, group: list[_Waiting]) -> None:
-        async with self._sealer.held({each.command.run for each in group}):
-            await self._insert(group)
-        self._sealer.expect({each.command.run for each in group})
+        runs = {each.command.run for each in group}
+        try:
+            async with self._sealer.held(runs):
+                await self._insert(group)
+        except ConnectionLost:
+            self._sealer.doubt(runs)
+            raise
+        finally:  # also after a failure: a commit whose answer was lost has its event too
+            self._sealer.expect(runs)
 
     async def _insert(self, group: list[_Waiting]) -> None:
         new = _once(await self._admitted(group))

@@ -22,15 +22,15 @@ WITH commands AS (
     INSERT INTO metric_commands (command_id, request_hash, run, count)
     SELECT * FROM unnest($1::uuid[], $2::bytea[], $3::text[], $4::bigint[])
 ), tails AS (
-    INSERT INTO metric_tails (batch, run, actor, on_behalf_of, causation_id, correlation_id, traceparent, hlc)
+    INSERT INTO metric_tails (batch, run, actor, on_behalf_of, causation_id, correlation_id, traceparent, hlc, method)
     SELECT $5::bigint, t.* FROM unnest(
-        $6::text[], $7::text[], $8::text[], $9::uuid[], $10::uuid[], $11::text[], $12::bigint[]
+        $6::text[], $7::text[], $8::text[], $9::uuid[], $10::uuid[], $11::text[], $12::bigint[], $13::text[]
     ) t
 ), summaries AS (
     INSERT INTO run_metrics AS m (run, key, last, min, max, count, last_step, last_time_us)
     SELECT * FROM unnest(
-        $13::text[], $14::text[], $15::float8[], $16::float8[], $17::float8[],
-        $18::bigint[], $19::bigint[], $20::bigint[]
+        $14::text[], $15::text[], $16::float8[], $17::float8[], $18::float8[],
+        $19::bigint[], $20::bigint[], $21::bigint[]
     )
     ON CONFLICT (run, key) DO UPDATE SET
         min = least(m.min, EXCLUDED.min),
@@ -42,11 +42,22 @@ WITH commands AS (
 )
 INSERT INTO metric_points (batch, run, ordinal, key, step, time_us, value)
 SELECT $5::bigint, p.* FROM unnest(
-    $21::text[], $22::integer[], $23::text[], $24::bigint[], $25::bigint[], $26::float8[]
+    $22::text[], $23::integer[], $24::text[], $25::bigint[], $26::bigint[], $27::float8[]
 ) p
 """.format(  # noqa: S608 - text of this module alone
     newer="(EXCLUDED.last_step, EXCLUDED.last_time_us) >= (m.last_step, m.last_time_us)"
 )
+
+
+_LATEST = """
+WITH behind AS (
+    SELECT g.run FROM unnest($1::text[], $2::bigint[]) AS g(run, revision)
+    WHERE EXISTS (SELECT FROM metric_tails t WHERE t.run = g.run)
+       OR g.revision < (SELECT s.version FROM streams s WHERE s.stream_id = g.run)
+)
+SELECT m.run, m.key, m.last, m.min, m.max, m.count, m.last_step, m.last_time_us
+FROM run_metrics m JOIN behind USING (run)
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +91,7 @@ class Tail:
     correlation_id: UUID | None
     traceparent: str
     hlc: int
+    method: str
 
 
 class PointStore:
@@ -146,19 +158,29 @@ class PointStore:
         )
         return {row["name"]: set(row["keys"]) for row in rows}
 
-    async def unsealed_runs(self) -> list[str]:
-        """Every run with points that no event speaks of."""
-        rows = await self._database.fetch("SELECT DISTINCT run FROM metric_tails")
-        return [row["run"] for row in rows]
+    async def unsealed(self) -> dict[str, int]:
+        """Every run with points that no event speaks of, and the first batch of them."""
+        rows = await self._database.fetch("SELECT run, min(batch) AS first FROM metric_tails GROUP BY run")
+        return {row["run"]: row["first"] for row in rows}
 
     async def tails(self, run: str) -> list[Tail]:
         """What no event speaks of, by batch."""
         rows = await self._database.fetch(
-            "SELECT batch, actor, on_behalf_of, causation_id, correlation_id, traceparent, hlc"
+            "SELECT batch, actor, on_behalf_of, causation_id, correlation_id, traceparent, hlc, method"
             " FROM metric_tails WHERE run = $1 ORDER BY batch",
             run,
         )
         return [Tail(*row) for row in rows]
+
+    async def batches(self, run: str, first: int, last: int) -> list[int]:
+        """The batches of a run from ``first`` to ``last``, in order."""
+        rows = await self._database.fetch(
+            "SELECT DISTINCT batch FROM metric_points WHERE run = $1 AND batch BETWEEN $2 AND $3 ORDER BY batch",
+            run,
+            first,
+            last,
+        )
+        return [row["batch"] for row in rows]
 
     async def points(self, run: str, first: int, last: int) -> list[Point]:
         """The points of a run in the batches from ``first`` to ``last``, in order."""
@@ -172,13 +194,12 @@ class PointStore:
         return [Point(*row) for row in rows]
 
     async def with_latest_metrics(self, runs: Sequence[Run]) -> None:
-        """Puts the metrics of runs, in place, to what was acknowledged, where events lag behind."""
+        """Puts the metrics of runs, in place, to what was acknowledged.
+
+        Where events lag behind, and where one came since a run was read: it took the points off the list.
+        """
         by_name = {run.name: run for run in runs}
-        rows = await self._database.fetch(
-            "SELECT m.run, m.key, m.last, m.min, m.max, m.count, m.last_step, m.last_time_us FROM run_metrics m"
-            " WHERE m.run IN (SELECT t.run FROM metric_tails t WHERE t.run = ANY($1::text[]))",
-            list(by_name),
-        )
+        rows = await self._database.fetch(_LATEST, list(by_name), [run.revision for run in runs])
         for run, key, last, least, most, count, step, time_us in rows:
             time = Timestamp()
             time.FromMicroseconds(time_us)
@@ -213,10 +234,11 @@ def _tail_columns(contexts: dict[str, CommandContext]) -> list[list[object]]:
             each.correlation_id,
             each.traceparent,
             each.hlc,
+            each.method,
         )
         for run, each in contexts.items()
     ]
-    return _columns(rows, 7)
+    return _columns(rows, 8)
 
 
 def _summary_columns(inserted: Sequence[Inserted]) -> list[list[object]]:

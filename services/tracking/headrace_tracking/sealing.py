@@ -29,6 +29,8 @@ INTERVAL_S = 1.0
 """Most a run's points wait for their event, and least between two events of a run."""
 RETRY_S = 5.0
 """How long after a failure it is tried again."""
+SWEEP_S = 15.0
+"""How often it looks for points that nobody came to, such as those of a process that died after this one began."""
 CONCURRENT = 4
 GROUP_NAMESPACE = UUID("0d4b6a0e-3f52-5b8e-9d56-1a6f4f0d8c11")
 
@@ -54,6 +56,7 @@ class Sealer:
         self._released = asyncio.Event()
         self._room = asyncio.Semaphore(CONCURRENT)
         self._clock: asyncio.Task[None] | None = None
+        self._sweeper: asyncio.Task[None] | None = None
 
     @property
     def busy(self) -> Iterable[str]:
@@ -93,9 +96,10 @@ class Sealer:
         if self._due and (self._clock is None or self._clock.done()):
             self._clock = asyncio.create_task(self._tick())
 
-    async def recover(self) -> None:
-        """Seals what a process before this one left."""
-        self.expect(await self._points.unsealed_runs(), after_s=0)
+    async def recover(self, *, sweep_s: float = SWEEP_S) -> None:
+        """Seals what a process before this one left, and from now on what others leave."""
+        self.expect(await self._points.unsealed(), after_s=0)
+        self._sweeper = asyncio.create_task(self._sweep(sweep_s))
 
     async def seal(self, run: str) -> None:
         """Seals now what is committed for a run. Raises what the event store does."""
@@ -131,8 +135,22 @@ class Sealer:
         for failed in await asyncio.gather(*(self.seal(run) for run in runs), return_exceptions=True):
             if isinstance(failed, Exception):
                 _log.warning("metrics_not_sealed", cause=str(failed))
-        if self._clock is not None:
-            self._clock.cancel()
+        for task in (self._clock, self._sweeper):
+            if task is not None:
+                task.cancel()
+
+    async def _sweep(self, every_s: float) -> None:
+        """Seals what has waited from one look to the next: whoever committed it does not come to it."""
+        before: dict[str, int] = {}
+        while True:
+            await asyncio.sleep(every_s)
+            try:
+                found = await self._points.unsealed()
+            except KitError as error:
+                _log.warning("metrics_not_swept", cause=str(error))
+                continue
+            self.expect((run for run, first in found.items() if before.get(run) == first), after_s=0)
+            before = found
 
     async def _tick(self) -> None:
         """Seals what is due, until nothing is expected."""
@@ -167,12 +185,20 @@ class Sealer:
         if gathered is not None and _same(gathered, tails):
             await self._record(run, tails, gathered)
             return
-        for _, some in groupby(tails, key=lambda each: (each.batch // BLOCK, each.actor, each.causation_id)):
-            found = list(some)
+        for found in await self._ranges(run, tails):
             points = await self._points.points(run, found[0].batch, found[-1].batch)
             read = Gathered(found[0].batch)
             read.add(found[-1].batch, points, summarise(points))
             await self._record(run, found, read)
+
+    async def _ranges(self, run: str, tails: list[Tail]) -> list[list[Tail]]:
+        """The tails by what one event can be about: of one actor, cause and process, with nothing sealed in between."""
+        if not tails:
+            return []
+        ours = {each.batch: each for each in tails}
+        batches = sorted({*ours, *await self._points.batches(run, tails[0].batch, tails[-1].batch)})
+        grouped = groupby((ours.get(each) for each in batches), key=_subject)
+        return [[each for each in some if each is not None] for subject, some in grouped if subject is not None]
 
     async def _record(self, run: str, tails: list[Tail], gathered: Gathered) -> None:
         recorded = MetricsRecorded(
@@ -208,8 +234,12 @@ def _same(gathered: Gathered, tails: list[Tail]) -> bool:
     """Whether these are the very batches that were gathered, and of one actor and cause."""
     if len(tails) != gathered.batches or (tails[0].batch, tails[-1].batch) != (gathered.first, gathered.last):
         return False
-    first = tails[0]
-    return all((each.actor, each.causation_id) == (first.actor, first.causation_id) for each in tails)
+    return len({_subject(each) for each in tails}) == 1
+
+
+def _subject(tail: Tail | None) -> tuple[int, str, UUID | None] | None:
+    """What the batches of one event share; None for a batch that has its event."""
+    return None if tail is None else (tail.batch // BLOCK, tail.actor, tail.causation_id)
 
 
 def _context(run: str, tails: list[Tail]) -> CommandContext:
@@ -223,4 +253,5 @@ def _context(run: str, tails: list[Tail]) -> CommandContext:
         correlation_id=first.correlation_id,
         traceparent=first.traceparent,
         hlc=max(each.hlc for each in tails),
+        method=first.method,
     )

@@ -1,95 +1,21 @@
 """Metric points on real PostgreSQL: groups, repeats, searches."""
 
 import asyncio
-import hashlib
 import time
-from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 
 from headrace.api.tracking.v1 import events_pb2 as events
 from headrace.api.tracking.v1 import service_pb2 as service
-from headrace_kit.context import CommandContext
 from headrace_kit.errors import AlreadyExists, FailedPrecondition, NotFound
-from headrace_kit.eventstore import PostgresEventStore
-from headrace_kit.eventtypes import EventTypes
-from headrace_kit.postgres import Database, create_pool, migrate
-from headrace_local.testing import FreshDatabase
 from headrace_tracking import domain
-from headrace_tracking.events import EVENT_TYPES
-from headrace_tracking.filters import parse_filter, parse_order
 from headrace_tracking.metrics import MetricWriter
-from headrace_tracking.pointstore import MetricCommand, PointStore
+from headrace_tracking.pointstore import PointStore
 from headrace_tracking.sealing import Sealer
-from headrace_tracking.store import RUN, RunStore
+from headrace_tracking.store import RUN
 from headrace_tracking.summaries import Point, digest
-
-START = datetime(2026, 3, 1, tzinfo=UTC)
-
-
-class Tracking:
-    """Tracking's store and writer on one database."""
-
-    def __init__(self, database: Database) -> None:
-        self.database = database
-        self.store = PostgresEventStore(database, "headrace/tracking", EventTypes(*EVENT_TYPES))
-        self.points = PointStore(database)
-        self.writer = MetricWriter(self.points, Sealer(self.store, self.points))
-        self.runs = RunStore(database)
-
-    async def start(self, number: int = 0, **params: str) -> str:
-        name = f"projects/default/runs/{uuid4()}"
-        request = service.StartRunRequest(
-            name=name, experiment="projects/default/experiments/x", display_name=f"run {number}"
-        )
-        request.start_time.FromDatetime(START + timedelta(hours=number))
-        command = context()
-        await self.store.execute(
-            RUN,
-            name,
-            context=command,
-            request=request,
-            decide=lambda state: domain.decide_start(state, request, command),
-            respond=lambda run: service.StartRunResponse(run=run),
-        )
-        if params:
-            logged = service.LogParamsRequest(run=name, params=params)
-            await self.store.execute(
-                RUN,
-                name,
-                context=context(),
-                request=logged,
-                decide=lambda state: domain.decide_params(state, logged),
-                respond=lambda run: service.LogParamsResponse(run=run),
-            )
-        return name
-
-    async def log(self, run: str, *points: tuple[str, float, int], command_id: UUID | None = None) -> int:
-        values = [Point(key, step, step * 1_000_000, value) for key, value, step in points]
-        hashed = hashlib.sha256(repr((run, points)).encode()).digest()
-        return await self.writer.write(MetricCommand(run, context(command_id), hashed, values))
-
-    async def search(self, text: str, order: str = "") -> list[str]:
-        found = await self.runs.search(
-            "default", experiments=[], condition=parse_filter(text), orders=parse_order(order), offset=0, limit=100
-        )
-        return [each.display_name for each in found]
-
-
-def context(command_id: UUID | None = None) -> CommandContext:
-    return CommandContext(command_id=command_id or uuid4(), actor="persons/ada", now=datetime.now(UTC))
-
-
-@pytest.fixture
-async def tracking(database: FreshDatabase) -> AsyncIterator[Tracking]:
-    await migrate(database.migration_dsn, ["headrace_tracking"], service_dsn=database.service_dsn)
-    pool = await create_pool(database.service_dsn)
-    found = Tracking(pool)
-    yield found
-    await found.writer.close()
-    await pool.close()
+from tests.support.tracking import Tracking, context, recorded
 
 
 async def test_concurrent_calls_share_groups_and_lose_nothing(tracking: Tracking) -> None:
@@ -165,11 +91,6 @@ async def test_searches_by_metric_parameter_and_time(tracking: Tracking) -> None
     assert await tracking.search("not metric.missing < 1 and metric.rmse > 25") == ["run 0"]
 
 
-async def recorded(tracking: Tracking, run: str) -> list[events.MetricsRecorded]:
-    stored = await tracking.store.read_stream(run)
-    return [each.message for each in stored if isinstance(each.message, events.MetricsRecorded)]
-
-
 async def test_what_was_acknowledged_is_read_before_its_event_is_there(tracking: Tracking) -> None:
     run = await tracking.start()
     await tracking.log(run, ("loss", 3.0, 1))
@@ -204,7 +125,7 @@ async def test_points_are_sealed_within_their_second_once(tracking: Tracking) ->
     assert 2 <= len(found) <= lasted / 0.2 + 1
     assert sum(each.count for each in found) == calls
     assert len(await recorded(tracking, other)) == 1
-    assert await tracking.points.unsealed_runs() == []
+    assert await tracking.points.unsealed() == {}
 
 
 async def test_what_a_dead_process_left_is_sealed_by_the_next(tracking: Tracking) -> None:

@@ -28,5 +28,6 @@ CREATE TABLE metric_tails (
     correlation_id uuid,
     traceparent    text NOT NULL,
     hlc            bigint NOT NULL,
+    method         text NOT NULL,
     PRIMARY KEY (run, batch)
 );
