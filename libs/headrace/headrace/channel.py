@@ -25,9 +25,24 @@ MAX_MESSAGE_BYTES: Final = 64 * 1024 * 1024
 DEFAULT_DEADLINE_S: Final = 30.0
 """What a call without a deadline of its own gets, unless its answer is a stream."""
 
+STREAMS: Final = (
+    ("headrace.api.audit.v1.AuditService", "FollowLog"),
+    ("headrace.api.audit.v1.AuditService", "ReadLeaves"),
+    ("headrace.api.monitor.v1.MonitorService", "SubscribeAlerts"),
+    ("headrace.api.orchestrator.v1.OrchestratorService", "WatchPipelineRun"),
+    ("headrace.api.orchestrator.v1.WorkerService", "Work"),
+    ("headrace.api.tracking.v1.TrackingService", "StreamMetrics"),
+    ("headrace.api.tracking.v1.TrackingService", "WatchRun"),
+    ("inference.GRPCInferenceService", "ModelStreamInfer"),
+)
+"""(service, method) whose answer is a stream. gRPC repeats none of them: whoever reads one begins again where he was.
+
+A stream that breaks before its first answer would hang for ever, since gRPC 1.83 loses the failure of the repeat.
+"""
 _SERVICE_CONFIG: Final = orjson.dumps(
     {
         "methodConfig": [
+            {"name": [{"service": service, "method": method} for service, method in STREAMS]},
             {
                 "name": [{}],
                 # UNAVAILABLE alone: the call was not taken, or its command id makes the repeat harmless.
@@ -38,7 +53,7 @@ _SERVICE_CONFIG: Final = orjson.dumps(
                     "backoffMultiplier": 2,
                     "retryableStatusCodes": ["UNAVAILABLE"],
                 },
-            }
+            },
         ],
         "retryThrottling": {"maxTokens": 10, "tokenRatio": 0.1},
     }

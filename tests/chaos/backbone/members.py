@@ -1,9 +1,9 @@
 """The backbone's parts as processes of their own: ``python -m tests.chaos.backbone.members ROLE NAME FOLDER``.
 
 ``writer`` adds 1, 2, 3, ... to some counters of its own, each by a command whose id follows from counter and number,
-and notes what was acknowledged and what was refused. ``keeper`` keeps the log: sequencer and relay. ``answerer``
-answers each event by a command to its own store; ``folder`` folds them into a table. ``doubler`` publishes every record
-it reads again, five times, shuffled. Each runs until it is asked to stop, or killed.
+and notes what was acknowledged and what was refused. ``keeper`` keeps the log: sequencer, relay and notary.
+``answerer`` answers each event by a command to its own store; ``folder`` folds them into a table. ``doubler`` publishes
+every record it reads again, five times, shuffled. Each runs until it is asked to stop, or killed.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from headrace_kit.errors import KitError
 from headrace_kit.eventstore import PostgresEventStore
 from headrace_kit.log import KafkaLog, KafkaSettings, LogRecord, OutgoingRecord, events_topic
 from headrace_kit.logkeeper import LogKeeper
+from headrace_kit.notary import FolderPlace, Notary, Signer
 from headrace_kit.postgres import Connection, Database, create_pool
 from tests.chaos.backbone import versions
 from tests.support.counters import COUNTER, TYPES, add, number, stream
@@ -40,6 +41,7 @@ from tests.support.counters import COUNTER, TYPES, add, number, stream
 NUMBERS: Final = UUID("7d0f2a52-4a0d-5f1e-8a55-3b8f0f0c9a11")
 ANSWERS: Final = "headrace/answers"
 COPIES: Final = 5
+CHECKPOINT_EVERY_S: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,11 @@ def acknowledged(folder: Path) -> dict[int, int]:
     return last
 
 
+def kept(folder: Path) -> Path:
+    """Where a scene keeps its checkpoints outside the database."""
+    return folder / "kept"
+
+
 def refused(folder: Path) -> Counter[str]:
     """How often writers were refused, by reason."""
     return Counter(line for path in folder.glob("*.refused") for line in path.read_text().splitlines())
@@ -169,7 +176,12 @@ async def keep(place: Place) -> None:
     scene = place.scene
     database = await _patiently(lambda: create_pool(scene.counters_dsn, max_size=4))
     store = PostgresEventStore(database, scene.source, TYPES)
-    await LogKeeper(store, KafkaLog(KafkaSettings(scene.bootstrap)), ttl_s=scene.ttl_s).run()
+    signer = Signer.load_or_make(scene.source, place.folder / "log.pem")
+    outside = kept(place.folder)
+    outside.mkdir(exist_ok=True)
+    places = [FolderPlace(outside, scene.source, signer.key)]
+    notary = Notary(database, signer, places=places, every_s=CHECKPOINT_EVERY_S)
+    await LogKeeper(store, KafkaLog(KafkaSettings(scene.bootstrap)), notary=notary, ttl_s=scene.ttl_s).run()
 
 
 async def answer(place: Place) -> None:
@@ -290,4 +302,4 @@ async def _main(role: str, place: Place) -> None:
 if __name__ == "__main__":
     asyncio.run(_main(sys.argv[1], Place(sys.argv[2], Path(sys.argv[3]))))
 
-__all__ = ["ANSWERS", "ROLES", "Place", "Scene", "acknowledged", "command_of", "refused", "stream"]
+__all__ = ["ANSWERS", "ROLES", "Place", "Scene", "acknowledged", "command_of", "kept", "refused", "stream"]

@@ -19,12 +19,15 @@ from uuid import UUID, uuid4
 import psutil
 from google.protobuf.wrappers_pb2 import Int64Value
 
+from headrace.evidence.keeping import KEYS_FILE
+from headrace.merkle import Range
+from headrace.verifier import Checkpoint, Key, NotProved, checkpoints_in, keys_of
 from headrace_kit.eventstore import EventMeta, LogEntry, PostgresEventStore
 from headrace_kit.leaf import leaf_bytes, leaf_hash
 from headrace_kit.log import KafkaLog, KafkaSettings, TopicSpec
 from headrace_kit.postgres import Record
 from headrace_local.testing import FreshDatabase, Infrastructure
-from tests.chaos.backbone.members import Scene, acknowledged, command_of
+from tests.chaos.backbone.members import Scene, acknowledged, command_of, kept
 from tests.support.counters import TYPES, stream
 from tests.support.eventually import eventually
 from tests.support.kit import pooled, prepare
@@ -193,6 +196,9 @@ class Found:
     points: dict[str, list[int]]
     answers: list[Record]
     parked: int
+    checkpoints: list[Checkpoint]
+    """Those outside the database, as they were written."""
+    keys: list[Key]
 
 
 async def drained(stage: Stage) -> bool:
@@ -201,12 +207,23 @@ async def drained(stage: Stage) -> bool:
         counts = {
             await counters.fetchval("SELECT count(*) FROM events"),
             await counters.fetchval("SELECT count(*) FROM log_entries"),
+            max((each.size for each in checkpoints(stage)), default=0),
         }
         if "answerer" in stage.roles:
             counts.add(await answers.fetchval("SELECT count(*) FROM events"))
         if "folder" in stage.roles:
             counts.add(await answers.fetchval("SELECT count(*) FROM points"))
     return len(counts) == 1
+
+
+def outside(stage: Stage) -> Path:
+    """The folder of the log's checkpoints."""
+    return kept(stage.folder) / stage.scene.source.replace("/", "-")
+
+
+def checkpoints(stage: Stage) -> list[Checkpoint]:
+    """Those outside the database, as they were written."""
+    return [each for file in sorted(outside(stage).glob("*.checkpoints")) for each in checkpoints_in(file)]
 
 
 async def find(stage: Stage) -> Found:
@@ -224,6 +241,8 @@ async def find(stage: Stage) -> Found:
             points=points,
             answers=await answers.fetch(events),
             parked=await answers.fetchval("SELECT count(*) FROM parked_streams"),
+            checkpoints=checkpoints(stage),
+            keys=keys_of([str(outside(stage) / KEYS_FILE)]),
         )
 
 
@@ -232,6 +251,7 @@ def faults(found: Found, stage: Stage) -> list[str]:
     return [
         *_of_writing(found, stage),
         *_of_the_log(found),
+        *_of_the_evidence(found),
         *_of_clocks(found.events),
         *(_of_answers(found) if "answerer" in stage.roles else ()),
         *(_of_folding(found) if "folder" in stage.roles else ()),
@@ -286,6 +306,23 @@ def _of_the_log(found: Found) -> Iterator[str]:
         last[entry.event.stream_id] = entry.event.version
         if entry.leaf != _leaf(entry):
             yield f"the leaf of {expected} is not its entry's"
+
+
+def _of_the_evidence(found: Found) -> Iterator[str]:
+    """Every checkpoint outside is signed, and the log begins as it says; the last one covers the whole log."""
+    tree, leaves = Range(), [entry.leaf for entry in found.log]
+    for checkpoint in sorted(found.checkpoints, key=lambda each: each.size):
+        try:
+            checkpoint.signer(found.keys)
+        except NotProved as error:
+            yield str(error)
+        tree.extend(leaves[tree.size : checkpoint.size])
+        if tree.size != checkpoint.size:
+            yield f"the log ends before the checkpoint of size {checkpoint.size}"
+        elif tree.root() != checkpoint.root:
+            yield f"the log does not begin as the checkpoint of size {checkpoint.size} says"
+    if tree.size != len(leaves):
+        yield f"the checkpoints end at {tree.size} of {len(leaves)}"
 
 
 def _of_answers(found: Found) -> Iterator[str]:

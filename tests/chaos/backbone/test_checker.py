@@ -9,6 +9,7 @@ from typing import cast
 
 import pytest
 
+from headrace.verifier import Checkpoint
 from headrace_kit.eventstore import EventMeta, LogEntry
 from headrace_kit.postgres import Record
 from headrace_local.testing import Infrastructure
@@ -96,6 +97,25 @@ def a_parked_stream(found: Found) -> Found:
     return replace(found, parked=1)
 
 
+def a_log_that_was_cut(found: Found) -> Found:
+    return replace(found, log=found.log[:-2])
+
+
+def a_checkpoint_of_another_log(found: Found) -> Found:
+    last = found.checkpoints[-1]
+    return replace(found, checkpoints=[*found.checkpoints[:-1], replace(last, root=found.log[0].leaf)])
+
+
+def a_checkpoint_without_its_signature(found: Found) -> Found:
+    last = found.checkpoints[-1]
+    forged = Checkpoint.parse(last.note.replace(last.made_at, f"{last.made_at[:-1]}0Z"))
+    return replace(found, checkpoints=[*found.checkpoints[:-1], forged])
+
+
+def no_checkpoint_of_the_end(found: Found) -> Found:
+    return replace(found, checkpoints=[each for each in found.checkpoints if each.size < len(found.log)])
+
+
 @pytest.mark.parametrize(
     ("plant", "finding"),
     [
@@ -111,6 +131,10 @@ def a_parked_stream(found: Found) -> Found:
         (an_answer_before_its_cause, "is not above that of its cause"),
         (a_point_twice, "folded"),
         (points_out_of_order, "folded"),
+        (a_log_that_was_cut, "the log ends before the checkpoint of size"),
+        (a_checkpoint_of_another_log, "the log does not begin as the checkpoint of size"),
+        (a_checkpoint_without_its_signature, "is wrong"),
+        (no_checkpoint_of_the_end, "the checkpoints end at"),
         (a_parked_stream, "1 streams are parked"),
     ],
 )

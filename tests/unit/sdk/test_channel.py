@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import TypeVar
 
 import pytest
@@ -15,7 +15,7 @@ from headrace.channel import connect, open_channel
 from headrace.connection import Connection
 from headrace.errors import rpc_errors
 from headrace_kit import errors as kit
-from headrace_kit.testing import OPERATOR_CALLER, RunningServer, serving
+from headrace_kit.testing import OPERATOR_CALLER, FaultProxy, RunningServer, serving
 from tests.support.answering import Answer, Example, raising
 
 T = TypeVar("T")
@@ -78,6 +78,35 @@ async def test_streams_carry_the_token_too() -> None:
     async with serving(Example().served()) as running:
         first = await called(running, lambda stub: next(iter(stub.FollowLog(service.FollowLogRequest()))))
     assert first == service.FollowLogResponse()
+
+
+class Silent(Example):
+    """``FollowLog`` says nothing."""
+
+    async def FollowLog(  # noqa: N802 - the protocol names the methods
+        self, request: service.FollowLogRequest, context: object
+    ) -> AsyncIterator[service.FollowLogResponse]:
+        self.following.set()
+        await asyncio.Event().wait()
+        yield service.FollowLogResponse()
+
+
+async def test_a_stream_that_breaks_before_its_first_answer_fails() -> None:
+    silent = Silent()
+    async with serving(silent.served()) as running:
+        host, port = running.address.split(":")
+        proxy = FaultProxy(host, int(port))
+        await proxy.start()
+
+        def follow() -> None:
+            with open_channel(proxy.address, OPERATOR_CALLER.token) as channel, rpc_errors():
+                next(iter(AuditServiceStub(channel).FollowLog(service.FollowLogRequest())))
+
+        following = asyncio.create_task(asyncio.to_thread(follow))
+        await silent.following.wait()
+        await proxy.stop()
+        with pytest.raises(errors.Unavailable):
+            await following
 
 
 def test_nobody_there_says_where_to_look() -> None:
