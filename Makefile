@@ -35,6 +35,9 @@ setup: $(VENV)/.dev.stamp assets jars ## Install everything a developer needs: p
 setup-system: ## Install what some tests need of the machine (Debian: chromium strace libfaketime); needs root
 	@tools/setup-system
 
+.PHONY: setup-mlflow
+setup-mlflow: $(VENV)/.mlflow.stamp ## Install MLflow's client, for the tests that drive headrace by it, in an environment of its own
+
 .PHONY: assets
 assets: $(VENV)/.assets.stamp ## Fetch the web console's JavaScript
 
@@ -66,6 +69,13 @@ $(VENV)/.dev.stamp: requirements-dev.lock $(MEMBER_FILES) | $(BIN)/python
 	@$(INSTALL) --require-hashes -r requirements-dev.lock
 	@$(INSTALL) --quiet $(EDITABLES)
 	@touch $@ $(VENV)/.run.stamp
+
+# Apart from ours: what MLflow pins is its own affair.
+$(VENV)/.mlflow.stamp: requirements-mlflow.lock | $(BIN)/python
+	@echo "installing MLflow's client"
+	@$(UV) venv --quiet --allow-existing --python "$(PYTHON)" $(VENV)/mlflow
+	@VIRTUAL_ENV=$(CURDIR)/$(VENV)/mlflow $(UV) pip install --quiet --require-hashes -r requirements-mlflow.lock
+	@touch $@
 
 $(VENV)/.assets.stamp: package.json package-lock.json .npmrc tools/assets.py | $(VENV)/.run.stamp
 	@$(BIN)/python tools/assets.py
@@ -158,4 +168,5 @@ NO_MEMBERS := $(foreach name,headrace $(addprefix headrace-,kit local $(notdir $
 lock: | $(UV_BOOTSTRAP) ## Renew the locks, keeping versions that still fit (ARGS=--upgrade takes newer ones)
 	$(COMPILE) $(NO_MEMBERS) $(ARGS) $(MEMBER_FILES) --group dev -o requirements-dev.lock
 	$(COMPILE) $(NO_MEMBERS) -c requirements-dev.lock $(MEMBER_FILES) -o requirements.lock
+	$(COMPILE) $(ARGS) --group mlflow -o requirements-mlflow.lock
 	echo "uv==$(UV_VERSION)" | $(COMPILE) - -o requirements-uv.lock

@@ -6,7 +6,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
+from http.client import HTTPConnection
+from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
+
+import orjson
 
 from headrace.api.tracking.v1 import service_pb2 as service
 from headrace.api.tracking.v1.resources_pb2 import MetricPoint
@@ -15,6 +21,7 @@ from tests.bench.figures import Figure
 from tests.support.platform import Platform
 
 CLIENTS = 8
+Caller = Callable[[Client, int, Callable[[], bool]], int]
 
 
 def measure(platform: Platform, *, quick: bool) -> Iterator[Figure]:
@@ -23,18 +30,46 @@ def measure(platform: Platform, *, quick: bool) -> Iterator[Figure]:
     single = _rate(platform, points=1, seconds=seconds)
     yield Figure("log_metric calls/s, 8 clients", f"{single:,.0f}", "", "one gRPC server process, one commit a group")
     many = _rate(platform, points=1000, seconds=seconds) * 1000
+    rest = _rate(platform, points=1, seconds=seconds, call=_call_rest)
+    yield Figure("log-metric calls/s over MLflow's REST API, 8 clients", f"{rest:,.0f}", "", "through the gateway")
     yield Figure("metric points/s, 1,000 a call, 8 clients", f"{many:,.0f}", "", "Python objects of points")
 
 
-def _rate(platform: Platform, *, points: int, seconds: float) -> float:
+def _rate(platform: Platform, *, points: int, seconds: float, call: Caller | None = None) -> float:
     """Calls a second of all clients together."""
+    call = call or _call
     stop = threading.Event()
     with platform.client() as client, ThreadPoolExecutor(CLIENTS) as pool:
-        counts = [pool.submit(_call, client, points, stop.is_set) for _ in range(CLIENTS)]
+        counts = [pool.submit(call, client, points, stop.is_set) for _ in range(CLIENTS)]
         began = time.monotonic()
         stop.wait(seconds)
         stop.set()
         return sum(each.result() for each in counts) / (time.monotonic() - began)
+
+
+def _call_rest(client: Client, points: int, stopped: Callable[[], bool]) -> int:
+    """As ``_call``, one point a call, as MLflow's client sends it."""
+    where = urlsplit(client.connection.gateway_url)
+    headers = {"authorization": f"Bearer {client.connection.token}", "content-type": "application/json"}
+    connection = HTTPConnection(where.hostname or "", where.port or 0, timeout=30)
+
+    def post(path: str, body: dict[str, object]) -> dict[str, Any]:
+        connection.request("POST", f"/api/2.0/mlflow/{path}", body=orjson.dumps(body), headers=headers)
+        answer = connection.getresponse()
+        content = answer.read()
+        if answer.status != HTTPStatus.OK:
+            raise RuntimeError(content.decode())
+        found: dict[str, Any] = orjson.loads(content)
+        return found
+
+    run = post("runs/create", {"experiment_id": "0"})["run"]["info"]["run_id"]
+    calls = 0
+    while not stopped():
+        now = time.time_ns() // 1_000_000
+        post("runs/log-metric", {"run_id": run, "key": "loss", "value": 0.5, "timestamp": now, "step": calls})
+        calls += points
+    connection.close()
+    return calls
 
 
 def _call(client: Client, points: int, stopped: Callable[[], bool]) -> int:

@@ -81,7 +81,10 @@ def _media_type(method: str, field: str) -> Iterator[Limit]:
 def _dataset(method: str, field: str) -> Iterator[Limit]:
     yield from _text(method, f"{field}.name", 250, least=1)
     yield from _text(method, f"{field}.digest", 200, least=1)
-    yield from _text(method, f"{field}.source", 2000)
+    yield from _text(method, f"{field}.source", 65_535)
+    yield from _text(method, f"{field}.source_type", 100)
+    yield from _text(method, f"{field}.schema", 1_000_000)
+    yield from _text(method, f"{field}.profile", 1_000_000)
     yield from _text(method, f"{field}.context", 100)
     yield from _text(method, f"{field}.description", 2000)
     yield from _text(method, f"{field}.columns.name", 250, least=1)
@@ -173,12 +176,51 @@ def _tracking() -> Iterator[Limit]:
     for method in ("GetRun", "SearchRuns", "ListExperiments"):
         yield from _mask(f"{_RUN}.{method}", "name")
     yield from _number(f"{_RUN}.GetMetricHistory", "max_points", 0, 1_000_000)
+    yield from _text(f"{_RUN}.RenameRun", "display_name", 250, least=1)
+    yield from _experiments_and_models()
+
+
+def _experiments_and_models() -> Iterator[Limit]:
+    experiment, change = f"{_RUN}.CreateExperiment", f"{_RUN}.UpdateExperiment"
+    yield Limit(experiment, "display_name", "", "x" * 501)
+    yield from _map(experiment, "tags", 1000)
+    yield Limit(change, "display_name", "", "x" * 501)
+    yield from _map(change, "set", 1000)
+    yield Limit(change, "removed", ["k"] * 1000, ["k"] * 1001)
+    model, annotate = f"{_RUN}.CreateLoggedModel", f"{_RUN}.AnnotateLoggedModel"
+    yield from _text(model, "display_name", 500, least=1)
+    yield from _text(model, "model_type", 500)
+    yield from _map(model, "params", 2000)
+    yield from _map(annotate, "set", 1000)
+    yield from _text(annotate, "metrics.key", 250, least=1)
+    yield from _pages(f"{_RUN}.ListLoggedModels")
+    yield from _name(experiment, "name", "experiments", 250)
+    yield from _name(model, "name", "loggedModels")
+    yield from _map(model, "tags", 1000)
+    yield from _map(annotate, "params", 2000)
+    yield Limit(annotate, "removed", ["k"] * 1000, ["k"] * 1001)
+    yield from _text(f"{_RUN}.GetExperiment", "display_name", 500)
+    links = [runs.ModelLink(model=f"projects/default/loggedModels/m{each}") for each in range(1001)]
+    for field in ("inputs", "outputs"):
+        yield Limit(f"{_RUN}.LinkModels", field, None, links)
+    names = [f"projects/default/experiments/e{each}" for each in range(1001)]
+    for method in ("ListLoggedModels", "SearchRuns"):
+        yield Limit(f"{_RUN}.{method}", "experiments", names[:1000], names)
+    yield Limit(f"{_RUN}.LogModelArtifact", "artifact.path", "x" * 500, "x" * 501)
+    yield from _media_type(f"{_RUN}.LogModelArtifact", "artifact.object")
 
 
 def _registry() -> Iterator[Limit]:
     version, check = f"{_MODEL}.CreateVersion", f"{_MODEL}.RecordValidation"
-    yield from _name(f"{_MODEL}.CreateModel", "name", "models")
+    yield from _name(f"{_MODEL}.CreateModel", "name", "models", 250)
     yield from _text(f"{_MODEL}.CreateModel", "description", 10_000)
+    yield from _map(f"{_MODEL}.CreateModel", "tags", 1000)
+    yield from _text(version, "source", 2000)
+    yield from _map(version, "tags", 1000)
+    for method in ("UpdateModel", "UpdateVersion"):
+        yield from _text(f"{_MODEL}.{method}", "description", 10_000)
+        yield from _map(f"{_MODEL}.{method}", "set", 1000)
+        yield Limit(f"{_MODEL}.{method}", "removed", ["k"] * 1000, ["k"] * 1001)
     yield from _mask(f"{_MODEL}.ListModels", "name")
     yield from _mask(f"{_MODEL}.ListVersions", "name")
     yield from _pages(f"{_MODEL}.ListModels")
@@ -207,7 +249,8 @@ def _registry() -> Iterator[Limit]:
     yield from _text(f"{_MODEL}.PromoteVersion", "reason", 2000)
     yield from _text(f"{_MODEL}.RollBackAlias", "reason", 2000, least=1)
     yield from _text(f"{_MODEL}.ArchiveVersion", "reason", 2000)
-    yield Limit(f"{_MODEL}.PromoteVersion", "expected_revision", -1, -2)
+    for method in ("PromoteVersion", "RemoveAlias"):
+        yield Limit(f"{_MODEL}.{method}", "expected_revision", -1, -2)
 
 
 def _orchestrator() -> Iterator[Limit]:

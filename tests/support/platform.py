@@ -13,6 +13,9 @@ Tests share one platform: each keeps to the ``project`` of its own.
 
 from __future__ import annotations
 
+import hashlib
+import json
+import secrets
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +25,7 @@ import pytest
 from headrace.client import Client
 from headrace.connection import Connection, find
 from headrace_local.background import BackgroundStack
+from headrace_local.files import write_json
 from headrace_local.stack import Stack
 from headrace_local.testing import temporary_folder
 
@@ -45,7 +49,17 @@ class Platform(BackgroundStack):
 
     def connection_of(self, service: str) -> Connection:
         """As ``connection``, with the token of a service."""
-        token = (self.folder / "secrets" / f"{service}.token").read_text()
+        return self._with_token((self.folder / "secrets" / f"{service}.token").read_text())
+
+    def connection_of_person(self, name: str) -> Connection:
+        """As ``connection``, with a token of a person who is let in from now on."""
+        token, path = secrets.token_hex(24), self.stack.folder.tokens
+        digest = hashlib.sha256(token.encode()).hexdigest()
+        entry = {"sha256": digest, "principal": f"persons/{name}", "roles": ["person"]}
+        write_json(path, [*json.loads(path.read_text()), entry])
+        return self._with_token(token)
+
+    def _with_token(self, token: str) -> Connection:
         own = self.connection
         return Connection(
             addresses=own.addresses,

@@ -49,6 +49,7 @@ class World:
     project: str
     run: str
     ended_run: str
+    logged_model: str
     artifact: common.ObjectRef
     profile: common.ObjectRef
     model: str
@@ -100,6 +101,7 @@ def build(client: Client, author: Client, project: str) -> World:
         project=project,
         run=f"{parent}/runs/{uuid4()}",
         ended_run=f"{parent}/runs/{uuid4()}",
+        logged_model=f"{parent}/loggedModels/m-{uuid4().hex}",
         artifact=_upload(client, parent, content),
         profile=_upload(client, parent, monitors.ReferenceProfile(error_edges=[1.0, 2.0]).SerializeToString()),
         model=f"{parent}/models/delays",
@@ -112,6 +114,10 @@ def build(client: Client, author: Client, project: str) -> World:
         client.tracking.StartRun(
             tracking.StartRunRequest(command_id=command_id(), name=name, experiment=f"{parent}/experiments/first")
         )
+    model = tracking.CreateLoggedModelRequest(
+        command_id=command_id(), name=world.logged_model, experiment=f"{parent}/experiments/first", display_name="m"
+    )
+    client.tracking.CreateLoggedModel(model)
     _call(client.tracking, world, "headrace.api.tracking.v1.TrackingService", "LogMetrics", "LogArtifact")
     for _ in range(2):
         register = _registry(world)["CreateVersion"]()
@@ -194,6 +200,54 @@ def _tracking(world: World) -> Requests:
         "GetMetricHistory": lambda: tracking.GetMetricHistoryRequest(run=run, key="loss", max_points=10),
         "ListExperiments": lambda: tracking.ListExperimentsRequest(parent=world.parent, page_size=2),
         "WatchRun": lambda: tracking.WatchRunRequest(run=run),
+        "RenameRun": lambda: tracking.RenameRunRequest(run=run, display_name="the first"),
+        "DeleteRun": lambda: tracking.DeleteRunRequest(run=world.fresh("runs")),
+        "RestoreRun": lambda: tracking.RestoreRunRequest(run=run),
+        "LinkModels": lambda: tracking.LinkModelsRequest(
+            run=run, outputs=[runs.ModelLink(model=world.logged_model, step=1)]
+        ),
+        **_experiments(world),
+        **_logged_models(world),
+    }
+
+
+def _experiments(world: World) -> Requests:
+    first = f"{world.parent}/experiments/first"
+    return {
+        "CreateExperiment": lambda: tracking.CreateExperimentRequest(
+            name=world.fresh("experiments"), tags={"team": "ops"}
+        ),
+        "GetExperiment": lambda: tracking.GetExperimentRequest(parent=world.parent, display_name="first"),
+        "UpdateExperiment": lambda: tracking.UpdateExperimentRequest(
+            experiment=first, set={"team": "ops"}, removed=["none"]
+        ),
+        "DeleteExperiment": lambda: tracking.DeleteExperimentRequest(experiment=world.fresh("experiments")),
+        "RestoreExperiment": lambda: tracking.RestoreExperimentRequest(experiment=first),
+    }
+
+
+def _logged_models(world: World) -> Requests:
+    model, experiment = world.logged_model, f"{world.parent}/experiments/first"
+    metric = runs.ModelMetric(key="loss", value=0.5, run=world.run)
+    metric.time.FromSeconds(1_700_000_000)
+    return {
+        "CreateLoggedModel": lambda: tracking.CreateLoggedModelRequest(
+            name=world.fresh("loggedModels"), experiment=experiment, display_name="m", run=world.run, tags={"a": "b"}
+        ),
+        "GetLoggedModel": lambda: tracking.GetLoggedModelRequest(name=model),
+        "ListLoggedModels": lambda: tracking.ListLoggedModelsRequest(
+            parent=world.parent, experiments=[experiment], run=world.run, page_size=2
+        ),
+        "AnnotateLoggedModel": lambda: tracking.AnnotateLoggedModelRequest(
+            model=model, params={"depth": "3"}, set={"team": "ops"}, removed=["none"], metrics=[metric]
+        ),
+        "LogModelArtifact": lambda: tracking.LogModelArtifactRequest(
+            model=model, artifact=runs.Artifact(path="model.onnx", object=world.artifact)
+        ),
+        "FinishLoggedModel": lambda: tracking.FinishLoggedModelRequest(
+            model=model, status=runs.LOGGED_MODEL_STATUS_READY
+        ),
+        "DeleteLoggedModel": lambda: tracking.DeleteLoggedModelRequest(model=world.fresh("loggedModels")),
     }
 
 
@@ -238,6 +292,15 @@ def _registry(world: World) -> Requests:
         ),
         "ArchiveVersion": lambda: registry.ArchiveVersionRequest(version=version, reason="old"),
         "PresignArtifact": lambda: registry.PresignArtifactRequest(version=version),
+        "UpdateModel": lambda: registry.UpdateModelRequest(
+            model=model, description="late flights", set={"team": "ops"}, removed=["none"]
+        ),
+        "DeleteModel": lambda: registry.DeleteModelRequest(model=world.fresh("models")),
+        "UpdateVersion": lambda: registry.UpdateVersionRequest(
+            version=version, description="the first", set={"team": "ops"}, removed=["none"]
+        ),
+        "DeleteVersion": lambda: registry.DeleteVersionRequest(version=f"{model}/versions/99"),
+        "RemoveAlias": lambda: registry.RemoveAliasRequest(model=model, alias="none", expected_revision=-1),
     }
 
 

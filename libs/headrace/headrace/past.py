@@ -21,6 +21,7 @@ from headrace.story import decode
 OWNERS: Final = {
     "experiments": "tracking",
     "runs": "tracking",
+    "loggedModels": "tracking",
     "models": "registry",
     "pipelines": "orchestrator",
     "pipelineRuns": "orchestrator",

@@ -11,6 +11,7 @@ from headrace_kit.errors import InvalidArgument
 
 MAX_NAME: Final = 500
 _ID: Final = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,98}[a-z0-9])?")
+_LABEL: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ._-]{0,248}[A-Za-z0-9])?")
 _PLACEHOLDER: Final = re.compile(r"\{(\w+)\}")
 # Control characters (C0, DEL, C1), line separators, and what turns the direction of text around: the latter makes one
 # name look like another. Tabs and line ends are told apart, for texts of several lines.
@@ -24,11 +25,13 @@ class NamePattern:
     """A form of resource name, such as ``projects/{project}/models/{model}``.
 
     An id is 1 to 100 characters of ``a-z 0-9 . _ -``, first and last a letter or digit. A placeholder in ``free`` may
-    hold any text of 1 to 250 characters without ``/`` and control characters, and no space at its ends.
+    hold any text of 1 to 250 characters without ``/`` and control characters, and no space at its ends. One in
+    ``labels`` may hold 1 to 250 letters (A-Z, a-z), digits, spaces and ``. _ -``, first and last a letter or digit.
     """
 
     pattern: str
     free: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
 
     def parse(self, name: str, *, field: str) -> dict[str, str]:
         """The ids by placeholder. Raises InvalidArgument naming the field and the form."""
@@ -49,6 +52,11 @@ class NamePattern:
         return self.pattern.format(**ids)
 
     def _id(self, part: str, key: str, field: str) -> str:
+        if key in self.labels:
+            if not _LABEL.fullmatch(part):
+                message = "is 1 to 250 letters, digits, spaces and . _ - with a letter or digit at both ends"
+                raise InvalidArgument(f"{key} {message}", field=field)
+            return part
         if key not in self.free:
             if not _ID.fullmatch(part):
                 raise InvalidArgument(
@@ -64,8 +72,8 @@ class NamePattern:
 PROJECT: Final = NamePattern("projects/{project}")
 EXPERIMENT: Final = NamePattern("projects/{project}/experiments/{experiment}", free=("experiment",))
 RUN: Final = NamePattern("projects/{project}/runs/{run}")
-MODEL: Final = NamePattern("projects/{project}/models/{model}")
-VERSION: Final = NamePattern("projects/{project}/models/{model}/versions/{version}")
+MODEL: Final = NamePattern("projects/{project}/models/{model}", labels=("model",))
+VERSION: Final = NamePattern("projects/{project}/models/{model}/versions/{version}", labels=("model",))
 PIPELINE: Final = NamePattern("projects/{project}/pipelines/{pipeline}")
 PIPELINE_RUN: Final = NamePattern("projects/{project}/pipelineRuns/{run}")
 SCHEDULE: Final = NamePattern("projects/{project}/schedules/{schedule}")

@@ -98,7 +98,10 @@ def require_dataset(dataset: common.DatasetVersion, *, field: str) -> None:
     """A dataset version with a name and a digest."""
     require_text(dataset.name, field=f"{field}.name", most=250)
     require_text(dataset.digest, field=f"{field}.digest", most=200)
-    require_text(dataset.source, field=f"{field}.source", least=0, most=2000, lines=True)
+    require_text(dataset.source, field=f"{field}.source", least=0, most=65_535, lines=True)
+    require_text(dataset.source_type, field=f"{field}.source_type", least=0, most=100)
+    require_text(dataset.schema, field=f"{field}.schema", least=0, most=1_000_000, lines=True)
+    require_text(dataset.profile, field=f"{field}.profile", least=0, most=1_000_000, lines=True)
     require_text(dataset.context, field=f"{field}.context", least=0, most=100)
     require_text(dataset.description, field=f"{field}.description", least=0, most=2000, lines=True)
     require_range(dataset.rows, field=f"{field}.rows", least=0, most=1 << 60)

@@ -7,6 +7,7 @@ from typing import Final
 
 import uvicorn
 
+from headrace_gateway import mlflow_api
 from headrace_gateway.config import GatewaySettings
 from headrace_gateway.live import Hub
 from headrace_gateway.pages import Pages
@@ -26,12 +27,16 @@ async def build(settings: GatewaySettings) -> Application:
     """The gateway's process."""
     platform = Platform(settings)
     pages = Pages(settings.project)
+    objects = open_objects(settings)
     hub = Hub(platform.read, f"{platform.parent}/")
     web = build_web(
         pages,
         sessions=Sessions(settings.data, settings.console_code_file),
         tokens=Tokens(settings.tokens_file),
-        routes=routes(platform, pages, hub, open_objects(settings)),
+        routes=[
+            *routes(platform, pages, hub, objects),
+            *mlflow_api.routes(platform.read, objects, settings.project),
+        ],
     )
     host, _, port = settings.http_listen.rpartition(":")
     server = _Server(
@@ -48,7 +53,7 @@ async def build(settings: GatewaySettings) -> Application:
     application = Application("gateway", settings)
     application.tasks["web"] = lambda: _serve(server)
     application.tasks["live"] = hub.run
-    application.close.append(platform.close)
+    application.close.extend([platform.close, objects.close])
     return application
 
 

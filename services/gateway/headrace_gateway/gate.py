@@ -13,10 +13,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from headrace_gateway.sessions import COOKIE, Session, Sessions, same_token
 from headrace_kit.auth import OPERATOR, Tokens, bearer
-from headrace_kit.errors import KitError
+from headrace_kit.errors import KitError, Unavailable
 
-OPEN: Final = ("/static/", "/enter", "/healthz")
+OPEN: Final = ("/static/", "/enter", "/healthz", "/health", "/version")
 """Paths that need no session."""
+API: Final = ("/api/", "/projects/")
+"""Paths for programs: a token of anybody's opens them and no cookie does, and the services say what its owner may."""
 HEADERS: Final = {
     "Content-Security-Policy": (
         "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
@@ -46,7 +48,9 @@ class Gate:
             return
         body: bytes | None = None
         refusal: Response | None = None
-        if not _is_open(scope["path"]):
+        if scope["path"].startswith(API):
+            refusal = self._unknown(Request(scope))
+        elif not _is_open(scope["path"]):
             request = Request(scope, receive)
             refusal = self._stranger(request)
             if refusal is None and request.method not in ("GET", "HEAD"):
@@ -54,6 +58,17 @@ class Gate:
                 refusal = _forged(request, body)
         following = receive if body is None else _again(body, receive)
         await (refusal or self._app)(scope, following, _with_headers(send))
+
+    def _unknown(self, request: Request) -> Response | None:
+        """The answer to a program whose token is nobody's, in the form that MLflow's clients know; else None."""
+        try:
+            self._tokens.principal(bearer(request.headers.get("authorization", "")))
+        except KitError as error:
+            unavailable = isinstance(error, Unavailable)
+            status = HTTPStatus.SERVICE_UNAVAILABLE if unavailable else HTTPStatus.UNAUTHORIZED
+            code = "TEMPORARILY_UNAVAILABLE" if unavailable else "UNAUTHENTICATED"
+            return JSONResponse({"error_code": code, "message": error.message, "reason": error.reason}, status)
+        return None
 
     def _stranger(self, request: Request) -> Response | None:
         """Who it is goes into ``request.state.session``; the answer to whoever may not pass, else None."""

@@ -42,6 +42,7 @@ _KINDS: Final = {
 }
 _WORDS: Final = {
     "runs": "run",
+    "loggedModels": "logged model",
     "models": "model",
     "pipelineRuns": "pipeline run",
     "endpoints": "endpoint",

@@ -4,10 +4,10 @@ The state of a stream is the :class:`Model` message. Times and ids come from the
 """
 
 import re
-from datetime import UTC, datetime
+from collections.abc import Iterable
+from datetime import UTC
 
 from google.protobuf.message import Message
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from headrace.api.monitor.v1.events_pb2 import RollbackRequested
 from headrace.api.registry.v1 import events_pb2 as events
@@ -23,7 +23,8 @@ from headrace_kit.errors import (
     PermissionDenied,
     Violation,
 )
-from headrace_registry import gates
+from headrace_registry import gates, upkeep
+from headrace_registry.upkeep import stamp
 
 PRODUCTION = "production"
 ALIAS_HISTORY = 1000
@@ -34,19 +35,27 @@ _NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 def decide_create(
     state: resources.Model | None, command: service.CreateModelRequest, context: CommandContext
 ) -> list[Message]:
-    """A new model. Raises AlreadyExists when there is one of the name."""
-    if state is not None:
+    """A new model. Raises AlreadyExists when there is one of the name.
+
+    Who asks for open aliases gets them as a person, unless one of that name needed approvals before it was deleted.
+    """
+    if state is not None and not state.HasField("delete_time"):
         raise AlreadyExists(f"{command.name} exists", field="name")
-    return [_model_created(command.name, command.description, context)]
+    created = _model_created(command.name, command.description, context)
+    created.tags.update(command.tags)
+    may_open = is_person(context.actor) and (state is None or state.open_aliases)
+    created.open_aliases = command.open_aliases and may_open
+    return [created]
 
 
 def decide_version(
     state: resources.Model | None, command: service.CreateVersionRequest, context: CommandContext
 ) -> list[Message]:
     """A new version, in a new model where the command says so."""
-    if state is None and not command.create_model:
+    there = state is not None and not state.HasField("delete_time")
+    if not (there or command.create_model):
         raise NotFound("model", command.model, field="model")
-    decided: list[Message] = [] if state else [_model_created(command.model, "", context)]
+    decided: list[Message] = [] if there else [_model_created(command.model, "", context)]
     number = len(state.versions) + 1 if state else 1
     if number > MAX_VERSIONS:
         raise FailedPrecondition(f"{command.model} has {MAX_VERSIONS} versions, which is the most a model can have")
@@ -59,11 +68,15 @@ def decide_version(
         signature=command.signature,
         datasets=command.datasets,
         author=context.actor,
-        create_time=_timestamp(context.now),
+        create_time=stamp(context.now),
         state=resources.VERSION_STATE_DRAFT,
         description=command.description,
         metrics=command.metrics,
         event_id=str(context.event_id(len(decided))),
+        tags=command.tags,
+        update_time=stamp(context.now),
+        source=command.source,
+        logged_model=command.logged_model,
     )
     if command.HasField("reference_profile"):
         version.reference_profile.CopyFrom(command.reference_profile)
@@ -82,7 +95,7 @@ def decide_validation(
         detail=command.detail,
         metrics=command.metrics,
         actor=context.actor,
-        time=_timestamp(context.now),
+        time=stamp(context.now),
         event_id=str(context.event_id(0)),
     )
     if command.HasField("dataset"):
@@ -106,7 +119,7 @@ def decide_review(
         approved=command.approve,
         actor=context.actor,
         reason=command.reason,
-        time=_timestamp(context.now),
+        time=stamp(context.now),
         event_id=str(context.event_id(0)),
     )
     kind = events.VersionApproved if command.approve else events.VersionRejected
@@ -125,7 +138,7 @@ def decide_gates(
         approval_required=command.gates.approval_required,
         compatible_signature_required=command.gates.compatible_signature_required,
         actor=context.actor,
-        time=_timestamp(context.now),
+        time=stamp(context.now),
         event_id=str(context.event_id(0)),
     )
     if any(gates.same_word(each, wanted) for each in model.gates):
@@ -147,7 +160,7 @@ def decide_grant(
     granted = resources.StandingApproval()
     granted.CopyFrom(asked)
     granted.approver = context.actor
-    granted.create_time.CopyFrom(_timestamp(context.now))
+    granted.create_time.CopyFrom(stamp(context.now))
     granted.revoked = False
     granted.event_id = str(context.event_id(0))
     return [events.StandingApprovalGranted(model=model.name, standing_approval=granted)]
@@ -190,12 +203,16 @@ def decide_promotion(
     if pointer is not None and pointer.version == version.number:
         return []
     promotion = _promotion(version, pointer, alias=command.alias, reason=command.reason, context=context)
+    before = gates.last_pointer(model, command.alias)
+    if before is not None:  # also when it was removed meanwhile
+        promotion.revision = before.revision + 1
     promotion.approvals.extend(verdict.approvals)
     promotion.validations.extend(verdict.validations)
     if verdict.standing_approval is not None:
         promotion.standing_approval.CopyFrom(verdict.standing_approval)
     if verdict.gates is not None:
         promotion.gates.CopyFrom(verdict.gates)
+    promotion.opened_by = verdict.opened_by
     return [events.VersionPromoted(version=version.name, promotion=promotion, artifact=version.artifact)]
 
 
@@ -204,7 +221,8 @@ def decide_rollback(
 ) -> list[Message]:
     """An alias moves back. Raises FailedPrecondition when there is nothing to go back to.
 
-    A version that the alias never pointed to has not passed its gates: to that one it can only be promoted.
+    A version that the alias never pointed to has not passed its gates: to that one it can only be promoted. Nor has one
+    that was there while the aliases were open, when they no longer are.
     """
     model = _model(state, command.model)
     pointer = gates.find_alias(model, command.alias)
@@ -223,9 +241,11 @@ def decide_rollback(
         raise FailedPrecondition(f"{target.name} is archived", field="version")
     if target.number == pointer.version:
         raise FailedPrecondition(f"{command.alias} points to {target.name} already", field="version")
-    if all(each.version != target.number for each in pointer.history):
+    if not _was_there(model, pointer, target.number):
         raise FailedPrecondition(
-            f"{command.alias} never pointed to {target.name}: promote it instead", field="version", reason="NEVER_THERE"
+            f"{command.alias} never pointed to {target.name} with approval: promote it instead",
+            field="version",
+            reason="NEVER_THERE",
         )
     return [_rolled_back(model, pointer, target, reason=command.reason, context=context)]
 
@@ -267,6 +287,34 @@ def decide_archive(state: resources.Model | None, command: service.ArchiveVersio
     return [events.VersionArchived(version=version.name, reason=command.reason)]
 
 
+def decide_remove_alias(
+    state: resources.Model | None, command: service.RemoveAliasRequest, context: CommandContext
+) -> list[Message]:
+    """An alias is taken off its version.
+
+    Raises:
+        NotFound: There is none.
+        PermissionDenied: Versions need approval, and it is no person who asks.
+        Aborted: The alias moved on since the caller looked.
+    """
+    model = _model(state, command.model)
+    pointer = gates.find_alias(model, command.alias)
+    if pointer is None:
+        raise NotFound("alias", command.alias, field="alias")
+    if not model.open_aliases:
+        _require_person(context.actor, to="remove an alias where versions need approval")
+    _require_revision(pointer, command.alias, command.expected_revision)
+    removed = events.AliasRemoved(
+        model=model.name,
+        alias=pointer.alias,
+        version=pointer.version,
+        revision=pointer.revision + 1,
+        actor=context.actor,
+        time=stamp(context.now),
+    )
+    return [removed]
+
+
 def evolve(state: resources.Model | None, event: Message) -> resources.Model:
     """The state after ``event``; the given state is left as it was."""
     model = resources.Model()
@@ -274,8 +322,7 @@ def evolve(state: resources.Model | None, event: Message) -> resources.Model:
         model.CopyFrom(state)
     match event:
         case events.ModelCreated():
-            model.name, model.description, model.creator = event.model, event.description, event.creator
-            model.create_time.CopyFrom(event.time)
+            _create(model, event)
         case events.VersionCreated():
             model.versions.append(event.version)
         case events.VersionValidated():
@@ -286,14 +333,20 @@ def evolve(state: resources.Model | None, event: Message) -> resources.Model:
             kept = [each for each in model.gates if each.alias != event.gates.alias]
             model.ClearField("gates")
             model.gates.extend([*kept, event.gates])
+            model.open_aliases = False
         case events.StandingApprovalGranted():
             model.standing_approvals.append(event.standing_approval)
+            model.open_aliases = False
         case events.StandingApprovalRevoked():
             standing_approval_of(model, event.id).revoked = True
         case events.VersionPromoted() | events.VersionRolledBack():
             _move_alias(model, event.promotion)
         case events.VersionArchived():
             _version_named(model, event.version).state = resources.VERSION_STATE_ARCHIVED
+        case events.AliasRemoved():
+            _remove_alias(model, event)
+        case _ if upkeep.evolve(model, event):
+            pass
         case _:
             pass
     model.revision += 1
@@ -302,11 +355,10 @@ def evolve(state: resources.Model | None, event: Message) -> resources.Model:
 
 def version_of(state: resources.Model | None, name: str) -> resources.Version:
     """The version of that resource name. Raises NotFound."""
-    if state is not None:
-        number = name.removeprefix(f"{state.name}/versions/")
-        if _NUMBER.fullmatch(number) and int(number) <= len(state.versions):
-            return state.versions[int(number) - 1]
-    raise NotFound("version", name, field="version")
+    version = _found_version(state, name)
+    if version is None or version.HasField("delete_time"):
+        raise NotFound("version", name, field="version")
+    return version
 
 
 def standing_approval_of(model: resources.Model, identity: str) -> resources.StandingApproval:
@@ -322,28 +374,84 @@ def previous_good_version(model: resources.Model, pointer: resources.Alias) -> i
     bad = {each.previous_version for each in pointer.history if each.rollback} | {pointer.version}
     for each in reversed(pointer.history):
         number = each.previous_version
-        if number and number not in bad and model.versions[number - 1].state != resources.VERSION_STATE_ARCHIVED:
+        if number in bad or not _was_there(model, pointer, number):
+            continue
+        if _can_serve(model.versions[number - 1]):
             return number
     return 0
 
 
-def _model(state: resources.Model | None, name: str) -> resources.Model:
+def is_person(actor: str) -> bool:
+    """Whether a principal is a person."""
+    return actor.startswith("persons/")
+
+
+def _was_there(model: resources.Model, pointer: resources.Alias, number: int) -> bool:
+    """Whether the alias pointed to a version for a reason that is still good.
+
+    That the aliases were open is none when they no longer are, unless a person approved the version since.
+    """
+    moves = [each for each in pointer.history if each.version == number]
+    if not moves:
+        return False
+    version = model.versions[number - 1]
+    if any(not each.opened_by for each in moves) or gates.approved(version):
+        return True
+    return bool(gates.opener(model, version, pointer.alias))
+
+
+def _can_serve(version: resources.Version) -> bool:
+    return version.state != resources.VERSION_STATE_ARCHIVED and not version.HasField("delete_time")
+
+
+def _found_version(state: resources.Model | None, name: str) -> resources.Version | None:
     if state is None:
-        raise NotFound("model", name.partition("/versions/")[0], field="model")
-    return state
+        return None
+    number = name.removeprefix(f"{state.name}/versions/")
+    found = _NUMBER.fullmatch(number) and int(number) <= len(state.versions)
+    return state.versions[int(number) - 1] if found else None
+
+
+def _model(state: resources.Model | None, name: str) -> resources.Model:
+    return upkeep.existing(state, name)
 
 
 def _version_named(model: resources.Model, name: str) -> resources.Version:
-    return version_of(model, name)
+    found = _found_version(model, name)
+    if found is None:
+        raise NotFound("version", name, field="version")
+    return found
+
+
+def _create(model: resources.Model, event: events.ModelCreated) -> None:
+    """A model that was deleted begins anew, but its numbers and its aliases' revisions go on."""
+    model.name, model.description, model.creator = event.model, event.description, event.creator
+    model.create_time.CopyFrom(event.time)
+    model.update_time.CopyFrom(event.time)
+    model.ClearField("delete_time")
+    model.ClearField("tags")
+    model.tags.update(event.tags)
+    model.open_aliases = event.open_aliases
+
+
+def _remove_alias(model: resources.Model, event: events.AliasRemoved) -> None:
+    pointer = gates.find_alias(model, event.alias)
+    if pointer is None:
+        return
+    gone = model.removed_aliases.add()
+    gone.CopyFrom(pointer)
+    gone.revision = event.revision
+    model.aliases.remove(pointer)
+    _refresh_states(model, {event.version})
 
 
 def _model_created(name: str, description: str, context: CommandContext) -> events.ModelCreated:
-    time = _timestamp(context.now)
+    time = stamp(context.now)
     return events.ModelCreated(model=name, description=description, creator=context.actor, time=time)
 
 
 def _require_person(actor: str, *, to: str = "approve") -> None:
-    if not actor.startswith("persons/"):
+    if not is_person(actor):
         raise PermissionDenied(f"{actor} is not a person: only persons {to}", reason="NOT_A_PERSON")
 
 
@@ -373,7 +481,7 @@ def _promotion(
         revision=(pointer.revision if pointer else 0) + 1,
         actor=context.actor,
         reason=reason,
-        time=_timestamp(context.now),
+        time=stamp(context.now),
         datasets=version.datasets,
         event_id=str(context.event_id(0)),
         rollback=rollback,
@@ -385,18 +493,30 @@ def _rolled_back(
 ) -> events.VersionRolledBack:
     promotion = _promotion(target, pointer, alias=pointer.alias, reason=reason, context=context, rollback=True)
     promotion.validations.extend(gates.newest_validations(target).values())
-    promotion.approvals.extend(each for each in gates.standing_reviews(target).values() if each.approved)
+    promotion.approvals.extend(gates.approved(target))
+    if not promotion.approvals:
+        promotion.opened_by = gates.opener(model, target, pointer.alias)
     bad = model.versions[pointer.version - 1].name
     return events.VersionRolledBack(bad_version=bad, version=target.name, promotion=promotion)
 
 
 def _move_alias(model: resources.Model, promotion: resources.Promotion) -> None:
-    pointer = gates.find_alias(model, promotion.alias) or model.aliases.add(alias=promotion.alias)
+    pointer = gates.find_alias(model, promotion.alias)
+    if pointer is None:
+        before = next((each for each in model.removed_aliases if each.alias == promotion.alias), None)
+        pointer = model.aliases.add(alias=promotion.alias)
+        if before is not None:  # its history goes on
+            pointer.CopyFrom(before)
+            model.removed_aliases.remove(before)
     pointer.version, pointer.revision = promotion.version, promotion.revision
     pointer.history.append(promotion)
     if len(pointer.history) > ALIAS_HISTORY:
         del pointer.history[:-ALIAS_HISTORY]
-    for number in {promotion.version, promotion.previous_version} - {0}:
+    _refresh_states(model, {promotion.version, promotion.previous_version} - {0})
+
+
+def _refresh_states(model: resources.Model, numbers: Iterable[int]) -> None:
+    for number in numbers:
         version = model.versions[number - 1]
         if version.state != resources.VERSION_STATE_ARCHIVED:
             version.state = _state_of(model, number)
@@ -407,9 +527,3 @@ def _state_of(model: resources.Model, number: int) -> resources.VersionState.Val
     if PRODUCTION in held:
         return resources.VERSION_STATE_PRODUCTION
     return resources.VERSION_STATE_STAGING if held else resources.VERSION_STATE_DRAFT
-
-
-def _timestamp(moment: datetime) -> Timestamp:
-    stamp = Timestamp()
-    stamp.FromDatetime(moment)
-    return stamp

@@ -15,5 +15,12 @@ EVENT_TYPES = (
     events_pb2.VersionRolledBack,
     events_pb2.RollbackRefused,
     events_pb2.VersionArchived,
+    events_pb2.ModelDescribed,
+    events_pb2.ModelTagsChanged,
+    events_pb2.ModelDeleted,
+    events_pb2.VersionDescribed,
+    events_pb2.VersionTagsChanged,
+    events_pb2.VersionDeleted,
+    events_pb2.AliasRemoved,
 )
 """Every event of a model's stream."""

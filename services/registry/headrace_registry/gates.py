@@ -2,6 +2,10 @@
 
 A promotion stands on the word of a person who is not the author of the version: an approval of the version, a standing
 approval, or gates that ask for no approval.
+
+Open aliases are the exception, for scripts written for MLflow: the person who created the model let its MLflow packages
+pass without. That ends for the model with its first gates or standing approval, for an alias with the first version
+that passed by more; and the promotion says on whose word it was.
 """
 
 from collections.abc import Iterable
@@ -10,6 +14,7 @@ from datetime import datetime
 
 from headrace.api.common.v1 import resources_pb2 as common
 from headrace.api.registry.v1.resources_pb2 import (
+    MODEL_FORMAT_MLFLOW,
     VERSION_STATE_ARCHIVED,
     Alias,
     Approval,
@@ -32,6 +37,7 @@ class Verdict:
         standing_approval: The standing approval it cites when no person approved the version itself.
         validations: The newest result of each check, those that passed.
         gates: The gates that were set for the alias, or None.
+        opened_by: Who opened the aliases of the model, where nobody approved the version; else empty.
     """
 
     unmet: tuple[UnmetGate, ...]
@@ -39,11 +45,17 @@ class Verdict:
     standing_approval: StandingApproval | None
     validations: tuple[Validation, ...]
     gates: Gates | None
+    opened_by: str
 
 
 def find_alias(model: Model, alias: str) -> Alias | None:
     """The alias of that name, or None."""
     return next((each for each in model.aliases if each.alias == alias), None)
+
+
+def last_pointer(model: Model, alias: str) -> Alias | None:
+    """As ``find_alias``, and what an alias was when it was removed."""
+    return find_alias(model, alias) or next((each for each in model.removed_aliases if each.alias == alias), None)
 
 
 def same_word(one: Gates, other: Gates) -> bool:
@@ -69,13 +81,14 @@ def judge(model: Model, version: Version, *, alias: str, actor: str, now: dateti
     approvals = standing_reviews(version)
     rejections = [each for each in approvals.values() if not each.approved]
     granted = [each for each in approvals.values() if each.approved]
-    standing: StandingApproval | None = None
+    standing, opened_by = None, ""
     if rejections:
         last = rejections[-1]
         unmet.append(UnmetGate(gate="approval", reason=f"{last.actor} rejected it: {last.reason}"))
     elif not granted and not _vouched_for(version, gates):
         standing = citable_approval(model, version, alias=alias, actor=actor, now=now)
-        if standing is None:
+        opened_by = "" if standing else opener(model, version, alias)
+        if not (standing or opened_by):
             unmet.append(UnmetGate(gate="approval", reason=_reason_for_approval(version, gates)))
     return Verdict(
         unmet=tuple(unmet),
@@ -83,12 +96,27 @@ def judge(model: Model, version: Version, *, alias: str, actor: str, now: dateti
         standing_approval=standing,
         validations=tuple(each for each in newest.values() if each.passed),
         gates=found,
+        opened_by=opened_by,
     )
 
 
 def standing_reviews(version: Version) -> dict[str, Approval]:
     """The newest review of each person, by the person, in order of first review."""
     return {each.actor: each for each in version.approvals}
+
+
+def opener(model: Model, version: Version, alias: str) -> str:
+    """Who lets such a version pass without approval, by having opened the aliases of the model; empty for nobody."""
+    if not model.open_aliases or version.format != MODEL_FORMAT_MLFLOW:
+        return ""
+    pointer = last_pointer(model, alias)
+    was_approved = pointer is not None and any(not each.opened_by for each in pointer.history)
+    return "" if was_approved else model.creator
+
+
+def approved(version: Version) -> list[Approval]:
+    """The approvals of a version that stand."""
+    return [each for each in standing_reviews(version).values() if each.approved]
 
 
 def citable_approval(
@@ -113,7 +141,7 @@ def _word(gates: Gates) -> Gates:
 
 
 def _vouched_for(version: Version, gates: Gates) -> bool:
-    """Whether a person other than the author said that what passes these gates needs no approval."""
+    """Whether another person than the author said that what passes these gates needs no approval."""
     return not gates.approval_required and gates.actor not in ("", version.author)
 
 
@@ -162,7 +190,7 @@ def _unmet_checks(newest: dict[str, Validation], required: Iterable[str]) -> Ite
 
 
 def _unmet_signature(model: Model, version: Version, alias: str) -> Iterable[UnmetGate]:
-    pointer = find_alias(model, alias)
+    pointer = last_pointer(model, alias)
     if pointer is None:
         return
     current = model.versions[pointer.version - 1]

@@ -1,11 +1,12 @@
 """Checks of requests before anything is decided; each raises InvalidArgument with the path of the field."""
 
+import re
 from collections.abc import Sequence
 
 from headrace.api.registry.v1 import service_pb2 as service
-from headrace.api.registry.v1.resources_pb2 import Gates, ModelFormat, StandingApproval
+from headrace.api.registry.v1.resources_pb2 import MODEL_FORMAT_MLFLOW, Gates, ModelFormat, StandingApproval
 from headrace_kit.errors import InvalidArgument
-from headrace_kit.names import MODEL, RUN, VERSION, parse_id, require_text
+from headrace_kit.names import MODEL, RUN, VERSION, NamePattern, parse_id, require_text
 from headrace_kit.validate import (
     require_dataset,
     require_enum,
@@ -14,11 +15,14 @@ from headrace_kit.validate import (
     require_range,
     require_signature,
     require_size,
+    require_texts,
     require_time,
 )
 
 FORMATS = {int(number): name for name, number in ModelFormat.items() if number}
 MAX_CHECKS = 100
+LOGGED_MODEL = NamePattern("projects/{project}/loggedModels/{model}")
+_ALIAS = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9])?")
 
 
 def check_create_version(request: service.CreateVersionRequest) -> None:
@@ -28,7 +32,8 @@ def check_create_version(request: service.CreateVersionRequest) -> None:
         raise InvalidArgument("the run is of another project", field="run")
     require_object(request.artifact, project=project, field="artifact")
     require_enum(request.format, field="format", names=FORMATS)
-    require_signature(request.signature, field="signature")
+    if request.format != MODEL_FORMAT_MLFLOW or request.HasField("signature"):
+        require_signature(request.signature, field="signature")
     require_size(request.datasets, field="datasets", most=100)
     for index, dataset in enumerate(request.datasets):
         require_dataset(dataset, field=f"datasets[{index}]")
@@ -36,6 +41,34 @@ def check_create_version(request: service.CreateVersionRequest) -> None:
         require_object(request.reference_profile, project=project, field="reference_profile")
     require_text(request.description, field="description", least=0, most=10000, lines=True)
     require_numbers(request.metrics, field="metrics", most=1000)
+    require_texts(request.tags, field="tags", most=1000)
+    require_text(request.source, field="source", least=0, most=2000)
+    if request.logged_model and LOGGED_MODEL.parse(request.logged_model, field="logged_model")["project"] != project:
+        raise InvalidArgument("the logged model is of another project", field="logged_model")
+
+
+def check_create_model(request: service.CreateModelRequest) -> None:
+    """A model with its description and tags."""
+    MODEL.parse(request.name, field="name")
+    require_text(request.description, field="description", least=0, most=10000, lines=True)
+    require_texts(request.tags, field="tags", most=1000)
+
+
+def check_update(request: service.UpdateModelRequest | service.UpdateVersionRequest) -> None:
+    """What is said about a model or a version."""
+    require_text(request.description, field="description", least=0, most=10000, lines=True)
+    require_texts(request.set, field="set", most=1000)
+    require_size(request.removed, field="removed", most=1000)
+    for index, key in enumerate(request.removed):
+        require_text(key, field=f"removed[{index}]", most=250)
+
+
+def require_alias(alias: str, *, field: str) -> str:
+    """A name that an alias may have; returns it."""
+    if not _ALIAS.fullmatch(alias):
+        message = "an alias is 1 to 100 letters, digits and . _ - with a letter or digit at both ends"
+        raise InvalidArgument(message, field=field)
+    return alias
 
 
 def check_validation(request: service.RecordValidationRequest) -> str:
@@ -50,14 +83,14 @@ def check_validation(request: service.RecordValidationRequest) -> str:
 
 def check_gates(gates: Gates) -> None:
     """Gates of an alias."""
-    parse_id(gates.alias, field="gates.alias")
+    require_alias(gates.alias, field="gates.alias")
     require_checks(gates.required_checks, field="gates.required_checks")
 
 
 def check_standing_approval(approval: StandingApproval) -> None:
     """A standing approval as a person grants it."""
     parse_id(approval.id, field="standing_approval.id")
-    parse_id(approval.alias, field="standing_approval.alias")
+    require_alias(approval.alias, field="standing_approval.alias")
     require_checks(approval.required_checks, field="standing_approval.required_checks")
     require_size(approval.grantees, field="standing_approval.grantees", least=1, most=100)
     for index, grantee in enumerate(approval.grantees):
@@ -68,7 +101,7 @@ def check_standing_approval(approval: StandingApproval) -> None:
 
 def check_move(alias: str, expected_revision: int, reason: str, *, reason_needed: bool) -> None:
     """What a promotion and a rollback have in common."""
-    parse_id(alias, field="alias")
+    require_alias(alias, field="alias")
     require_range(expected_revision, field="expected_revision", least=-1, most=1 << 60)
     require_text(reason, field="reason", least=int(reason_needed), most=2000, lines=True)
 

@@ -23,7 +23,7 @@ from headrace_kit.objects import PRESIGN_TTL, ObjectStore, holds
 from headrace_kit.paging import page_of
 from headrace_kit.rpc import command_context, current_principal
 from headrace_kit.validate import require_range
-from headrace_registry import domain, gates, requests
+from headrace_registry import domain, gates, requests, upkeep
 from headrace_registry.store import MODEL, ModelStore
 
 R = TypeVar("R", bound=Message)
@@ -44,8 +44,7 @@ class RegistryServicer(RegistryServiceServicer):
         self._store, self._models, self._objects = store, models, objects
 
     async def CreateModel(self, request: service.CreateModelRequest, context: Context) -> service.CreateModelResponse:
-        MODEL_NAME.parse(request.name, field="name")
-        require_text(request.description, field="description", least=0, most=10000, lines=True)
+        requests.check_create_model(request)
         return await self._command(
             request.name,
             request,
@@ -85,7 +84,7 @@ class RegistryServicer(RegistryServiceServicer):
             model = await self._model(requests.model_of(name, field="name"), field="name")
             return service.GetVersionResponse(version=domain.version_of(model, name))
         MODEL_NAME.parse(name, field="name")
-        parse_id(alias, field="name")
+        requests.require_alias(alias, field="name")
         model = await self._model(name, field="name")
         pointer = gates.find_alias(model, alias)
         if pointer is None:
@@ -99,7 +98,8 @@ class RegistryServicer(RegistryServiceServicer):
         page = page_of(request)
         model = await self._model(request.parent, field="parent")
         below = int(page.after) if page.after else len(model.versions) + 1
-        found = [each for each in reversed(model.versions) if each.number < below][: page.limit]
+        found = [each for each in reversed(model.versions) if each.number < below and not each.HasField("delete_time")]
+        del found[page.limit :]
         token = page.token(str(found[-1].number), count=len(found)) if found else ""
         shown = picked(found, request.read_mask, kind=Version)
         return service.ListVersionsResponse(versions=shown, next_page_token=token)
@@ -169,7 +169,7 @@ class RegistryServicer(RegistryServiceServicer):
     async def CheckPromotion(
         self, request: service.CheckPromotionRequest, context: Context
     ) -> service.CheckPromotionResponse:
-        parse_id(request.alias, field="alias")
+        requests.require_alias(request.alias, field="alias")
         require_text(request.actor, field="actor", least=0, most=250)
         model = await self._model(requests.model_of(request.version, field="version"), field="version")
         version = domain.version_of(model, request.version)
@@ -227,6 +227,62 @@ class RegistryServicer(RegistryServiceServicer):
         response.expire_time.FromDatetime(datetime.now(UTC) + PRESIGN_TTL)
         return response
 
+    async def UpdateModel(self, request: service.UpdateModelRequest, context: Context) -> service.UpdateModelResponse:
+        MODEL_NAME.parse(request.model, field="model")
+        requests.check_update(request)
+        return await self._command(
+            request.model,
+            request,
+            lambda state, command: upkeep.decide_update_model(state, request, command),
+            lambda model: service.UpdateModelResponse(model=model),
+        )
+
+    async def DeleteModel(self, request: service.DeleteModelRequest, context: Context) -> service.DeleteModelResponse:
+        MODEL_NAME.parse(request.model, field="model")
+        return await self._command(
+            request.model,
+            request,
+            lambda state, command: upkeep.decide_delete_model(state, request.model, command.now),
+            lambda model: service.DeleteModelResponse(model=model),
+        )
+
+    async def UpdateVersion(
+        self, request: service.UpdateVersionRequest, context: Context
+    ) -> service.UpdateVersionResponse:
+        requests.check_update(request)
+        return await self._command(
+            requests.model_of(request.version, field="version"),
+            request,
+            lambda state, command: upkeep.decide_update_version(
+                domain.version_of(state, request.version), request, command
+            ),
+            lambda model: service.UpdateVersionResponse(version=domain.version_of(model, request.version)),
+        )
+
+    async def DeleteVersion(
+        self, request: service.DeleteVersionRequest, context: Context
+    ) -> service.DeleteVersionResponse:
+        name = requests.model_of(request.version, field="version")
+        number = int(request.version.rpartition("/")[2]) if request.version.rpartition("/")[2].isdecimal() else 0
+        return await self._command(
+            name,
+            request,
+            lambda state, command: upkeep.decide_delete_version(
+                upkeep.existing(state, name), domain.version_of(state, request.version), command.now
+            ),
+            lambda model: service.DeleteVersionResponse(version=model.versions[number - 1]),
+        )
+
+    async def RemoveAlias(self, request: service.RemoveAliasRequest, context: Context) -> service.RemoveAliasResponse:
+        MODEL_NAME.parse(request.model, field="model")
+        requests.check_move(request.alias, request.expected_revision, "", reason_needed=False)
+        return await self._command(
+            request.model,
+            request,
+            lambda state, command: domain.decide_remove_alias(state, request, command),
+            lambda model: service.RemoveAliasResponse(model=model),
+        )
+
     async def _command(self, model: str, request: Message, decide: Decide, respond: Callable[[Model], R]) -> R:
         # Every command has the field; protobuf has no name for that.
         command = command_context(request.command_id)  # type: ignore[attr-defined]
@@ -241,7 +297,7 @@ class RegistryServicer(RegistryServiceServicer):
 
     async def _model(self, name: str, *, field: str) -> Model:
         loaded = await self._store.load(MODEL, name)
-        if loaded is None:
+        if loaded is None or loaded[0].HasField("delete_time"):
             raise NotFound("model", name, field=field)
         return loaded[0]
 

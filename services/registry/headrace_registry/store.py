@@ -17,7 +17,8 @@ def model_rows(stream_id: str, state: Model, _events: Sequence[Message]) -> Sequ
     """The row of a model."""
     created = state.create_time.ToDatetime(tzinfo=UTC)
     project = stream_id.split("/")[1]
-    return [Row("models", {"name": stream_id}, {"project": project, "create_time": created})]
+    values = {"project": project, "create_time": created, "deleted": state.HasField("delete_time")}
+    return [Row("models", {"name": stream_id}, values)]
 
 
 TABLES: Final = (Table("models", Kind.READ_MODEL, "what lists of models need"),)
@@ -37,7 +38,7 @@ class ModelStore:
         """At most ``limit`` models of a project, by name, after the name ``after``."""
         rows = await self._database.fetch(
             "SELECT s.state FROM models m JOIN streams s ON s.stream_id = m.name"
-            " WHERE m.project = $1 AND m.name > $2 ORDER BY m.name LIMIT $3",
+            " WHERE m.project = $1 AND NOT m.deleted AND m.name > $2 ORDER BY m.name LIMIT $3",
             project,
             after,
             limit,

@@ -6,15 +6,20 @@ from headrace_kit.service import LogOwner
 from headrace_tracking.config import TrackingSettings
 from headrace_tracking.events import EVENT_TYPES
 from headrace_tracking.metrics import MetricWriter
+from headrace_tracking.pointstore import PointStore
 from headrace_tracking.rpc import TrackingServicer
-from headrace_tracking.store import EXPERIMENT, RUN, RunStore
+from headrace_tracking.sealing import Sealer
+from headrace_tracking.store import EXPERIMENT, LOGGED_MODEL, RUN, RunStore
 
 
 async def build(settings: TrackingSettings) -> Application:
     """Tracking's process."""
-    owner = await LogOwner.open("tracking", settings, EVENT_TYPES, [EXPERIMENT, RUN])
-    writer = MetricWriter(owner.store, owner.database)
-    servicer = TrackingServicer(owner.store, RunStore(owner.database), writer, owner.objects)
+    owner = await LogOwner.open("tracking", settings, EVENT_TYPES, [EXPERIMENT, RUN, LOGGED_MODEL])
+    points = PointStore(owner.database)
+    sealer = Sealer(owner.store, points)
+    writer = MetricWriter(points, sealer)
+    await sealer.recover()
+    servicer = TrackingServicer(owner.store, RunStore(owner.database), points, writer=writer, objects=owner.objects)
     application = owner.application([(add_TrackingServiceServicer_to_server, servicer)])
     application.close.insert(0, writer.close)
     return application

@@ -1,5 +1,6 @@
-"""Decisions on experiments and runs: pure functions from state and command to events."""
+"""Decisions on runs: pure functions from state and command to events."""
 
+from collections.abc import Mapping, MutableSequence
 from datetime import datetime
 
 from google.protobuf.message import Message
@@ -17,25 +18,8 @@ MAX_TAGS = 1000
 MAX_METRICS = 10000
 MAX_DATASETS = 100
 MAX_ARTIFACTS = 10000
+MAX_MODELS = 1000
 ENDED = (resources.RUN_STATUS_FINISHED, resources.RUN_STATUS_FAILED, resources.RUN_STATUS_KILLED)
-
-
-def decide_experiment(state: resources.Experiment | None, name: str, context: CommandContext) -> list[Message]:
-    """A new experiment; nothing when there is one of the name."""
-    if state is not None:
-        return []
-    return [events.ExperimentCreated(experiment=name, creator=context.actor, time=timestamp(context.now))]
-
-
-def evolve_experiment(state: resources.Experiment | None, event: Message) -> resources.Experiment:
-    """The state after ``event``."""
-    experiment = resources.Experiment()
-    if state is not None:
-        experiment.CopyFrom(state)
-    if isinstance(event, events.ExperimentCreated):
-        experiment.name, experiment.creator = event.experiment, event.creator
-        experiment.create_time.CopyFrom(event.time)
-    return experiment
 
 
 def decide_start(
@@ -49,7 +33,7 @@ def decide_start(
         experiment=command.experiment,
         display_name=command.display_name or f"run-{command.name.rpartition('/')[2][-8:]}",
         status=resources.RUN_STATUS_RUNNING,
-        start_time=command.start_time if command.HasField("start_time") else timestamp(context.now),
+        start_time=command.start_time if command.HasField("start_time") else stamp(context.now),
         actor=context.actor,
         tags=command.tags,
         parent_run=command.parent_run,
@@ -64,9 +48,9 @@ def decide_start(
 
 def decide_resume(state: resources.Run | None, run: str, context: CommandContext) -> list[Message]:
     """An ended run goes on; nothing when it is under way."""
-    if existing(state, run).status not in ENDED:
+    if active(state, run).status not in ENDED:
         return []
-    return [events.RunResumed(run=run, time=timestamp(context.now))]
+    return [events.RunResumed(run=run, time=stamp(context.now))]
 
 
 def decide_finish(
@@ -79,45 +63,34 @@ def decide_finish(
             return []
         status = resources.RunStatus.Name(current.status).removeprefix("RUN_STATUS_")
         raise FailedPrecondition(f"{command.run} has ended as {status}: resume it first", field="status")
-    time = command.end_time if command.HasField("end_time") else timestamp(context.now)
+    time = command.end_time if command.HasField("end_time") else stamp(context.now)
     return [events.RunFinished(run=command.run, status=command.status, time=time, error=command.error)]
 
 
 def decide_params(state: resources.Run | None, command: service.LogParamsRequest) -> list[Message]:
     """New parameters; those that are set to the same value already are left out."""
-    run = existing(state, command.run)
-    changed = sorted(key for key, value in command.params.items() if run.params.get(key, value) != value)
-    if changed:
-        violations = [Violation("param", key, f"is {run.params[key]!r} and can not become another") for key in changed]
-        message = f"parameters never change: {', '.join(changed)}"
-        raise FailedPrecondition(message, violations, field=f"params[{changed[0]!r}]", reason="PARAM_CHANGED")
+    run = active(state, command.run)
+    require_unchanged(run.params, command.params)
     new = {key: value for key, value in command.params.items() if key not in run.params}
-    _require_room("params", len(run.params) + len(new), MAX_PARAMS)
+    require_room("params", len(run.params) + len(new), MAX_PARAMS)
     return [events.ParamsLogged(run=run.name, params=new)] if new else []
 
 
 def decide_tags(state: resources.Run | None, command: service.ChangeTagsRequest) -> list[Message]:
     """Tags set and removed, as far as that changes anything."""
-    run = existing(state, command.run)
+    run = active(state, command.run)
     removed = [key for key in command.removed if key in run.tags and key not in command.set]
     new = {key: value for key, value in command.set.items() if run.tags.get(key) != value}
-    _require_room("set", len(set(run.tags) | set(new)) - len(removed), MAX_TAGS)
+    require_room("set", len(set(run.tags) | set(new)) - len(removed), MAX_TAGS)
     return [events.TagsChanged(run=run.name, set=new, removed=removed)] if new or removed else []
-
-
-def decide_metrics(state: resources.Run | None, recorded: events.MetricsRecorded) -> list[Message]:
-    """A group of metric points: its number follows the last one's."""
-    run = existing(state, recorded.run)
-    _require_room("points", len(set(run.metrics) | set(recorded.summaries)), MAX_METRICS)
-    return [recorded]
 
 
 def decide_dataset(state: resources.Run | None, command: service.LogDatasetRequest) -> list[Message]:
     """A dataset; nothing when the run has it already."""
-    run = existing(state, command.run)
+    run = active(state, command.run)
     if command.dataset in run.datasets:
         return []
-    _require_room("dataset", len(run.datasets) + 1, MAX_DATASETS)
+    require_room("dataset", len(run.datasets) + 1, MAX_DATASETS)
     return [events.DatasetLogged(run=run.name, dataset=command.dataset)]
 
 
@@ -125,16 +98,48 @@ def decide_artifact(
     state: resources.Run | None, command: service.LogArtifactRequest, context: CommandContext
 ) -> list[Message]:
     """A file; nothing when the run has the same bytes under the path already."""
-    run = existing(state, command.run)
+    run = active(state, command.run)
     held = next((each for each in run.artifacts if each.path == command.artifact.path), None)
     if held is not None and (held.object, held.kind) == (command.artifact.object, command.artifact.kind):
         return []
     if held is None:
-        _require_room("artifact", len(run.artifacts) + 1, MAX_ARTIFACTS)
+        require_room("artifact", len(run.artifacts) + 1, MAX_ARTIFACTS)
     artifact = resources.Artifact()
     artifact.CopyFrom(command.artifact)
-    artifact.time.CopyFrom(timestamp(context.now))
+    artifact.time.CopyFrom(stamp(context.now))
     return [events.ArtifactLogged(run=run.name, artifact=artifact)]
+
+
+def decide_rename(state: resources.Run | None, command: service.RenameRunRequest) -> list[Message]:
+    """Another name for people; nothing when it is that already."""
+    run = active(state, command.run)
+    if run.display_name == command.display_name:
+        return []
+    return [events.RunRenamed(run=run.name, display_name=command.display_name)]
+
+
+def decide_delete(state: resources.Run | None, run: str, context: CommandContext) -> list[Message]:
+    """A run is put away; nothing when it was already."""
+    if existing(state, run).HasField("delete_time"):
+        return []
+    return [events.RunDeleted(run=run, time=stamp(context.now))]
+
+
+def decide_restore(state: resources.Run | None, run: str, context: CommandContext) -> list[Message]:
+    """A run is back; nothing when it was never away."""
+    if not existing(state, run).HasField("delete_time"):
+        return []
+    return [events.RunRestored(run=run, time=stamp(context.now))]
+
+
+def decide_links(state: resources.Run | None, command: service.LinkModelsRequest) -> list[Message]:
+    """Logged models the run took and made, those it has left out."""
+    run = active(state, command.run)
+    inputs = [each for each in command.inputs if each not in run.model_inputs]
+    outputs = [each for each in command.outputs if each not in run.model_outputs]
+    require_room("inputs", len(run.model_inputs) + len(inputs), MAX_MODELS)
+    require_room("outputs", len(run.model_outputs) + len(outputs), MAX_MODELS)
+    return [events.ModelsLinked(run=run.name, inputs=inputs, outputs=outputs)] if inputs or outputs else []
 
 
 def evolve_run(state: resources.Run | None, event: Message) -> resources.Run:
@@ -163,7 +168,16 @@ def evolve_run(state: resources.Run | None, event: Message) -> resources.Run:
         case events.DatasetLogged():
             run.datasets.append(event.dataset)
         case events.ArtifactLogged():
-            _put_artifact(run, event.artifact)
+            put_artifact(run.artifacts, event.artifact)
+        case events.RunRenamed():
+            run.display_name = event.display_name
+        case events.RunDeleted():
+            run.delete_time.CopyFrom(event.time)
+        case events.RunRestored():
+            run.ClearField("delete_time")
+        case events.ModelsLinked():
+            run.model_inputs.extend(event.inputs)
+            run.model_outputs.extend(event.outputs)
         case _:
             pass
     run.revision += 1
@@ -177,23 +191,42 @@ def existing(state: resources.Run | None, name: str) -> resources.Run:
     return state
 
 
-def timestamp(moment: datetime) -> Timestamp:
+def active(state: resources.Run | None, name: str) -> resources.Run:
+    """The run, which must be there and in use. Raises NotFound, FailedPrecondition."""
+    run = existing(state, name)
+    if run.HasField("delete_time"):
+        raise FailedPrecondition(f"{name} was put away: restore it first", field="run", reason="RUN_DELETED")
+    return run
+
+
+def stamp(moment: datetime) -> Timestamp:
     """A moment as the wire has it."""
-    stamp = Timestamp()
-    stamp.FromDatetime(moment)
-    return stamp
+    time = Timestamp()
+    time.FromDatetime(moment)
+    return time
 
 
-def _put_artifact(run: resources.Run, artifact: resources.Artifact) -> None:
-    for held in run.artifacts:
+def put_artifact(artifacts: MutableSequence[resources.Artifact], artifact: resources.Artifact) -> None:
+    """Adds a file; one of the same path is replaced."""
+    for held in artifacts:
         if held.path == artifact.path:
             held.CopyFrom(artifact)
             return
-    run.artifacts.append(artifact)
+    artifacts.append(artifact)
 
 
-def _require_room(field: str, wanted: int, limit: int) -> None:
+def require_unchanged(held: Mapping[str, str], wanted: Mapping[str, str]) -> None:
+    """Raises FailedPrecondition when a parameter would become another."""
+    changed = sorted(key for key, value in wanted.items() if held.get(key, value) != value)
+    if changed:
+        violations = [Violation("param", key, f"is {held[key]!r} and can not become another") for key in changed]
+        message = f"parameters never change: {', '.join(changed)}"
+        raise FailedPrecondition(message, violations, field=f"params[{changed[0]!r}]", reason="PARAM_CHANGED")
+
+
+def require_room(field: str, wanted: int, limit: int, *, what: str = "a run") -> None:
+    """Raises FailedPrecondition when there would be more than ``limit``."""
     if wanted > limit:
         raise FailedPrecondition(
-            f"a run holds at most {limit}, this would make {wanted}", field=field, reason="RUN_FULL"
+            f"{what} holds at most {limit}, this would make {wanted}", field=field, reason="RUN_FULL"
         )

@@ -5,13 +5,14 @@ Grammar (keywords in any case)::
     condition  := conjunction ("or" conjunction)*
     conjunction := negation ("and" negation)*
     negation   := "not" negation | "(" condition ")" | comparison
-    comparison := subject operator value
-    subject    := ("metric" | "param" | "tag") "." key | attribute
+    comparison := subject operator value | subject "is" ["not"] "null"
+    subject    := ("metric" | "param" | "tag") "." key | "dataset" "." ("name" | "digest" | "context") | attribute
     key        := letters, digits and _ - . / : @, or any text in backquotes
-    operator   := "=" | "!=" | "<" | "<=" | ">" | ">=" | "like" | "in"
+    operator   := "=" | "!=" | "<" | "<=" | ">" | ">=" | "like" | "ilike" | "in"
     value      := number | "text" | 'text' | "(" value ("," value)* ")"
 
-``metric.k`` is the last value; ``metric.k.min`` and ``metric.k.max`` are the extremes. ``like`` takes ``%`` and ``_``.
+``metric.k`` is the last value; ``metric.k.min`` and ``metric.k.max`` are the extremes. ``like`` takes ``%`` and ``_``;
+``ilike`` takes upper and lower case for the same. A dataset's comparison holds when it does for one of the run's.
 A run without the metric, parameter or tag fulfils no comparison on it.
 """
 
@@ -26,13 +27,15 @@ from headrace_kit.errors import InvalidArgument
 MAX_DEPTH: Final = 50
 MAX_COMPARISONS: Final = 100
 NUMERIC: Final = ("start_time", "end_time", "duration_s")
-TEXTUAL: Final = ("status", "experiment", "display_name")
+TEXTUAL: Final = ("run", "status", "experiment", "display_name")
+DATASET: Final = ("name", "digest", "context")
 
 type_of_attribute: Final = {**dict.fromkeys(NUMERIC, "number"), **dict.fromkeys(TEXTUAL, "text")}
 _COLUMNS: Final = {
     "start_time": "extract(epoch FROM r.start_time)",
     "end_time": "extract(epoch FROM r.end_time)",
     "duration_s": "extract(epoch FROM r.end_time - r.start_time)",
+    "run": "split_part(r.name, '/', 4)",
     "status": "r.status",
     "experiment": "split_part(r.experiment, '/', 4)",
     "display_name": "r.display_name",
@@ -51,7 +54,7 @@ _TOKEN: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What is compared: ``kind`` is metric, param, tag or attribute; ``part`` is last, min or max for a metric."""
+    """What is compared: ``kind`` is metric, param, tag, dataset or attribute; a metric's ``part`` last, min or max."""
 
     kind: str
     key: str
@@ -149,12 +152,13 @@ class _Parser:
             self._fail("expected metric.KEY, param.KEY, tag.KEY or an attribute")
         self._at += 1
         space, dot, key = word.partition(".")
-        if not dot or space.lower() not in ("metric", "param", "tag"):
+        if not dot or space.lower() not in ("metric", "param", "tag", "dataset"):
             return self._attribute(word)
         key = key.replace("`", "")
-        if not key:
+        if not key or (space.lower() == "dataset" and key not in DATASET):
             self._at -= 1
-            self._fail(f"expected a key after {space!r}")
+            wanted = " or ".join(DATASET) if space.lower() == "dataset" else "a key"
+            self._fail(f"expected {wanted} after {space!r}")
         if space.lower() != "metric":
             return Subject(space.lower(), key)
         stem, _, last = key.rpartition(".")
@@ -211,16 +215,21 @@ class _Parser:
         if self._comparisons > MAX_COMPARISONS:
             self._fail(f"more than {MAX_COMPARISONS} comparisons")
         subject = self.subject()
+        if self.word("is"):
+            operator = "is not null" if self.word("not") else "is null"
+            if not self.word("null"):
+                self._fail("expected 'null'")
+            return Comparison(subject, operator, "")
         kind, operator, _ = self._tokens[self._at]
-        if kind != "operator" and operator.lower() not in ("like", "in"):
-            self._fail("expected one of = != < <= > >= like in")
+        if kind != "operator" and operator.lower() not in ("like", "ilike", "in"):
+            self._fail("expected one of = != < <= > >= like ilike in is")
         self._at += 1
         operator = operator.lower()
         numeric = subject.kind == "metric" or (
             type_of_attribute.get(subject.key) == "number" and subject.kind == "attribute"
         )
-        if operator == "like" and numeric:
-            self._fail("'like' compares texts; this is a number")
+        if operator in ("like", "ilike") and numeric:
+            self._fail(f"{operator!r} compares texts; this is a number")
         if operator != "in":
             return Comparison(subject, operator, self._value(subject, numeric=numeric))
         if not self.take("bracket", "("):
@@ -307,11 +316,18 @@ class SqlBuilder:
             return f"({value} WHERE m.run = r.name AND m.key = {key})"
         if subject.kind == "attribute":
             return _COLUMNS[subject.key]
+        if subject.kind == "dataset":
+            return f"(r.datasets -> 0 ->> '{subject.key}')"  # one of DATASET
         column = "params" if subject.kind == "param" else "tags"
         return f"(r.{column} ->> {self.parameter(subject.key)}::text)"
 
     def _comparison(self, comparison: Comparison) -> str:
         subject, operator = comparison.subject, comparison.operator
+        if operator in ("is null", "is not null"):
+            return f"({self.value_of(subject)} {operator.upper()})"
+        if subject.kind == "dataset":
+            test = self._test(f"d.value ->> '{subject.key}'", operator, comparison.value, kind="text")
+            return f"EXISTS (SELECT FROM jsonb_array_elements(r.datasets) d WHERE {test})"
         if subject.kind == "metric":
             key = self.parameter(subject.key)
             test = self._test(f"m.{subject.part}", operator, comparison.value, kind="double precision")
@@ -324,5 +340,5 @@ class SqlBuilder:
     def _test(self, left: str, operator: str, value: float | str | tuple[float | str, ...], *, kind: str) -> str:
         if isinstance(value, tuple):
             return f"{left} = ANY({self.parameter(list(value))}::{kind}[])"
-        sql = {"!=": "<>", "like": "LIKE"}.get(operator, operator)
+        sql = {"!=": "<>", "like": "LIKE", "ilike": "ILIKE"}.get(operator, operator)
         return f"{left} {sql} {self.parameter(value)}::{kind}"

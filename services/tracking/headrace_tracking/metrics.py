@@ -1,42 +1,26 @@
-"""The way of metric points into the database: concurrent calls for a run are committed as one group.
+"""The way of metric points into the database: whatever was called meanwhile, of all runs, is one transaction.
 
-While one group of a run is being committed the next one gathers, so groups grow with the load and an idle run waits
-for nothing. Points, their summary event and the ids of the commands are one transaction.
+While one group is being committed the next one gathers, so groups grow with the load and an idle service waits for
+nothing. Points, summaries and the ids of the commands are committed together; then the callers are told. Within a
+second a `MetricsRecorded` seals what was committed for a run: see :mod:`headrace_tracking.sealing`.
 """
 
 import asyncio
-from collections import deque
-from collections.abc import Sequence
+from collections import OrderedDict, deque
 from dataclasses import dataclass, field
-from uuid import UUID, uuid5
 
-from google.protobuf.message import Message
+from headrace_kit.errors import AlreadyExists, FailedPrecondition, KitError, ResourceExhausted
+from headrace_kit.postgres import ConnectionLost, UniqueViolation
+from headrace_tracking.domain import MAX_METRICS
+from headrace_tracking.pointstore import MetricCommand, PointStore
+from headrace_tracking.sealing import Sealer
 
-from headrace.api.tracking.v1.events_pb2 import MetricsRecorded
-from headrace.api.tracking.v1.resources_pb2 import Run
-from headrace_kit.context import CommandContext
-from headrace_kit.errors import AlreadyExists, KitError, ResourceExhausted
-from headrace_kit.eventstore import PostgresEventStore
-from headrace_kit.postgres import Connection, Database, UniqueViolation
-from headrace_tracking import domain
-from headrace_tracking.store import RUN
-from headrace_tracking.summaries import Point, digest, summarise
-
-GROUP_NAMESPACE = UUID("0d4b6a0e-3f52-5b8e-9d56-1a6f4f0d8c11")
 MAX_WAITING_POINTS = 500_000
 """Points that may wait for one run; more are refused."""
 MAX_GROUP_POINTS = 100_000
-_COLUMNS = ("run", "group_number", "ordinal", "key", "step", "time_us", "value")
-
-
-@dataclass(frozen=True, slots=True)
-class MetricCommand:
-    """One call: its points, and what tells a repeat from another request."""
-
-    run: str
-    context: CommandContext
-    request_hash: bytes
-    points: Sequence[Point]
+MAX_KNOWN_RUNS = 10_000
+RECONNECT_S = 10.0
+"""How long a group whose outcome is unknown tries to find it out."""
 
 
 @dataclass(slots=True)
@@ -49,6 +33,11 @@ class _Waiting:
         if not self.done.done():
             self.done.set_exception(error)
 
+    def succeed(self) -> None:
+        """Tells the caller how many points are stored, unless it is told or gone."""
+        if not self.done.done():
+            self.done.set_result(len(self.command.points))
+
 
 @dataclass(slots=True)
 class _Queue:
@@ -60,51 +49,81 @@ class MetricWriter:
     """Commits metric points. For the tasks of one loop.
 
     Args:
-        store: Where the runs' streams are.
-        database: The same database.
+        store: The tables of points.
+        sealer: Writes the events.
     """
 
-    def __init__(self, store: PostgresEventStore, database: Database) -> None:
-        self._store = store
-        self._database = database
-        self._queues: dict[str, _Queue] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+    def __init__(self, store: PointStore, sealer: Sealer) -> None:
+        self._store, self._sealer = store, sealer
+        self._queues: OrderedDict[str, _Queue] = OrderedDict()
+        self._known: OrderedDict[str, set[str]] = OrderedDict()
+        self._task: asyncio.Task[None] | None = None
 
     async def write(self, command: MetricCommand) -> int:
         """Commits the points, once per command id, and returns their number.
 
         Raises:
             NotFound: There is no such run.
+            FailedPrecondition: The run was put away, or would have too many metrics.
             AlreadyExists: The command id was used for another request.
             ResourceExhausted: Too many points wait for the run.
         """
-        queue = self._queues.get(command.run)
-        if queue is not None and queue.points + len(command.points) > MAX_WAITING_POINTS:
+        queue = self._queues.setdefault(command.run, _Queue())
+        if queue.waiting and queue.points + len(command.points) > MAX_WAITING_POINTS:
             raise ResourceExhausted(f"{queue.points} points wait for {command.run}", reason="METRICS_BUSY")
         waiting = _Waiting(command, asyncio.get_running_loop().create_future())
-        if queue is None:
-            queue = self._queues[command.run] = _Queue()
-            task = asyncio.create_task(self._drain(command.run, queue))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
         queue.waiting.append(waiting)
         queue.points += len(command.points)
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._drain())
         return await waiting.done
 
+    async def seal(self, run: str) -> None:
+        """Writes the event of what is committed for a run, without waiting for its second."""
+        await self._sealer.seal(run)
+
+    def forget(self, run: str) -> None:
+        """The run was put away or brought back: ask the database about it."""
+        self._known.pop(run, None)
+
     async def close(self) -> None:
-        """Waits until everything taken is committed."""
-        await asyncio.gather(*self._tasks)
+        """Waits until everything taken is committed and sealed."""
+        if self._task is not None:
+            await self._task
+        await self._sealer.close()
 
-    async def _drain(self, run: str, queue: _Queue) -> None:
-        while queue.waiting:
-            group = _next_group(queue)
+    async def _drain(self) -> None:
+        while self._queues:
+            group = self._next_group()
+            if not group:  # what waits is of runs that are being sealed
+                await self._sealer.wait()
+                continue
             try:
-                await self._commit(run, group)
+                await self._commit(group)
             except Exception as error:  # noqa: BLE001 - whoever waits is told, whatever it was
-                await self._settle(run, group, error)
-        del self._queues[run]
+                await self._settle(group, error)
 
-    async def _settle(self, run: str, group: list[_Waiting], error: Exception) -> None:
+    def _next_group(self) -> list[_Waiting]:
+        """Calls at the heads of the queues: of one actor for each run, and not too many points together."""
+        group: list[_Waiting] = []
+        room = MAX_GROUP_POINTS
+        for run in [run for run in self._queues if run not in self._sealer.busy]:
+            queue = self._queues.pop(run)
+            actor = queue.waiting[0].command.context.actor
+            while queue.waiting:
+                command = queue.waiting[0].command
+                if command.context.actor != actor or (group and len(command.points) > room):
+                    break
+                group.append(queue.waiting.popleft())
+                queue.points -= len(command.points)
+                room -= len(command.points)
+            if queue.waiting:  # the rest goes to the end, so that no run waits for another for ever
+                self._queues[run] = queue
+            if room <= 0:
+                break
+        return group
+
+    async def _settle(self, group: list[_Waiting], error: Exception) -> None:
         """Tells a single caller why; of several each gets its own attempt, so that none fails for another's fault."""
         if len(group) == 1 or (isinstance(error, KitError) and error.retryable):
             for each in group:
@@ -112,96 +131,81 @@ class MetricWriter:
             return
         for each in group:
             try:
-                await self._commit(run, [each])
+                await self._commit([each])
             except Exception as single:  # noqa: BLE001 - as above
                 each.fail(single)
 
-    async def _commit(self, run: str, group: list[_Waiting]) -> None:
-        new = await self._without_repeats(group)
+    async def _commit(self, group: list[_Waiting]) -> None:
+        runs = {each.command.run for each in group}
+        try:
+            async with self._sealer.held(runs):
+                await self._insert(group)
+        except ConnectionLost:
+            self._sealer.doubt(runs)
+            raise
+        finally:  # also after a failure: a commit whose answer was lost has its event too
+            self._sealer.expect(runs)
+
+    async def _insert(self, group: list[_Waiting]) -> None:
+        new = _once(await self._admitted(group))
+        give_up_at = asyncio.get_running_loop().time() + RECONNECT_S
         while new:
             try:
-                await self._append(run, [each.command for each in new])
+                batch = await self._store.next_batch()
+                self._sealer.committed(await self._store.insert(batch, [each.command for each in new]))
                 break
-            except UniqueViolation:  # another process took one of the commands meanwhile
-                new = await self._without_repeats(new)
+            except UniqueViolation:  # some are repeats, or of a commit whose answer was lost
+                self._sealer.doubt({each.command.run for each in new})
+                carried_out = await self._store.carried_out([each.command.context.command_id for each in new])
+                new = [each for each in new if each.command.context.command_id not in carried_out]
+                for each in group:
+                    hashed = carried_out.get(each.command.context.command_id, each.command.request_hash)
+                    if hashed != each.command.request_hash:
+                        each.fail(_reused(each.command))
+            except ConnectionLost:
+                # A commit that comes through after all makes the next attempt fail by the ids of its commands.
+                if asyncio.get_running_loop().time() > give_up_at:
+                    raise
+                await asyncio.sleep(0.05)
         for each in group:
-            if not each.done.done():
-                each.done.set_result(len(each.command.points))
+            each.succeed()
+        for each in new:
+            self._known.get(each.command.run, set()).update(point.key for point in each.command.points)
 
-    async def _without_repeats(self, group: list[_Waiting]) -> list[_Waiting]:
-        """Those whose command id is new; a repeat within the group counts once."""
-        ids = [each.command.context.command_id for each in group]
-        rows = await self._database.fetch(
-            "SELECT command_id, request_hash FROM metric_commands WHERE command_id = ANY($1::uuid[])", ids
-        )
-        seen: dict[UUID, bytes] = {row["command_id"]: row["request_hash"] for row in rows}
-        new: list[_Waiting] = []
+    async def _admitted(self, group: list[_Waiting]) -> list[_Waiting]:
+        """Those whose run is there and has room; the others are told."""
+        unknown = {each.command.run for each in group} - self._known.keys()
+        if unknown:
+            self._known.update(await self._store.keys(sorted(unknown)))
+        admitted: list[_Waiting] = []
         for each in group:
-            identity, hashed = each.command.context.command_id, each.command.request_hash
-            if seen.setdefault(identity, hashed) != hashed:
-                each.fail(
-                    AlreadyExists(
-                        f"command id {identity} was already used with another request",
-                        field="command_id",
-                        reason="COMMAND_ID_REUSED",
-                    )
-                )
-            elif identity not in {row["command_id"] for row in rows} and all(
-                other.command.context.command_id != identity for other in new
-            ):
-                new.append(each)
-        return new
-
-    async def _append(self, run: str, commands: Sequence[MetricCommand]) -> None:
-        points = [point for command in commands for point in command.points]
-        recorded = MetricsRecorded(run=run, count=len(points), sha256=digest(points), summaries=summarise(points))
-
-        def decide(state: Run | None) -> list[Message]:
-            recorded.group = domain.existing(state, run).revision + 1
-            return domain.decide_metrics(state, recorded)
-
-        async def within(connection: Connection) -> None:
-            await connection.copy_rows(
-                "metric_points",
-                _COLUMNS,
-                [
-                    (run, recorded.group, ordinal, point.key, point.step, point.time_us, point.value)
-                    for ordinal, point in enumerate(points)
-                ],
-            )
-            await connection.copy_rows(
-                "metric_commands",
-                ("command_id", "request_hash", "run", "count"),
-                [(each.context.command_id, each.request_hash, run, len(each.points)) for each in commands],
-            )
-
-        first = commands[0].context
-        identity = uuid5(GROUP_NAMESPACE, "".join(str(each.context.command_id) for each in commands))
-        context = CommandContext(
-            command_id=identity,
-            actor=first.actor,
-            now=first.now,
-            on_behalf_of=first.on_behalf_of,
-            causation_id=first.causation_id,
-            correlation_id=first.correlation_id,
-            traceparent=first.traceparent,
-            hlc=first.hlc,
-        )
-        request = MetricsRecorded(run=run, count=recorded.count, sha256=recorded.sha256)
-        await self._store.execute(
-            RUN, run, context=context, request=request, decide=decide, respond=lambda _: request, within=within
-        )
+            command = each.command
+            keys = self._known.get(command.run)
+            if keys is None:
+                each.fail(await self._sealer.absence(command.run))
+            elif len(keys) + len({point.key for point in command.points} - keys) > MAX_METRICS:
+                message = f"a run holds at most {MAX_METRICS} metrics"
+                each.fail(FailedPrecondition(message, field="points", reason="RUN_FULL"))
+            else:
+                admitted.append(each)
+        while len(self._known) > MAX_KNOWN_RUNS:
+            self._known.popitem(last=False)
+        return admitted
 
 
-def _next_group(queue: _Queue) -> list[_Waiting]:
-    """The calls at the head of the queue: of one actor, and not too many points together."""
-    group = [queue.waiting.popleft()]
-    size, actor = len(group[0].command.points), group[0].command.context.actor
-    while queue.waiting:
-        command = queue.waiting[0].command
-        if command.context.actor != actor or size + len(command.points) > MAX_GROUP_POINTS:
-            break
-        group.append(queue.waiting.popleft())
-        size += len(command.points)
-    queue.points -= size
-    return group
+def _once(group: list[_Waiting]) -> list[_Waiting]:
+    """The first call of each command id; the caller of another request with the same id is told."""
+    first: dict[object, _Waiting] = {}
+    for each in group:
+        held = first.setdefault(each.command.context.command_id, each)
+        if held.command.request_hash != each.command.request_hash:
+            each.fail(_reused(each.command))
+    return list(first.values())
+
+
+def _reused(command: MetricCommand) -> AlreadyExists:
+    return AlreadyExists(
+        f"command id {command.context.command_id} was already used with another request",
+        field="command_id",
+        reason="COMMAND_ID_REUSED",
+    )

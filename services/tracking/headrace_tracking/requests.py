@@ -2,13 +2,13 @@
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from headrace.api.tracking.v1 import resources_pb2 as resources
 from headrace.api.tracking.v1 import service_pb2 as service
 from headrace_kit.errors import InvalidArgument
-from headrace_kit.names import EXPERIMENT, PIPELINE_RUN, PROJECT, RUN, require_text
+from headrace_kit.names import EXPERIMENT, PIPELINE_RUN, PROJECT, RUN, NamePattern, require_text
 from headrace_kit.rpc import parse_uuid
 from headrace_kit.validate import (
     MAX_OBJECT_BYTES,
@@ -28,6 +28,12 @@ ENDS: Final = {
     int(each): resources.RunStatus.Name(each)
     for each in (resources.RUN_STATUS_FINISHED, resources.RUN_STATUS_FAILED, resources.RUN_STATUS_KILLED)
 }
+MODEL_ENDS: Final = {
+    int(each): resources.LoggedModelStatus.Name(each)
+    for each in (resources.LOGGED_MODEL_STATUS_READY, resources.LOGGED_MODEL_STATUS_FAILED)
+}
+LOGGED_MODEL: Final = NamePattern("projects/{project}/loggedModels/{model}")
+VIEWS: Final = {int(number): name for name, number in resources.View.items()}
 KINDS: Final = {int(number): name for name, number in resources.ArtifactKind.items()}
 _METRIC_KEY: Final = re.compile(r"[\w \-./:@=]{1,250}")
 
@@ -75,16 +81,85 @@ def check_params(request: service.LogParamsRequest) -> None:
 def check_tags(request: service.ChangeTagsRequest) -> None:
     """Tags to set and to remove."""
     check_run(request.run)
-    require_texts(request.set, field="set", most=1000)
-    require_size(request.removed, field="removed", most=1000)
-    for index, key in enumerate(request.removed):
+    check_tag_changes(request.set, request.removed)
+
+
+def check_tag_changes(new: Mapping[str, str], removed: Sequence[str]) -> None:
+    """Tags to set and to remove, of whatever has tags."""
+    require_texts(new, field="set", most=1000)
+    require_size(removed, field="removed", most=1000)
+    for index, key in enumerate(removed):
         require_text(key, field=f"removed[{index}]", most=250)
 
 
-def check_artifact(request: service.LogArtifactRequest) -> None:
-    """A file of a run: a path inside of it and bytes of its project."""
+def check_links(request: service.LinkModelsRequest) -> None:
+    """Logged models of the run's project."""
     project = check_run(request.run)
-    artifact = request.artifact
+    for field, links in (("inputs", request.inputs), ("outputs", request.outputs)):
+        require_size(links, field=field, most=1000)
+        for index, each in enumerate(links):
+            check_logged_model(each.model, project=project, field=f"{field}[{index}].model")
+
+
+def check_experiment(request: service.CreateExperimentRequest) -> None:
+    """An experiment with its name for people and its tags."""
+    EXPERIMENT.parse(request.name, field="name")
+    require_text(request.display_name, field="display_name", least=0, most=500)
+    require_texts(request.tags, field="tags", most=1000)
+
+
+def check_experiment_update(request: service.UpdateExperimentRequest) -> None:
+    """Changes of an experiment."""
+    EXPERIMENT.parse(request.experiment, field="experiment")
+    require_text(request.display_name, field="display_name", least=0, most=500)
+    check_tag_changes(request.set, request.removed)
+
+
+def check_logged_model(name: str, *, project: str = "", field: str = "model") -> str:
+    """A logged model's name, in the project where one is given; returns its project."""
+    found = LOGGED_MODEL.parse(name, field=field)["project"]
+    if project and found != project:
+        raise InvalidArgument("the logged model is of another project", field=field)
+    return found
+
+
+def check_new_model(request: service.CreateLoggedModelRequest) -> None:
+    """A logged model with its experiment, run, parameters and tags."""
+    project = check_logged_model(request.name, field="name")
+    if EXPERIMENT.parse(request.experiment, field="experiment")["project"] != project:
+        raise InvalidArgument("the experiment is of another project", field="experiment")
+    if request.run and check_run(request.run) != project:
+        raise InvalidArgument("the run is of another project", field="run")
+    require_text(request.display_name, field="display_name", most=500)
+    require_text(request.model_type, field="model_type", least=0, most=500)
+    require_texts(request.params, field="params", most=2000)
+    require_texts(request.tags, field="tags", most=1000)
+
+
+def check_annotation(request: service.AnnotateLoggedModelRequest) -> None:
+    """Parameters, tags and metrics of a logged model."""
+    project = check_logged_model(request.model)
+    require_texts(request.params, field="params", most=2000)
+    check_tag_changes(request.set, request.removed)
+    require_size(request.metrics, field="metrics", most=1000)
+    for index, each in enumerate(request.metrics):
+        at = f"metrics[{index}]"
+        require_metric_key(each.key, field=f"{at}.key")
+        require_time(each.time, field=f"{at}.time")
+        if each.run and check_run(each.run, field=f"{at}.run") != project:
+            raise InvalidArgument("the run is of another project", field=f"{at}.run")
+        require_text(each.dataset_name, field=f"{at}.dataset_name", least=0, most=250)
+        require_text(each.dataset_digest, field=f"{at}.dataset_digest", least=0, most=200)
+
+
+def check_finished_model(request: service.FinishLoggedModelRequest) -> None:
+    """The end of a logged model."""
+    check_logged_model(request.model)
+    require_enum(request.status, field="status", names=MODEL_ENDS)
+
+
+def check_artifact(artifact: resources.Artifact, *, project: str) -> None:
+    """A file: a path inside of its run or model, and bytes of its project."""
     require_text(artifact.path, field="artifact.path", most=500)
     parts = artifact.path.split("/")
     if any(part in ("", ".", "..") for part in parts) or "\\" in artifact.path:
@@ -107,15 +182,21 @@ def metric_points(points: Sequence[resources.MetricPoint]) -> list[Point]:
     now_us = time.time_ns() // 1000
     found: list[Point] = []
     for index, point in enumerate(points):
-        if not _METRIC_KEY.fullmatch(point.key):
-            allowed = "1 to 250 characters of letters, digits, space and _ - . / : @ ="
-            raise InvalidArgument(f"a metric's key is {allowed}", field=f"points[{index}].key")
+        if not _METRIC_KEY.fullmatch(point.key):  # asked here first: there may be many
+            require_metric_key(point.key, field=f"points[{index}].key")
         time_us = now_us
         if point.HasField("time"):
             require_time(point.time, field=f"points[{index}].time")
             time_us = point.time.ToMicroseconds()
         found.append(Point(point.key, point.step, time_us, point.value))
     return found
+
+
+def require_metric_key(key: str, *, field: str) -> None:
+    """A key that a metric may have."""
+    if not _METRIC_KEY.fullmatch(key):
+        allowed = "1 to 250 characters of letters, digits, space and _ - . / : @ ="
+        raise InvalidArgument(f"a metric's key is {allowed}", field=field)
 
 
 def _check_code(code: resources.CodeVersion) -> None:

@@ -6,17 +6,15 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias, TypeVar
-from uuid import uuid5
 
 import grpc
 from google.protobuf.message import Message
 
 from headrace.api.common.v1.resources_pb2 import ObjectRef
 from headrace.api.tracking.v1 import service_pb2 as service
-from headrace.api.tracking.v1.resources_pb2 import Experiment, Run
-from headrace.api.tracking.v1.service_pb2_grpc import TrackingServiceServicer
+from headrace.api.tracking.v1.resources_pb2 import Run
 from headrace_kit.context import CommandContext
-from headrace_kit.errors import InvalidArgument, NotFound
+from headrace_kit.errors import FailedPrecondition, NotFound
 from headrace_kit.eventstore import PostgresEventStore
 from headrace_kit.eventstore.commands import request_hash
 from headrace_kit.masks import picked
@@ -24,10 +22,13 @@ from headrace_kit.names import EXPERIMENT, PROJECT, require_text
 from headrace_kit.objects import PRESIGN_TTL, ObjectStore, holds, object_key
 from headrace_kit.paging import page_of
 from headrace_kit.rpc import command_context
-from headrace_kit.validate import require_dataset, require_range
+from headrace_kit.validate import require_dataset, require_enum, require_range, require_size
 from headrace_tracking import domain, requests
+from headrace_tracking.experiments_rpc import ExperimentsRpc
 from headrace_tracking.filters import parse_filter, parse_order
-from headrace_tracking.metrics import MetricCommand, MetricWriter
+from headrace_tracking.loggedmodels_rpc import LoggedModelsRpc, require_stored
+from headrace_tracking.metrics import MetricWriter
+from headrace_tracking.pointstore import MetricCommand, PointStore
 from headrace_tracking.store import EXPERIMENT as EXPERIMENT_STREAM
 from headrace_tracking.store import RUN, RunStore, thin
 
@@ -37,24 +38,42 @@ Decide = Callable[[Run | None, CommandContext], Sequence[Message]]
 WATCH_POLL_S: Final = 0.25
 
 
-class TrackingServicer(TrackingServiceServicer):
+class TrackingServicer(ExperimentsRpc, LoggedModelsRpc):
     """Answers tracking's calls.
 
     Args:
         store: The streams of experiments and runs.
         runs: The read models.
+        points: The tables of metric points.
         writer: The way of metric points.
         objects: Where artifacts lie.
     """
 
-    def __init__(self, store: PostgresEventStore, runs: RunStore, writer: MetricWriter, objects: ObjectStore) -> None:
-        self._store, self._runs, self._writer, self._objects = store, runs, writer, objects
+    def __init__(
+        self,
+        store: PostgresEventStore,
+        runs: RunStore,
+        points: PointStore,
+        *,
+        writer: MetricWriter,
+        objects: ObjectStore,
+    ) -> None:
+        self._store, self._runs, self._objects = store, runs, objects
+        self._points, self._writer = points, writer
 
     async def StartRun(self, request: service.StartRunRequest, context: Context) -> service.StartRunResponse:
         requests.check_start(request)
         command = command_context(request.command_id)
         if await self._store.load(RUN, request.name) is None:  # else the call is refused, or is a repeat
-            await self._create_experiment(request.experiment, command)
+            loaded = await self._store.load(EXPERIMENT_STREAM, request.experiment)
+            if loaded is None:
+                await self._create_experiment(request.experiment, command)
+            elif loaded[0].HasField("delete_time"):
+                raise FailedPrecondition(
+                    f"{request.experiment} was put away: restore it first",
+                    field="experiment",
+                    reason="EXPERIMENT_DELETED",
+                )
         return await self._command(
             request.name,
             request,
@@ -73,6 +92,7 @@ class TrackingServicer(TrackingServiceServicer):
 
     async def FinishRun(self, request: service.FinishRunRequest, context: Context) -> service.FinishRunResponse:
         requests.check_finish(request)
+        await self._writer.seal(request.run)  # the log tells a run's metrics before its end
         return await self._command(
             request.run,
             request,
@@ -119,12 +139,8 @@ class TrackingServicer(TrackingServiceServicer):
         )
 
     async def LogArtifact(self, request: service.LogArtifactRequest, context: Context) -> service.LogArtifactResponse:
-        requests.check_artifact(request)
-        wanted = request.artifact.object
-        if not await holds(self._objects, wanted):
-            raise InvalidArgument(
-                f"upload {wanted.size_bytes} bytes of this digest to {wanted.uri} first", field="artifact.object"
-            )
+        requests.check_artifact(request.artifact, project=requests.check_run(request.run))
+        await require_stored(self._objects, request.artifact.object)
         return await self._command(
             request.run,
             request,
@@ -161,6 +177,46 @@ class TrackingServicer(TrackingServiceServicer):
         response.expire_time.FromDatetime(datetime.now(UTC) + PRESIGN_TTL)
         return response
 
+    async def RenameRun(self, request: service.RenameRunRequest, context: Context) -> service.RenameRunResponse:
+        requests.check_run(request.run)
+        require_text(request.display_name, field="display_name", most=250)
+        return await self._command(
+            request.run,
+            request,
+            lambda state, _: domain.decide_rename(state, request),
+            lambda run: service.RenameRunResponse(run=run),
+        )
+
+    async def DeleteRun(self, request: service.DeleteRunRequest, context: Context) -> service.DeleteRunResponse:
+        requests.check_run(request.run)
+        await self._writer.seal(request.run)
+        response = await self._command(
+            request.run,
+            request,
+            lambda state, command: domain.decide_delete(state, request.run, command),
+            lambda run: service.DeleteRunResponse(run=run),
+        )
+        self._writer.forget(request.run)
+        return response
+
+    async def RestoreRun(self, request: service.RestoreRunRequest, context: Context) -> service.RestoreRunResponse:
+        requests.check_run(request.run)
+        return await self._command(
+            request.run,
+            request,
+            lambda state, command: domain.decide_restore(state, request.run, command),
+            lambda run: service.RestoreRunResponse(run=run),
+        )
+
+    async def LinkModels(self, request: service.LinkModelsRequest, context: Context) -> service.LinkModelsResponse:
+        requests.check_links(request)
+        return await self._command(
+            request.run,
+            request,
+            lambda state, _: domain.decide_links(state, request),
+            lambda run: service.LinkModelsResponse(run=run),
+        )
+
     async def GetRun(self, request: service.GetRunRequest, context: Context) -> service.GetRunResponse:
         requests.check_run(request.name, field="name")
         [run] = picked([await self._run(request.name, field="name")], request.read_mask, kind=Run)
@@ -170,18 +226,23 @@ class TrackingServicer(TrackingServiceServicer):
         project = PROJECT.parse(request.parent, field="parent")["project"]
         require_text(request.filter, field="filter", least=0, most=4000, lines=True)
         require_text(request.order_by, field="order_by", least=0, most=1000, lines=True)
-        if request.experiment:
-            EXPERIMENT.parse(request.experiment, field="experiment")
+        require_size(request.experiments, field="experiments", most=1000)
+        require_enum(request.view, field="view", names=requests.VIEWS)
+        experiments = [*request.experiments, *([request.experiment] if request.experiment else ())]
+        for each in experiments:
+            EXPERIMENT.parse(each, field="experiment")
         page = page_of(request)
         offset = int(page.after) if page.after else 0
         runs = await self._runs.search(
             project,
-            experiment=request.experiment,
+            experiments=experiments,
             condition=parse_filter(request.filter),
             orders=parse_order(request.order_by),
             offset=offset,
             limit=page.limit,
+            view=request.view,
         )
+        await self._points.with_latest_metrics(runs)
         token = page.token(str(offset + len(runs)), count=len(runs))
         shown = picked(runs, request.read_mask, kind=Run)
         return service.SearchRunsResponse(runs=shown, next_page_token=token)
@@ -197,16 +258,6 @@ class TrackingServicer(TrackingServiceServicer):
             raise NotFound("metric", request.key, field="key")
         series = thin(await self._runs.series(request.run, request.key), request.max_points)
         return service.GetMetricHistoryResponse(steps=series.steps, times_us=series.times_us, values=series.values)
-
-    async def ListExperiments(
-        self, request: service.ListExperimentsRequest, context: Context
-    ) -> service.ListExperimentsResponse:
-        project = PROJECT.parse(request.parent, field="parent")["project"]
-        page = page_of(request)
-        found = await self._runs.list_experiments(project, after=page.after, limit=page.limit)
-        token = page.token(found[-1].name, count=len(found)) if found else ""
-        shown = picked(found, request.read_mask, kind=Experiment)
-        return service.ListExperimentsResponse(experiments=shown, next_page_token=token)
 
     async def WatchRun(
         self, request: service.WatchRunRequest, context: Context
@@ -228,29 +279,6 @@ class TrackingServicer(TrackingServiceServicer):
         points = requests.metric_points(request.points)
         return await self._writer.write(MetricCommand(request.run, command, request_hash(request), points))
 
-    async def _create_experiment(self, name: str, command: CommandContext) -> None:
-        """Creates the experiment of a run when there is none; its command follows from the run's."""
-        if await self._store.load(EXPERIMENT_STREAM, name) is not None:
-            return
-        own = CommandContext(
-            command_id=uuid5(command.command_id, name),
-            actor=command.actor,
-            now=command.now,
-            on_behalf_of=command.on_behalf_of,
-            causation_id=command.causation_id,
-            correlation_id=command.correlation_id,
-            traceparent=command.traceparent,
-            hlc=command.hlc,
-        )
-        await self._store.execute(
-            EXPERIMENT_STREAM,
-            name,
-            context=own,
-            request=service.ListExperimentsRequest(parent=name),
-            decide=lambda state: domain.decide_experiment(state, name, own),
-            respond=lambda experiment: experiment,
-        )
-
     async def _command(self, run: str, request: Message, decide: Decide, respond: Callable[[Run], R]) -> R:
         # Every command has the field; protobuf has no name for that.
         command = command_context(request.command_id)  # type: ignore[attr-defined]
@@ -267,4 +295,5 @@ class TrackingServicer(TrackingServiceServicer):
         loaded = await self._store.load(RUN, name)
         if loaded is None:
             raise NotFound("run", name, field=field)
+        await self._points.with_latest_metrics([loaded[0]])
         return loaded[0]

@@ -3,24 +3,46 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Final
 
 from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from headrace.api.tracking.v1 import events_pb2 as events
-from headrace.api.tracking.v1.resources_pb2 import Experiment, Run, RunStatus
+from headrace.api.tracking.v1.resources_pb2 import VIEW_ALL, VIEW_DELETED, Experiment, LoggedModel, Run, RunStatus, View
 from headrace_kit.eventstore import Aggregate, Row
 from headrace_kit.postgres import Database
 from headrace_kit.tables import Kind, Table
-from headrace_tracking.domain import evolve_experiment, evolve_run
+from headrace_tracking import experiments, loggedmodels
+from headrace_tracking.domain import evolve_run
 from headrace_tracking.filters import Condition, Order, SqlBuilder
 
 
 def experiment_rows(stream_id: str, state: Experiment, _events: Sequence[Message]) -> Sequence[Row]:
     """The row of an experiment."""
-    created = state.create_time.ToDatetime(tzinfo=UTC)
-    return [Row("experiments", {"name": stream_id}, {"project": _project(stream_id), "create_time": created})]
+    values = {
+        "project": _project(stream_id),
+        "create_time": state.create_time.ToDatetime(tzinfo=UTC),
+        "display_name": state.display_name,
+        "number": state.number,
+        "delete_time": _moment(state, "delete_time"),
+    }
+    return [Row("experiments", {"name": stream_id}, values)]
+
+
+def logged_model_rows(stream_id: str, state: LoggedModel, changes: Sequence[Message]) -> Sequence[Row]:
+    """The row of a logged model, where ``changes`` touched it."""
+    if not any(isinstance(each, events.LoggedModelCreated | events.LoggedModelDeleted) for each in changes):
+        return []
+    values = {
+        "project": _project(stream_id),
+        "experiment": state.experiment,
+        "run": state.run,
+        "create_time": state.create_time.ToDatetime(tzinfo=UTC),
+        "delete_time": _moment(state, "delete_time"),
+    }
+    return [Row("logged_models", {"name": stream_id}, values)]
 
 
 def run_rows(stream_id: str, state: Run, changes: Sequence[Message]) -> Sequence[Row]:
@@ -31,7 +53,14 @@ def run_rows(stream_id: str, state: Run, changes: Sequence[Message]) -> Sequence
     touched = {key for each in changes if isinstance(each, events.MetricsRecorded) for key in each.summaries}
     for key in sorted(touched):
         summary = state.metrics[key]
-        values = {"last": summary.last, "min": summary.min, "max": summary.max}
+        values = {
+            "last": summary.last,
+            "min": summary.min,
+            "max": summary.max,
+            "count": summary.count,
+            "last_step": summary.last_step,
+            "last_time_us": summary.last_time.ToMicroseconds(),
+        }
         rows.append(Row("run_metrics", {"run": stream_id, "key": key}, values))
     return rows
 
@@ -39,19 +68,41 @@ def run_rows(stream_id: str, state: Run, changes: Sequence[Message]) -> Sequence
 TABLES: Final = (
     Table("experiments", Kind.READ_MODEL, "what lists of experiments need"),
     Table("runs", Kind.READ_MODEL, "what searches of runs need"),
-    Table("run_metrics", Kind.READ_MODEL, "last, least and greatest of each metric, of MetricsRecorded"),
+    Table("run_metrics", Kind.READ_MODEL, "last, least, greatest and number of each metric; kept up with the points"),
+    Table("logged_models", Kind.READ_MODEL, "what lists of logged models need"),
     Table("metric_points", Kind.TRUTH, "every point; verified against the digests of MetricsRecorded"),
     Table("metric_commands", Kind.TRUTH, "ids of the commands whose points were taken"),
+    Table("metric_tails", Kind.TRUTH, "batches of points that no event speaks of yet, and in whose name it will be"),
 )
 """Tracking's tables."""
 
 EXPERIMENT = Aggregate(
-    name="experiment", state=Experiment, evolve=evolve_experiment, rows=experiment_rows, tables=("experiments",)
+    name="experiment",
+    state=Experiment,
+    evolve=experiments.evolve,
+    rows=experiment_rows,
+    tables=("experiments",),
 )
 """Stream: ``projects/{project}/experiments/{experiment}``."""
 
-RUN = Aggregate(name="run", state=Run, evolve=evolve_run, rows=run_rows, tables=("runs", "run_metrics"))
+RUN = Aggregate(
+    name="run",
+    state=Run,
+    evolve=evolve_run,
+    rows=run_rows,
+    tables=("runs", "run_metrics"),
+    ahead={"run_metrics": "EXISTS (SELECT FROM metric_tails t WHERE t.run = live.run)"},
+)
 """Stream: ``projects/{project}/runs/{run}``."""
+
+LOGGED_MODEL = Aggregate(
+    name="loggedModel",
+    state=LoggedModel,
+    evolve=loggedmodels.evolve,
+    rows=logged_model_rows,
+    tables=("logged_models",),
+)
+"""Stream: ``projects/{project}/loggedModels/{model}``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +120,16 @@ class RunStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def list_experiments(self, project: str, *, after: str, limit: int) -> list[Experiment]:
+    async def list_experiments(
+        self, project: str, *, after: str, limit: int, view: View.ValueType = VIEW_ALL
+    ) -> list[Experiment]:
         """At most ``limit`` experiments by name, after the name ``after``, with the number of their runs."""
         rows = await self._database.fetch(
-            "SELECT s.state, (SELECT count(*) FROM runs r WHERE r.experiment = e.name) AS run_count"
+            "SELECT s.state, e.display_name, e.number,"  # noqa: S608 - _shown gives text of this module
+            " (SELECT count(*) FROM runs r WHERE r.experiment = e.name AND r.delete_time IS NULL) AS run_count"
             " FROM experiments e JOIN streams s ON s.stream_id = e.name"
-            " WHERE e.project = $1 AND e.name > $2 ORDER BY e.name LIMIT $3",
+            f" WHERE e.project = $1 AND e.name > $2 AND {_shown('e.delete_time IS NOT NULL', view)}"
+            " ORDER BY e.name LIMIT $3",
             project,
             after,
             limit,
@@ -83,24 +138,58 @@ class RunStore:
         for row in rows:
             experiment = Experiment.FromString(row["state"])
             experiment.run_count = row["run_count"]
+            experiment.display_name, experiment.number = row["display_name"], row["number"]
             found.append(experiment)
         return found
+
+    async def experiment_named(self, project: str, *, display_name: str, number: int) -> str | None:
+        """Resource name of the experiment of that name for people, or of that number when the name is empty."""
+        column, value = ("display_name", display_name) if display_name else ("number", number)
+        sql = f"SELECT name FROM experiments WHERE project = $1 AND {column} = $2"  # noqa: S608 - one of two words
+        name: str | None = await self._database.fetchval(sql, project, value)
+        return name
+
+    async def list_logged_models(
+        self, project: str, *, experiments: Sequence[str], run: str, after: str, limit: int
+    ) -> list[LoggedModel]:
+        """At most ``limit`` logged models in use, newest first, after the one named ``after``."""
+        before: datetime | None = await self._database.fetchval(
+            "SELECT create_time FROM logged_models WHERE name = $1", after
+        )
+        rows = await self._database.fetch(
+            "SELECT s.state FROM logged_models m JOIN streams s ON s.stream_id = m.name"
+            " WHERE m.project = $1 AND m.delete_time IS NULL AND ($2::text[] = '{}' OR m.experiment = ANY($2))"
+            " AND ($3 = '' OR m.run = $3)"
+            " AND ($4::timestamptz IS NULL OR m.create_time < $4 OR (m.create_time = $4 AND m.name > $5))"
+            " ORDER BY m.create_time DESC, m.name LIMIT $6",
+            project,
+            list(experiments),
+            run,
+            before,
+            after,
+            limit,
+        )
+        return [LoggedModel.FromString(row["state"]) for row in rows]
 
     async def search(
         self,
         project: str,
         *,
-        experiment: str,
+        experiments: Sequence[str],
         condition: Condition | None,
         orders: Sequence[Order],
         offset: int,
         limit: int,
+        view: View.ValueType = VIEW_ALL,
     ) -> list[Run]:
         """At most ``limit`` runs in order, after ``offset`` of them; without packages of their environment."""
         sql = SqlBuilder(project)
         where = ["r.project = $1"]
-        if experiment:
-            where.append(f"r.experiment = {sql.parameter(experiment)}")
+        if view != VIEW_ALL:
+            away = "EXISTS (SELECT FROM experiments e WHERE e.name = r.experiment AND e.delete_time IS NOT NULL)"
+            where.append(_shown(f"(r.delete_time IS NOT NULL OR {away})", view))
+        if experiments:
+            where.append(f"r.experiment = ANY({sql.parameter(list(experiments))}::text[])")
         if condition is not None:
             where.append(sql.condition(condition))
         order = [f"{sql.value_of(each.subject)} {'DESC' if each.descending else 'ASC'} NULLS LAST" for each in orders]
@@ -122,7 +211,7 @@ class RunStore:
         """All points of a metric of a run."""
         rows = await self._database.fetch(
             "SELECT step, time_us, value FROM metric_points WHERE run = $1 AND key = $2"
-            " ORDER BY step, time_us, group_number, ordinal",
+            " ORDER BY step, time_us, batch, ordinal",
             run,
             key,
         )
@@ -157,12 +246,29 @@ def _run_row(stream_id: str, state: Run) -> Row:
         "display_name": state.display_name,
         "status": RunStatus.Name(state.status).removeprefix("RUN_STATUS_"),
         "start_time": state.start_time.ToDatetime(tzinfo=UTC),
-        "end_time": state.end_time.ToDatetime(tzinfo=UTC) if state.HasField("end_time") else None,
+        "end_time": _moment(state, "end_time"),
+        "delete_time": _moment(state, "delete_time"),
         "params": dict(state.params),
         "tags": dict(state.tags),
+        "datasets": [{"name": each.name, "digest": each.digest, "context": each.context} for each in state.datasets],
     }
     return Row("runs", {"name": stream_id}, values)
 
 
 def _project(stream_id: str) -> str:
     return stream_id.split("/")[1]
+
+
+def _shown(deleted: str, view: View.ValueType) -> str:
+    """An SQL condition for a view; ``deleted`` is the one that holds for what was put away."""
+    if view == VIEW_ALL:
+        return "true"
+    return deleted if view == VIEW_DELETED else f"NOT ({deleted})"
+
+
+def _moment(state: Message, field: str) -> datetime | None:
+    """A time of a state, or None where it is absent."""
+    if not state.HasField(field):
+        return None
+    time: Timestamp = getattr(state, field)
+    return time.ToDatetime(tzinfo=UTC)

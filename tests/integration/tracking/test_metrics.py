@@ -1,89 +1,21 @@
 """Metric points on real PostgreSQL: groups, repeats, searches."""
 
 import asyncio
-import hashlib
-from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
-from uuid import UUID, uuid4
+import time
+from uuid import uuid4
 
 import pytest
 
 from headrace.api.tracking.v1 import events_pb2 as events
 from headrace.api.tracking.v1 import service_pb2 as service
-from headrace_kit.context import CommandContext
-from headrace_kit.errors import AlreadyExists, NotFound
-from headrace_kit.eventstore import PostgresEventStore
-from headrace_kit.eventtypes import EventTypes
-from headrace_kit.postgres import Database, create_pool, migrate
-from headrace_local.testing import FreshDatabase
+from headrace_kit.errors import AlreadyExists, FailedPrecondition, NotFound
 from headrace_tracking import domain
-from headrace_tracking.events import EVENT_TYPES
-from headrace_tracking.filters import parse_filter, parse_order
-from headrace_tracking.metrics import MetricCommand, MetricWriter
-from headrace_tracking.store import RUN, RunStore
+from headrace_tracking.metrics import MetricWriter
+from headrace_tracking.pointstore import PointStore
+from headrace_tracking.sealing import Sealer
+from headrace_tracking.store import RUN
 from headrace_tracking.summaries import Point, digest
-
-START = datetime(2026, 3, 1, tzinfo=UTC)
-
-
-class Tracking:
-    """Tracking's store and writer on one database."""
-
-    def __init__(self, database: Database) -> None:
-        self.database = database
-        self.store = PostgresEventStore(database, "headrace/tracking", EventTypes(*EVENT_TYPES))
-        self.writer = MetricWriter(self.store, database)
-        self.runs = RunStore(database)
-
-    async def start(self, number: int = 0, **params: str) -> str:
-        name = f"projects/default/runs/{uuid4()}"
-        request = service.StartRunRequest(
-            name=name, experiment="projects/default/experiments/x", display_name=f"run {number}"
-        )
-        request.start_time.FromDatetime(START + timedelta(hours=number))
-        command = context()
-        await self.store.execute(
-            RUN,
-            name,
-            context=command,
-            request=request,
-            decide=lambda state: domain.decide_start(state, request, command),
-            respond=lambda run: service.StartRunResponse(run=run),
-        )
-        if params:
-            logged = service.LogParamsRequest(run=name, params=params)
-            await self.store.execute(
-                RUN,
-                name,
-                context=context(),
-                request=logged,
-                decide=lambda state: domain.decide_params(state, logged),
-                respond=lambda run: service.LogParamsResponse(run=run),
-            )
-        return name
-
-    async def log(self, run: str, *points: tuple[str, float, int], command_id: UUID | None = None) -> int:
-        values = [Point(key, step, step * 1_000_000, value) for key, value, step in points]
-        hashed = hashlib.sha256(repr((run, points)).encode()).digest()
-        return await self.writer.write(MetricCommand(run, context(command_id), hashed, values))
-
-    async def search(self, text: str, order: str = "") -> list[str]:
-        found = await self.runs.search(
-            "default", experiment="", condition=parse_filter(text), orders=parse_order(order), offset=0, limit=100
-        )
-        return [each.display_name for each in found]
-
-
-def context(command_id: UUID | None = None) -> CommandContext:
-    return CommandContext(command_id=command_id or uuid4(), actor="persons/ada", now=datetime.now(UTC))
-
-
-@pytest.fixture
-async def tracking(database: FreshDatabase) -> AsyncIterator[Tracking]:
-    await migrate(database.migration_dsn, ["headrace_tracking"], service_dsn=database.service_dsn)
-    pool = await create_pool(database.service_dsn)
-    yield Tracking(pool)
-    await pool.close()
+from tests.support.tracking import Tracking, context, recorded
 
 
 async def test_concurrent_calls_share_groups_and_lose_nothing(tracking: Tracking) -> None:
@@ -92,10 +24,11 @@ async def test_concurrent_calls_share_groups_and_lose_nothing(tracking: Tracking
     assert sum(counts) == 200
     series = await tracking.runs.series(run, "loss")
     assert series.steps == list(range(200))
+    await tracking.writer.seal(run)
     stored = await tracking.store.read_stream(run)
     groups = [each.message for each in stored if isinstance(each.message, events.MetricsRecorded)]
     assert sum(each.count for each in groups) == 200
-    assert len(groups) < 20
+    assert len(groups) == 1
     loaded = await tracking.store.load(RUN, run)
     assert loaded is not None
     summary = loaded[0].metrics["loss"]
@@ -105,15 +38,19 @@ async def test_concurrent_calls_share_groups_and_lose_nothing(tracking: Tracking
 async def test_points_match_the_digest_of_their_event(tracking: Tracking) -> None:
     run = await tracking.start()
     await tracking.log(run, ("loss", 1.0, 0), ("loss", float("nan"), 1), ("acc", float("-inf"), 1))
+    await tracking.log(run, ("loss", 2.0, 2))
+    await tracking.writer.seal(run)
     [event] = [
         each.message
         for each in await tracking.store.read_stream(run)
         if isinstance(each.message, events.MetricsRecorded)
     ]
     rows = await tracking.database.fetch(
-        "SELECT key, step, time_us, value FROM metric_points WHERE run = $1 AND group_number = $2 ORDER BY ordinal",
+        "SELECT key, step, time_us, value FROM metric_points WHERE run = $1 AND batch BETWEEN $2 AND $3"
+        " ORDER BY batch, ordinal",
         run,
-        event.group,
+        event.first_batch,
+        event.last_batch,
     )
     assert digest(Point(*row) for row in rows) == event.sha256
 
@@ -152,3 +89,124 @@ async def test_searches_by_metric_parameter_and_time(tracking: Tracking) -> None
     assert await tracking.search('start_time >= "2026-03-01T02:00:00Z"', "start_time") == ["run 2", "run 3"]
     assert await tracking.search("metric.missing < 1") == []
     assert await tracking.search("not metric.missing < 1 and metric.rmse > 25") == ["run 0"]
+
+
+async def test_what_was_acknowledged_is_read_before_its_event_is_there(tracking: Tracking) -> None:
+    run = await tracking.start()
+    await tracking.log(run, ("loss", 3.0, 1))
+    await tracking.log(run, ("loss", 9.0, 0), ("nan", float("nan"), 5))
+    await tracking.log(run, ("loss", 2.0, 1))
+    assert await recorded(tracking, run) == []
+    loaded = await tracking.store.load(RUN, run)
+    assert loaded is not None
+    await tracking.points.with_latest_metrics([loaded[0]])
+    before = {key: summary for key, summary in loaded[0].metrics.items() if key == "loss"}
+    assert (before["loss"].last, before["loss"].min, before["loss"].max, before["loss"].count) == (2.0, 2.0, 9.0, 3)
+    assert await tracking.search("metric.loss = 2 and metric.loss.max = 9") == ["run 0"]
+    await tracking.writer.seal(run)
+    sealed = await tracking.store.load(RUN, run)
+    assert sealed is not None
+    assert sealed[0].metrics["loss"] == before["loss"]
+    assert await tracking.search("metric.loss = 2 and metric.loss.max = 9") == ["run 0"]
+
+
+async def test_points_are_sealed_within_their_second_once(tracking: Tracking) -> None:
+    sealer = Sealer(tracking.store, tracking.points, interval_s=0.2)
+    tracking.writer = MetricWriter(tracking.points, sealer)
+    run, other = await tracking.start(), await tracking.start()
+    began, calls = time.monotonic(), 0
+    while time.monotonic() < began + 1.0:
+        await tracking.log(run, ("loss", 1.0, calls))
+        calls += 1
+    await tracking.log(other, ("loss", 1.0, 0))
+    await tracking.writer.close()
+    lasted = time.monotonic() - began
+    found = await recorded(tracking, run)
+    assert 2 <= len(found) <= lasted / 0.2 + 1
+    assert sum(each.count for each in found) == calls
+    assert len(await recorded(tracking, other)) == 1
+    assert await tracking.points.unsealed() == {}
+
+
+async def test_what_a_dead_process_left_is_sealed_by_the_next(tracking: Tracking) -> None:
+    run = await tracking.start()
+    dead = MetricWriter(PointStore(tracking.database), Sealer(tracking.store, tracking.points, interval_s=3600))
+    tracking.writer = dead
+    await tracking.log(run, ("loss", 1.0, 0), ("acc", 5.0, 0))
+    await tracking.log(run, ("loss", 2.0, 1))
+    alive = Sealer(tracking.store, tracking.points)
+    await alive.recover()
+    await alive.close()
+    [event] = await recorded(tracking, run)
+    assert (event.count, event.summaries["loss"].last) == (3, 2.0)
+    assert await tracking.points.points(run, event.first_batch, event.last_batch) == [
+        Point("loss", 0, 0, 1.0),
+        Point("acc", 0, 0, 5.0),
+        Point("loss", 1, 1_000_000, 2.0),
+    ]
+    assert event.sha256 == digest(await tracking.points.points(run, event.first_batch, event.last_batch))
+
+
+async def test_two_processes_seal_nothing_twice(tracking: Tracking) -> None:
+    run = await tracking.start()
+    second = Tracking(tracking.database)
+    sealers = [Sealer(tracking.store, tracking.points) for _ in range(2)]
+    for step in range(3):
+        await tracking.log(run, ("loss", 1.0, step))
+        await second.log(run, ("loss", 1.0, 10 + step))
+    await asyncio.gather(*(each.seal(run) for each in sealers), return_exceptions=True)
+    await second.writer.close()
+    found = await recorded(tracking, run)
+    assert sum(each.count for each in found) == 6
+    for each in found:
+        assert each.sha256 == digest(await tracking.points.points(run, each.first_batch, each.last_batch))
+
+
+async def test_one_fault_in_a_group_is_its_own(tracking: Tracking) -> None:
+    run, other, command_id = await tracking.start(), await tracking.start(), uuid4()
+    await tracking.log(run, ("loss", 1.0, 0), command_id=command_id)
+    results = await asyncio.gather(
+        tracking.log(other, ("first", 1.0, 0)),
+        tracking.log(other, ("loss", 1.0, 0)),
+        tracking.log(run, ("loss", 1.0, 0), command_id=command_id),
+        tracking.log(run, ("loss", 2.0, 0), command_id=command_id),
+        tracking.log(f"projects/default/runs/{uuid4()}", ("loss", 1.0, 0)),
+        tracking.log(other, ("loss", 3.0, 1)),
+        return_exceptions=True,
+    )
+    assert [each if isinstance(each, int) else type(each) for each in results] == [1, 1, 1, AlreadyExists, NotFound, 1]
+    assert (await tracking.runs.series(run, "loss")).values == [1.0]
+    assert (await tracking.runs.series(other, "loss")).values == [1.0, 3.0]
+
+
+async def test_large_and_small_calls_mean_the_same(tracking: Tracking) -> None:
+    run = await tracking.start()
+    await asyncio.gather(
+        tracking.log(run, *(("many", float(step), step) for step in range(2000))), tracking.log(run, ("one", 7.0, 0))
+    )
+    await tracking.writer.seal(run)
+    loaded = await tracking.store.load(RUN, run)
+    assert loaded is not None
+    assert {key: (each.count, each.last) for key, each in loaded[0].metrics.items()} == {
+        "many": (2000, 1999.0),
+        "one": (1, 7.0),
+    }
+    assert (await tracking.runs.series(run, "many")).steps == list(range(2000))
+
+
+async def test_a_run_that_was_put_away_takes_no_points(tracking: Tracking) -> None:
+    run = await tracking.start()
+    await tracking.log(run, ("loss", 1.0, 0))
+    command = context()
+    request = service.DeleteRunRequest(run=run)
+    await tracking.store.execute(
+        RUN,
+        run,
+        context=command,
+        request=request,
+        decide=lambda state: domain.decide_delete(state, run, command),
+        respond=lambda found: service.DeleteRunResponse(run=found),
+    )
+    tracking.writer.forget(run)
+    with pytest.raises(FailedPrecondition):
+        await tracking.log(run, ("loss", 2.0, 1))

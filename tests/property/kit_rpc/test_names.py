@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from headrace_kit.errors import InvalidArgument
-from headrace_kit.names import EXPERIMENT, MODEL, VERSION, NamePattern, parse_name, require_text
+from headrace_kit.names import EXPERIMENT, MODEL, RUN, VERSION, NamePattern, parse_name, require_text
 
 IDS = st.from_regex(r"[a-z0-9]([a-z0-9._-]{0,98}[a-z0-9])?", fullmatch=True)
 BIDI = {"LRE", "RLE", "PDF", "LRO", "RLO", "LRI", "RLI", "FSI", "PDI"}
@@ -48,14 +48,25 @@ def test_what_is_taken_has_exactly_the_form(name: str) -> None:
     assert all(each.isascii() and each.strip("._-") for each in ids.values())
 
 
-@pytest.mark.parametrize(("length", "taken"), [(1, True), (100, True), (101, False)])
-def test_an_id_has_a_limit(length: int, taken: bool) -> None:
-    name = f"projects/p/models/{'x' * length}"
-    if taken:
-        assert MODEL.parse(name, field="name")["model"] == "x" * length
-    else:
-        with pytest.raises(InvalidArgument):
-            MODEL.parse(name, field="name")
+@pytest.mark.parametrize(("pattern", "most"), [(RUN, 100), (MODEL, 250)])
+def test_an_id_has_a_limit(pattern: NamePattern, most: int) -> None:
+    kind = pattern.pattern.rpartition("{")[2].rstrip("}")
+    for length in (1, most):
+        ids = {"project": "p", kind: "x" * length}
+        assert pattern.parse(pattern.format(**ids), field="name") == ids
+    with pytest.raises(InvalidArgument):
+        pattern.parse(pattern.format(**{"project": "p", kind: "x" * (most + 1)}), field="name")
+
+
+@pytest.mark.parametrize("name", ["Delay of Flights", "a..b", "A-1_b.C"])
+def test_a_model_may_have_capitals_and_spaces(name: str) -> None:
+    assert MODEL.parse(f"projects/p/models/{name}", field="name")["model"] == name
+
+
+@pytest.mark.parametrize("name", [" a", "a ", ".", "..", "a:b", "a@b", "a\u00a0b", "Größe"])
+def test_a_model_has_no_other_character_in_its_name(name: str) -> None:
+    with pytest.raises(InvalidArgument):
+        MODEL.parse(f"projects/p/models/{name}", field="name")
 
 
 @pytest.mark.parametrize("name", ["Größe & Maß", "実験 1", "a" * 250, "🛩️ delays"])

@@ -1,125 +1,22 @@
 """What the registry decides: gates, approvals, promotions, rollbacks."""
 
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
-from uuid import UUID, uuid4
+from datetime import timedelta
+from uuid import UUID
 
 import pytest
-from google.protobuf.message import Message
 
-from headrace.api.common.v1 import resources_pb2 as common
 from headrace.api.monitor.v1.events_pb2 import RollbackRequested
 from headrace.api.registry.v1 import events_pb2 as events
 from headrace.api.registry.v1 import resources_pb2 as resources
 from headrace.api.registry.v1 import service_pb2 as service
-from headrace_kit.context import CommandContext
-from headrace_kit.errors import Aborted, FailedPrecondition, KitError, NotFound, PermissionDenied
+from headrace_kit.errors import Aborted, FailedPrecondition, NotFound, PermissionDenied
 from headrace_registry import domain
-
-MODEL = "projects/default/models/delay"
-NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-
-
-def by(actor: str, at: datetime = NOW) -> CommandContext:
-    return CommandContext(command_id=uuid4(), actor=actor, now=at)
-
-
-OPERATOR = by("persons/operator")
-
-
-class Registry:
-    """A model and what was decided about it."""
-
-    def __init__(self) -> None:
-        self.state: resources.Model | None = None
-        self.decided: list[Message] = []
-
-    @property
-    def model(self) -> resources.Model:
-        assert self.state is not None
-        return self.state
-
-    def apply(self, decide: Callable[[resources.Model | None], list[Message]]) -> list[Message]:
-        new = decide(self.state)
-        for event in new:
-            self.state = domain.evolve(self.state, event)
-        self.decided.extend(new)
-        return new
-
-    def register(self, *, columns: tuple[str, ...] = ("a", "b"), author: str = "services/orchestrator") -> str:
-        tensor = common.TensorSpec(
-            name="input", datatype=common.DATA_TYPE_FP32, shape=[-1, len(columns)], columns=columns
-        )
-        command = service.CreateVersionRequest(
-            model=MODEL,
-            create_model=True,
-            run="projects/default/runs/r",
-            artifact=common.ObjectRef(uri="default/sha256/aa/aa", sha256="a" * 64, size_bytes=1),
-            format=resources.MODEL_FORMAT_ONNX,
-            signature=common.Signature(inputs=[tensor]),
-            datasets=[common.DatasetVersion(name="flights", digest="sha256:1")],
-        )
-        self.apply(lambda state: domain.decide_version(state, command, by(author)))
-        return self.model.versions[-1].name
-
-    def validate(self, version: str, check: str, *, passed: bool) -> None:
-        command = service.RecordValidationRequest(version=version, check=check, passed=passed, detail="measured")
-        self.apply(lambda state: domain.decide_validation(state, command, by("services/orchestrator")))
-
-    def review(self, version: str, *, approve: bool, actor: str = "persons/operator") -> None:
-        command = service.ReviewVersionRequest(version=version, approve=approve, reason="looked at it")
-        self.apply(lambda state: domain.decide_review(state, command, by(actor)))
-
-    def promote(
-        self,
-        version: str,
-        *,
-        alias: str = "production",
-        actor: str = "persons/operator",
-        expected: int = -1,
-        at: datetime = NOW,
-    ) -> list[Message]:
-        command = service.PromoteVersionRequest(
-            version=version, alias=alias, expected_revision=expected, reason="better"
-        )
-        return self.apply(lambda state: domain.decide_promotion(state, command, by(actor, at)))
-
-    def promoted(self) -> str:
-        version = self.register()
-        self.review(version, approve=True)
-        self.promote(version)
-        return version
-
-    def grant(
-        self,
-        *,
-        checks: tuple[str, ...] = ("quality",),
-        lasts: timedelta = timedelta(days=30),
-        grantee: str = "services/serving",
-        actor: str = "persons/operator",
-    ) -> None:
-        approval = resources.StandingApproval(
-            id=f"of {actor}", alias="production", required_checks=checks, grantees=[grantee], reason="routine"
-        )
-        approval.expire_time.FromDatetime(NOW + lasts)
-        command = service.GrantStandingApprovalRequest(model=MODEL, standing_approval=approval)
-        self.apply(lambda state: domain.decide_grant(state, command, by(actor)))
-
-    def set_gates(self, *, actor: str, alias: str = "production", checks: tuple[str, ...] = ()) -> list[Message]:
-        """Gates that ask for no approval."""
-        gates = resources.Gates(alias=alias, required_checks=checks)
-        command = service.SetGatesRequest(model=MODEL, gates=gates)
-        return self.apply(lambda state: domain.decide_gates(state, command, by(actor)))
+from tests.support.registering import MODEL, NOW, OPERATOR, Registry, by, unmet
 
 
 @pytest.fixture
 def registry() -> Registry:
     return Registry()
-
-
-def unmet(error: KitError) -> set[str]:
-    assert isinstance(error, FailedPrecondition)
-    return {each.type for each in error.violations}
 
 
 def test_a_version_without_approval_is_refused_with_the_reason(registry: Registry) -> None:

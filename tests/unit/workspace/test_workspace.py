@@ -13,7 +13,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[3]
-LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-uv.lock", "jgo.lock.toml", "package-lock.json")
+PYTHON_LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-uv.lock", "requirements-mlflow.lock")
+LOCKS = (*PYTHON_LOCKS, "jgo.lock.toml", "package-lock.json")
 TARGETS = frozenset(
     "setup setup-system gen lint types test test-fast demo up down bench docs lock assets".split()  # noqa: SIM905
 )
@@ -112,7 +113,7 @@ def test_locks_satisfy_what_is_declared(lock: str, groups: tuple[str, ...]) -> N
 
 
 def test_every_locked_requirement_has_a_digest() -> None:
-    for lock in LOCKS[:3]:
+    for lock in PYTHON_LOCKS:
         requirements = re.split(r"\n(?=[a-z0-9])", (ROOT / lock).read_text())[1:]
         assert requirements
         assert [each for each in requirements if "--hash=sha256:" not in each] == []

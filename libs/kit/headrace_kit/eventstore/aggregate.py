@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from google.protobuf.message import Message
@@ -44,7 +44,9 @@ class Aggregate(Generic[S]):
         state: The protobuf message class of the folded state.
         evolve: ``(state or None, event) -> state``; pure, and copies: a state is never changed in place.
         rows: ``(stream id, state after the events, events) -> read-model rows``; pure.
-        tables: Every table that ``rows`` writes to; nobody else does.
+        tables: Every table that ``rows`` writes to; nobody else does, but for ``ahead``.
+        ahead: Table -> SQL condition on its row ``live``: of rows that say for now more than the events do, since what
+            they tell was acknowledged before its event. A rebuild takes these as they are.
         revision: Raised whenever ``evolve``, ``state`` or ``rows`` changes meaning. Stored states of another revision
             are folded anew from the events; read models of an older one are rebuilt by the first process that has the
             newer code, and the older code may append no more.
@@ -55,6 +57,7 @@ class Aggregate(Generic[S]):
     evolve: Callable[[S | None, Message], S]
     rows: Callable[[str, S, Sequence[Message]], Sequence[Row]] = no_rows
     tables: tuple[str, ...] = ()
+    ahead: Mapping[str, str] = field(default_factory=dict[str, str])
     revision: int = 1
 
     def owns(self, stream_id: str) -> bool:

@@ -85,6 +85,13 @@ class Comparison:
                 break
         return found
 
+    async def take(self, connection: Connection, condition: str) -> None:
+        """Puts the live rows (``live``) of a condition in place of the rebuilt ones."""
+        same = " AND ".join(f"r.{each} = live.{each}" for each in self._each)
+        taken = f"public.{self.table} live WHERE {condition}"
+        await connection.execute(f"DELETE FROM rebuild.{self.table} r USING {taken} AND {same}")
+        await connection.execute(f"INSERT INTO rebuild.{self.table} SELECT live.* FROM {taken}")
+
     async def again(self, connection: Connection, suspects: Sequence[Difference]) -> list[Difference]:
         """Those of the suspects that differ now."""
         if not suspects:

@@ -212,6 +212,10 @@ class Rebuild:
             await connection.execute(f"LOCK TABLE {places} IN EXCLUSIVE MODE")
             await connection.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_MS}ms'")
             await work.catch_up(connection)
+            for comparison, _ in suspects:
+                for condition in (each.ahead.get(comparison.table) for each in self._aggregates):
+                    if condition is not None:
+                        await comparison.take(connection, condition)
             reports = [
                 replace(report, differences=tuple(await comparison.again(connection, report.differences)))
                 for comparison, report in suspects

@@ -228,18 +228,27 @@ class DatasetVersion(_message.Message):
     ROWS_FIELD_NUMBER: _builtins.int
     COLUMNS_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
+    SOURCE_TYPE_FIELD_NUMBER: _builtins.int
+    SCHEMA_FIELD_NUMBER: _builtins.int
+    PROFILE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name people use, 1 to 250 characters."""
     digest: _builtins.str
     """Digest of the content, such as `sha256:...`. At most 200 characters."""
     source: _builtins.str
-    """Where it came from: a path, a query, a package. At most 2000 characters; no secrets."""
+    """Where it came from: a path, a query, a package. At most 65535 characters; no secrets."""
     context: _builtins.str
     """How the run used it: `training`, `validation`, `test`. At most 100 characters."""
     rows: _builtins.int
     """Number of rows, or 0 when unknown."""
     description: _builtins.str
     """Free text such as the time range covered. At most 2000 characters."""
+    source_type: _builtins.str
+    """Kind of `source`, such as `local` or `code`. At most 100 characters."""
+    schema: _builtins.str
+    """Schema as the client that logged it wrote it, such as JSON. At most 1000000 characters."""
+    profile: _builtins.str
+    """Profile as the client that logged it wrote it, such as JSON. At most 1000000 characters."""
     @_builtins.property
     def columns(self) -> _containers.RepeatedCompositeFieldContainer[Global___DatasetColumn]:
         """Columns in order. At most 4096."""
@@ -254,10 +263,13 @@ class DatasetVersion(_message.Message):
         rows: _builtins.int = ...,
         columns: _abc.Iterable[Global___DatasetColumn] | None = ...,
         description: _builtins.str = ...,
+        source_type: _builtins.str = ...,
+        schema: _builtins.str = ...,
+        profile: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "context", b"context", "description", b"description", "digest", b"digest", "name", b"name", "rows", b"rows", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "context", b"context", "description", b"description", "digest", b"digest", "name", b"name", "profile", b"profile", "rows", b"rows", "schema", b"schema", "source", b"source", "source_type", b"source_type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -67,6 +67,8 @@ class _ModelFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ModelForm
     """scikit-learn by skops, with an allow-list of types."""
     MODEL_FORMAT_PICKLE: _ModelFormat.ValueType  # 3
     """Python pickle: loads only where its endpoint consents explicitly."""
+    MODEL_FORMAT_MLFLOW: _ModelFormat.ValueType  # 4
+    """MLflow model: a folder with an MLmodel file. The package is a manifest (JSON) of its files and their digests."""
 
 class ModelFormat(_ModelFormat, metaclass=_ModelFormatEnumTypeWrapper):
     """How a model package is stored."""
@@ -79,6 +81,8 @@ MODEL_FORMAT_SKOPS: ModelFormat.ValueType  # 2
 """scikit-learn by skops, with an allow-list of types."""
 MODEL_FORMAT_PICKLE: ModelFormat.ValueType  # 3
 """Python pickle: loads only where its endpoint consents explicitly."""
+MODEL_FORMAT_MLFLOW: ModelFormat.ValueType  # 4
+"""MLflow model: a folder with an MLmodel file. The package is a manifest (JSON) of its files and their digests."""
 Global___ModelFormat: _TypeAlias = ModelFormat  # noqa: Y015
 
 @_typing.final
@@ -86,6 +90,26 @@ class Model(_message.Message):
     """A model with all its versions and aliases: the state of one stream."""
 
     DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class TagsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     NAME_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
@@ -96,6 +120,11 @@ class Model(_message.Message):
     GATES_FIELD_NUMBER: _builtins.int
     STANDING_APPROVALS_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    DELETE_TIME_FIELD_NUMBER: _builtins.int
+    OPEN_ALIASES_FIELD_NUMBER: _builtins.int
+    REMOVED_ALIASES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name: `projects/{project}/models/{model}`."""
     description: _builtins.str
@@ -104,6 +133,10 @@ class Model(_message.Message):
     """Who created it."""
     revision: _builtins.int
     """Version of the stream: grows with each event."""
+    open_aliases: _builtins.bool
+    """Whether its MLflow packages need no approval, on its creator's word, as clients of MLflow expect. The first gates or
+    standing approval end it for good.
+    """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was created."""
@@ -124,6 +157,22 @@ class Model(_message.Message):
     def standing_approvals(self) -> _containers.RepeatedCompositeFieldContainer[Global___StandingApproval]:
         """Standing approvals, oldest first."""
 
+    @_builtins.property
+    def tags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Tags, by key. At most 1000."""
+
+    @_builtins.property
+    def update_time(self) -> _timestamp_pb2.Timestamp:
+        """When it last changed."""
+
+    @_builtins.property
+    def delete_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was deleted; absent while it is in use."""
+
+    @_builtins.property
+    def removed_aliases(self) -> _containers.RepeatedCompositeFieldContainer[Global___Alias]:
+        """Aliases that were removed, with the revision to go on from. At most 1000."""
+
     def __init__(
         self,
         *,
@@ -136,10 +185,15 @@ class Model(_message.Message):
         gates: _abc.Iterable[Global___Gates] | None = ...,
         standing_approvals: _abc.Iterable[Global___StandingApproval] | None = ...,
         revision: _builtins.int = ...,
+        tags: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        update_time: _timestamp_pb2.Timestamp | None = ...,
+        delete_time: _timestamp_pb2.Timestamp | None = ...,
+        open_aliases: _builtins.bool = ...,
+        removed_aliases: _abc.Iterable[Global___Alias] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "delete_time", b"delete_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "create_time", b"create_time", "creator", b"creator", "description", b"description", "gates", b"gates", "name", b"name", "revision", b"revision", "standing_approvals", b"standing_approvals", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "create_time", b"create_time", "creator", b"creator", "delete_time", b"delete_time", "description", b"description", "gates", b"gates", "name", b"name", "open_aliases", b"open_aliases", "removed_aliases", b"removed_aliases", "revision", b"revision", "standing_approvals", b"standing_approvals", "tags", b"tags", "update_time", b"update_time", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -150,6 +204,26 @@ class Version(_message.Message):
     """One version of a model; what it is made of never changes."""
 
     DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class TagsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     NAME_FIELD_NUMBER: _builtins.int
     NUMBER_FIELD_NUMBER: _builtins.int
@@ -167,6 +241,11 @@ class Version(_message.Message):
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     METRICS_FIELD_NUMBER: _builtins.int
     EVENT_ID_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    DELETE_TIME_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    LOGGED_MODEL_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name: `projects/{project}/models/{model}/versions/{number}`."""
     number: _builtins.int
@@ -183,13 +262,17 @@ class Version(_message.Message):
     """What is special about it. At most 10000 characters."""
     event_id: _builtins.str
     """Event that registered it."""
+    source: _builtins.str
+    """Where it came from, as its client named it. At most 2000 characters."""
+    logged_model: _builtins.str
+    """Resource name of the logged model it was made of; may be empty."""
     @_builtins.property
     def artifact(self) -> _resources_pb2.ObjectRef:
         """The package."""
 
     @_builtins.property
     def signature(self) -> _resources_pb2.Signature:
-        """Inputs and outputs."""
+        """Inputs and outputs; may be absent for an MLflow model."""
 
     @_builtins.property
     def datasets(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.DatasetVersion]:
@@ -215,6 +298,18 @@ class Version(_message.Message):
     def metrics(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.NamedValue]:
         """Metrics of its run at registration."""
 
+    @_builtins.property
+    def tags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Tags, by key. At most 1000."""
+
+    @_builtins.property
+    def update_time(self) -> _timestamp_pb2.Timestamp:
+        """When it last changed."""
+
+    @_builtins.property
+    def delete_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was deleted; absent while it is in use."""
+
     def __init__(
         self,
         *,
@@ -234,10 +329,15 @@ class Version(_message.Message):
         description: _builtins.str = ...,
         metrics: _abc.Iterable[_resources_pb2.NamedValue] | None = ...,
         event_id: _builtins.str = ...,
+        tags: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        update_time: _timestamp_pb2.Timestamp | None = ...,
+        delete_time: _timestamp_pb2.Timestamp | None = ...,
+        source: _builtins.str = ...,
+        logged_model: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "create_time", b"create_time", "reference_profile", b"reference_profile", "signature", b"signature"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "create_time", b"create_time", "delete_time", b"delete_time", "reference_profile", b"reference_profile", "signature", b"signature", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["approvals", b"approvals", "artifact", b"artifact", "author", b"author", "create_time", b"create_time", "datasets", b"datasets", "description", b"description", "event_id", b"event_id", "format", b"format", "metrics", b"metrics", "name", b"name", "number", b"number", "reference_profile", b"reference_profile", "run", b"run", "signature", b"signature", "state", b"state", "validations", b"validations"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approvals", b"approvals", "artifact", b"artifact", "author", b"author", "create_time", b"create_time", "datasets", b"datasets", "delete_time", b"delete_time", "description", b"description", "event_id", b"event_id", "format", b"format", "logged_model", b"logged_model", "metrics", b"metrics", "name", b"name", "number", b"number", "reference_profile", b"reference_profile", "run", b"run", "signature", b"signature", "source", b"source", "state", b"state", "tags", b"tags", "update_time", b"update_time", "validations", b"validations"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -395,6 +495,7 @@ class Promotion(_message.Message):
     EVENT_ID_FIELD_NUMBER: _builtins.int
     ROLLBACK_FIELD_NUMBER: _builtins.int
     GATES_FIELD_NUMBER: _builtins.int
+    OPENED_BY_FIELD_NUMBER: _builtins.int
     alias: _builtins.str
     """Alias that moved."""
     version: _builtins.int
@@ -411,6 +512,8 @@ class Promotion(_message.Message):
     """Event that recorded it."""
     rollback: _builtins.bool
     """True when it moved the alias back."""
+    opened_by: _builtins.str
+    """Who opened the aliases of the model, where nobody approved the version; else empty."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """When."""
@@ -452,10 +555,11 @@ class Promotion(_message.Message):
         event_id: _builtins.str = ...,
         rollback: _builtins.bool = ...,
         gates: Global___Gates | None = ...,
+        opened_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["gates", b"gates", "standing_approval", b"standing_approval", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "alias", b"alias", "approvals", b"approvals", "datasets", b"datasets", "event_id", b"event_id", "gates", b"gates", "previous_version", b"previous_version", "reason", b"reason", "revision", b"revision", "rollback", b"rollback", "standing_approval", b"standing_approval", "time", b"time", "validations", b"validations", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "alias", b"alias", "approvals", b"approvals", "datasets", b"datasets", "event_id", b"event_id", "gates", b"gates", "opened_by", b"opened_by", "previous_version", b"previous_version", "reason", b"reason", "revision", b"revision", "rollback", b"rollback", "standing_approval", b"standing_approval", "time", b"time", "validations", b"validations", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

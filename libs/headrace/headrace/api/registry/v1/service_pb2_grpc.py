@@ -115,6 +115,31 @@ class RegistryServiceStub:
                 request_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.PresignArtifactRequest.SerializeToString,
                 response_deserializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.PresignArtifactResponse.FromString,
                 _registered_method=True)
+        self.UpdateModel = channel.unary_unary(
+                '/headrace.api.registry.v1.RegistryService/UpdateModel',
+                request_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.UpdateModelRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.UpdateModelResponse.FromString,
+                _registered_method=True)
+        self.DeleteModel = channel.unary_unary(
+                '/headrace.api.registry.v1.RegistryService/DeleteModel',
+                request_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.DeleteModelRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.DeleteModelResponse.FromString,
+                _registered_method=True)
+        self.UpdateVersion = channel.unary_unary(
+                '/headrace.api.registry.v1.RegistryService/UpdateVersion',
+                request_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.UpdateVersionRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.UpdateVersionResponse.FromString,
+                _registered_method=True)
+        self.DeleteVersion = channel.unary_unary(
+                '/headrace.api.registry.v1.RegistryService/DeleteVersion',
+                request_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.DeleteVersionRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.DeleteVersionResponse.FromString,
+                _registered_method=True)
+        self.RemoveAlias = channel.unary_unary(
+                '/headrace.api.registry.v1.RegistryService/RemoveAlias',
+                request_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.RemoveAliasRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.RemoveAliasResponse.FromString,
+                _registered_method=True)
 
 
 class RegistryServiceServicer:
@@ -233,6 +258,41 @@ class RegistryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdateModel(self, request, context):
+        """Describes a model, and sets and removes its tags.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteModel(self, request, context):
+        """Deletes a model. FAILED_PRECONDITION while it has an alias.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateVersion(self, request, context):
+        """Describes a version, and sets and removes its tags.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteVersion(self, request, context):
+        """Deletes a version. FAILED_PRECONDITION while an alias points to it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveAlias(self, request, context):
+        """Takes an alias off its version. Where versions need approval only persons may. ABORTED when it moved meanwhile.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RegistryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -315,6 +375,31 @@ def add_RegistryServiceServicer_to_server(servicer, server):
                     servicer.PresignArtifact,
                     request_deserializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.PresignArtifactRequest.FromString,
                     response_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.PresignArtifactResponse.SerializeToString,
+            ),
+            'UpdateModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateModel,
+                    request_deserializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.UpdateModelRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.UpdateModelResponse.SerializeToString,
+            ),
+            'DeleteModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteModel,
+                    request_deserializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.DeleteModelRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.DeleteModelResponse.SerializeToString,
+            ),
+            'UpdateVersion': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateVersion,
+                    request_deserializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.UpdateVersionRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.UpdateVersionResponse.SerializeToString,
+            ),
+            'DeleteVersion': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteVersion,
+                    request_deserializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.DeleteVersionRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.DeleteVersionResponse.SerializeToString,
+            ),
+            'RemoveAlias': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveAlias,
+                    request_deserializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.RemoveAliasRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.RemoveAliasResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -750,6 +835,141 @@ class RegistryService:
             '/headrace.api.registry.v1.RegistryService/PresignArtifact',
             headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.PresignArtifactRequest.SerializeToString,
             headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.PresignArtifactResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.registry.v1.RegistryService/UpdateModel',
+            headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.UpdateModelRequest.SerializeToString,
+            headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.UpdateModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.registry.v1.RegistryService/DeleteModel',
+            headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.DeleteModelRequest.SerializeToString,
+            headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.DeleteModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateVersion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.registry.v1.RegistryService/UpdateVersion',
+            headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.UpdateVersionRequest.SerializeToString,
+            headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.UpdateVersionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteVersion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.registry.v1.RegistryService/DeleteVersion',
+            headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.DeleteVersionRequest.SerializeToString,
+            headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.DeleteVersionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveAlias(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.registry.v1.RegistryService/RemoveAlias',
+            headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.RemoveAliasRequest.SerializeToString,
+            headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.RemoveAliasResponse.FromString,
             options,
             channel_credentials,
             insecure,

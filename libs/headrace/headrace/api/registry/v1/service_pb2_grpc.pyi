@@ -65,6 +65,16 @@ class RegistryServiceStub:
     """Takes a version out of use. FAILED_PRECONDITION while an alias points to it."""
     PresignArtifact: _grpc.UnaryUnaryMultiCallable[_service_pb2.PresignArtifactRequest, _service_pb2.PresignArtifactResponse]
     """A URL that downloads the package of a version for a few minutes."""
+    UpdateModel: _grpc.UnaryUnaryMultiCallable[_service_pb2.UpdateModelRequest, _service_pb2.UpdateModelResponse]
+    """Describes a model, and sets and removes its tags."""
+    DeleteModel: _grpc.UnaryUnaryMultiCallable[_service_pb2.DeleteModelRequest, _service_pb2.DeleteModelResponse]
+    """Deletes a model. FAILED_PRECONDITION while it has an alias."""
+    UpdateVersion: _grpc.UnaryUnaryMultiCallable[_service_pb2.UpdateVersionRequest, _service_pb2.UpdateVersionResponse]
+    """Describes a version, and sets and removes its tags."""
+    DeleteVersion: _grpc.UnaryUnaryMultiCallable[_service_pb2.DeleteVersionRequest, _service_pb2.DeleteVersionResponse]
+    """Deletes a version. FAILED_PRECONDITION while an alias points to it."""
+    RemoveAlias: _grpc.UnaryUnaryMultiCallable[_service_pb2.RemoveAliasRequest, _service_pb2.RemoveAliasResponse]
+    """Takes an alias off its version. Where versions need approval only persons may. ABORTED when it moved meanwhile."""
 
 @_typing.type_check_only
 class RegistryServiceAsyncStub(RegistryServiceStub):
@@ -103,6 +113,16 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     """Takes a version out of use. FAILED_PRECONDITION while an alias points to it."""
     PresignArtifact: _aio.UnaryUnaryMultiCallable[_service_pb2.PresignArtifactRequest, _service_pb2.PresignArtifactResponse]  # type: ignore[assignment]
     """A URL that downloads the package of a version for a few minutes."""
+    UpdateModel: _aio.UnaryUnaryMultiCallable[_service_pb2.UpdateModelRequest, _service_pb2.UpdateModelResponse]  # type: ignore[assignment]
+    """Describes a model, and sets and removes its tags."""
+    DeleteModel: _aio.UnaryUnaryMultiCallable[_service_pb2.DeleteModelRequest, _service_pb2.DeleteModelResponse]  # type: ignore[assignment]
+    """Deletes a model. FAILED_PRECONDITION while it has an alias."""
+    UpdateVersion: _aio.UnaryUnaryMultiCallable[_service_pb2.UpdateVersionRequest, _service_pb2.UpdateVersionResponse]  # type: ignore[assignment]
+    """Describes a version, and sets and removes its tags."""
+    DeleteVersion: _aio.UnaryUnaryMultiCallable[_service_pb2.DeleteVersionRequest, _service_pb2.DeleteVersionResponse]  # type: ignore[assignment]
+    """Deletes a version. FAILED_PRECONDITION while an alias points to it."""
+    RemoveAlias: _aio.UnaryUnaryMultiCallable[_service_pb2.RemoveAliasRequest, _service_pb2.RemoveAliasResponse]  # type: ignore[assignment]
+    """Takes an alias off its version. Where versions need approval only persons may. ABORTED when it moved meanwhile."""
 
 class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
     """Models and their versions; the only place that moves aliases."""
@@ -234,5 +254,45 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.PresignArtifactResponse, _abc.Awaitable[_service_pb2.PresignArtifactResponse]]:
         """A URL that downloads the package of a version for a few minutes."""
+
+    @_abc_1.abstractmethod
+    def UpdateModel(
+        self,
+        request: _service_pb2.UpdateModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.UpdateModelResponse, _abc.Awaitable[_service_pb2.UpdateModelResponse]]:
+        """Describes a model, and sets and removes its tags."""
+
+    @_abc_1.abstractmethod
+    def DeleteModel(
+        self,
+        request: _service_pb2.DeleteModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.DeleteModelResponse, _abc.Awaitable[_service_pb2.DeleteModelResponse]]:
+        """Deletes a model. FAILED_PRECONDITION while it has an alias."""
+
+    @_abc_1.abstractmethod
+    def UpdateVersion(
+        self,
+        request: _service_pb2.UpdateVersionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.UpdateVersionResponse, _abc.Awaitable[_service_pb2.UpdateVersionResponse]]:
+        """Describes a version, and sets and removes its tags."""
+
+    @_abc_1.abstractmethod
+    def DeleteVersion(
+        self,
+        request: _service_pb2.DeleteVersionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.DeleteVersionResponse, _abc.Awaitable[_service_pb2.DeleteVersionResponse]]:
+        """Deletes a version. FAILED_PRECONDITION while an alias points to it."""
+
+    @_abc_1.abstractmethod
+    def RemoveAlias(
+        self,
+        request: _service_pb2.RemoveAliasRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.RemoveAliasResponse, _abc.Awaitable[_service_pb2.RemoveAliasResponse]]:
+        """Takes an alias off its version. Where versions need approval only persons may. ABORTED when it moved meanwhile."""
 
 def add_RegistryServiceServicer_to_server(servicer: RegistryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -53,6 +53,58 @@ RUN_STATUS_KILLED: RunStatus.ValueType  # 4
 """Ended by its user."""
 Global___RunStatus: _TypeAlias = RunStatus  # noqa: Y015
 
+class _View:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ViewEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_View.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    VIEW_UNSPECIFIED: _View.ValueType  # 0
+    """Those in use."""
+    VIEW_DELETED: _View.ValueType  # 1
+    """Those put away."""
+    VIEW_ALL: _View.ValueType  # 2
+    """All."""
+
+class View(_View, metaclass=_ViewEnumTypeWrapper):
+    """Which runs or experiments a list shows."""
+
+VIEW_UNSPECIFIED: View.ValueType  # 0
+"""Those in use."""
+VIEW_DELETED: View.ValueType  # 1
+"""Those put away."""
+VIEW_ALL: View.ValueType  # 2
+"""All."""
+Global___View: _TypeAlias = View  # noqa: Y015
+
+class _LoggedModelStatus:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LoggedModelStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LoggedModelStatus.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LOGGED_MODEL_STATUS_UNSPECIFIED: _LoggedModelStatus.ValueType  # 0
+    """Not given."""
+    LOGGED_MODEL_STATUS_PENDING: _LoggedModelStatus.ValueType  # 1
+    """Files are still to come."""
+    LOGGED_MODEL_STATUS_READY: _LoggedModelStatus.ValueType  # 2
+    """Complete."""
+    LOGGED_MODEL_STATUS_FAILED: _LoggedModelStatus.ValueType  # 3
+    """Its logging failed."""
+
+class LoggedModelStatus(_LoggedModelStatus, metaclass=_LoggedModelStatusEnumTypeWrapper):
+    """Where the logging of a model is."""
+
+LOGGED_MODEL_STATUS_UNSPECIFIED: LoggedModelStatus.ValueType  # 0
+"""Not given."""
+LOGGED_MODEL_STATUS_PENDING: LoggedModelStatus.ValueType  # 1
+"""Files are still to come."""
+LOGGED_MODEL_STATUS_READY: LoggedModelStatus.ValueType  # 2
+"""Complete."""
+LOGGED_MODEL_STATUS_FAILED: LoggedModelStatus.ValueType  # 3
+"""Its logging failed."""
+Global___LoggedModelStatus: _TypeAlias = LoggedModelStatus  # noqa: Y015
+
 class _ArtifactKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -103,19 +155,60 @@ class Experiment(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class TagsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NAME_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     CREATOR_FIELD_NUMBER: _builtins.int
     RUN_COUNT_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    DELETE_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name: `projects/{project}/experiments/{experiment}`."""
     creator: _builtins.str
     """Who created it."""
     run_count: _builtins.int
     """Runs in it, deleted ones left out."""
+    display_name: _builtins.str
+    """Name for people, unique within the project. 1 to 500 characters."""
+    number: _builtins.int
+    """A number for clients that name experiments by one: made of the resource name, 0 for the experiment `Default`, else of 18 digits."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was created."""
+
+    @_builtins.property
+    def tags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Tags, by key. At most 1000."""
+
+    @_builtins.property
+    def update_time(self) -> _timestamp_pb2.Timestamp:
+        """When it last changed."""
+
+    @_builtins.property
+    def delete_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was put away; absent while it is in use."""
 
     def __init__(
         self,
@@ -124,10 +217,15 @@ class Experiment(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         creator: _builtins.str = ...,
         run_count: _builtins.int = ...,
+        display_name: _builtins.str = ...,
+        tags: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        number: _builtins.int = ...,
+        update_time: _timestamp_pb2.Timestamp | None = ...,
+        delete_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "delete_time", b"delete_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "creator", b"creator", "name", b"name", "run_count", b"run_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "creator", b"creator", "delete_time", b"delete_time", "display_name", b"display_name", "name", b"name", "number", b"number", "run_count", b"run_count", "tags", b"tags", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -218,6 +316,9 @@ class Run(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     PIPELINE_RUN_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    DELETE_TIME_FIELD_NUMBER: _builtins.int
+    MODEL_INPUTS_FIELD_NUMBER: _builtins.int
+    MODEL_OUTPUTS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name: `projects/{project}/runs/{run}`; the id is a client-made UUID."""
     experiment: _builtins.str
@@ -272,6 +373,18 @@ class Run(_message.Message):
     def environment(self) -> Global___Environment:
         """Machine and packages it ran on."""
 
+    @_builtins.property
+    def delete_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was put away; absent while it is in use."""
+
+    @_builtins.property
+    def model_inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelLink]:
+        """Logged models it took. At most 1000."""
+
+    @_builtins.property
+    def model_outputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelLink]:
+        """Logged models it made. At most 1000."""
+
     def __init__(
         self,
         *,
@@ -293,14 +406,223 @@ class Run(_message.Message):
         error: _builtins.str = ...,
         pipeline_run: _builtins.str = ...,
         revision: _builtins.int = ...,
+        delete_time: _timestamp_pb2.Timestamp | None = ...,
+        model_inputs: _abc.Iterable[Global___ModelLink] | None = ...,
+        model_outputs: _abc.Iterable[Global___ModelLink] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "end_time", b"end_time", "environment", b"environment", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "delete_time", b"delete_time", "end_time", b"end_time", "environment", b"environment", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "artifacts", b"artifacts", "code", b"code", "datasets", b"datasets", "display_name", b"display_name", "end_time", b"end_time", "environment", b"environment", "error", b"error", "experiment", b"experiment", "metrics", b"metrics", "name", b"name", "params", b"params", "parent_run", b"parent_run", "pipeline_run", b"pipeline_run", "revision", b"revision", "start_time", b"start_time", "status", b"status", "tags", b"tags"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "artifacts", b"artifacts", "code", b"code", "datasets", b"datasets", "delete_time", b"delete_time", "display_name", b"display_name", "end_time", b"end_time", "environment", b"environment", "error", b"error", "experiment", b"experiment", "metrics", b"metrics", "model_inputs", b"model_inputs", "model_outputs", b"model_outputs", "name", b"name", "params", b"params", "parent_run", b"parent_run", "pipeline_run", b"pipeline_run", "revision", b"revision", "start_time", b"start_time", "status", b"status", "tags", b"tags"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Run: _TypeAlias = Run  # noqa: Y015
+
+@_typing.final
+class ModelLink(_message.Message):
+    """A logged model that a run took or made."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Resource name of the logged model."""
+    step: _builtins.int
+    """Step at which the run made it."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        step: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelLink: _TypeAlias = ModelLink  # noqa: Y015
+
+@_typing.final
+class LoggedModel(_message.Message):
+    """A model as training left it, before anybody registers it: the state of one stream."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class ParamsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class TagsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    NAME_FIELD_NUMBER: _builtins.int
+    EXPERIMENT_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    MODEL_TYPE_FIELD_NUMBER: _builtins.int
+    RUN_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    CREATOR_FIELD_NUMBER: _builtins.int
+    PARAMS_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
+    METRICS_FIELD_NUMBER: _builtins.int
+    ARTIFACTS_FIELD_NUMBER: _builtins.int
+    DELETE_TIME_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Resource name: `projects/{project}/loggedModels/{model}`."""
+    experiment: _builtins.str
+    """Resource name of its experiment."""
+    display_name: _builtins.str
+    """Name for people. 1 to 500 characters."""
+    model_type: _builtins.str
+    """Kind of model, such as `sklearn`. At most 500 characters."""
+    run: _builtins.str
+    """Run that made it; may be empty."""
+    status: Global___LoggedModelStatus.ValueType
+    """Where it is."""
+    creator: _builtins.str
+    """Who began it."""
+    revision: _builtins.int
+    """Version of the stream."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was begun."""
+
+    @_builtins.property
+    def update_time(self) -> _timestamp_pb2.Timestamp:
+        """When it last changed."""
+
+    @_builtins.property
+    def params(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Parameters, by key. At most 2000; a value once set never changes."""
+
+    @_builtins.property
+    def tags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Tags, by key. At most 1000."""
+
+    @_builtins.property
+    def metrics(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelMetric]:
+        """Metrics measured on it, the last of each key and dataset. At most 10000."""
+
+    @_builtins.property
+    def artifacts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Artifact]:
+        """Its files. At most 10000."""
+
+    @_builtins.property
+    def delete_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was put away; absent while it is in use."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        experiment: _builtins.str = ...,
+        display_name: _builtins.str = ...,
+        model_type: _builtins.str = ...,
+        run: _builtins.str = ...,
+        status: Global___LoggedModelStatus.ValueType = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        update_time: _timestamp_pb2.Timestamp | None = ...,
+        creator: _builtins.str = ...,
+        params: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        tags: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        metrics: _abc.Iterable[Global___ModelMetric] | None = ...,
+        artifacts: _abc.Iterable[Global___Artifact] | None = ...,
+        delete_time: _timestamp_pb2.Timestamp | None = ...,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "delete_time", b"delete_time", "update_time", b"update_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "create_time", b"create_time", "creator", b"creator", "delete_time", b"delete_time", "display_name", b"display_name", "experiment", b"experiment", "metrics", b"metrics", "model_type", b"model_type", "name", b"name", "params", b"params", "revision", b"revision", "run", b"run", "status", b"status", "tags", b"tags", "update_time", b"update_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LoggedModel: _TypeAlias = LoggedModel  # noqa: Y015
+
+@_typing.final
+class ModelMetric(_message.Message):
+    """A metric measured on a logged model."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    RUN_FIELD_NUMBER: _builtins.int
+    DATASET_NAME_FIELD_NUMBER: _builtins.int
+    DATASET_DIGEST_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    """Key: as for MetricPoint."""
+    value: _builtins.float
+    """Value; NaN and infinities are kept."""
+    step: _builtins.int
+    """Step."""
+    run: _builtins.str
+    """Run that measured it; may be empty."""
+    dataset_name: _builtins.str
+    """Name of the dataset it was measured on; may be empty."""
+    dataset_digest: _builtins.str
+    """Digest of that dataset; may be empty."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        value: _builtins.float = ...,
+        step: _builtins.int = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        run: _builtins.str = ...,
+        dataset_name: _builtins.str = ...,
+        dataset_digest: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_digest", b"dataset_digest", "dataset_name", b"dataset_name", "key", b"key", "run", b"run", "step", b"step", "time", b"time", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelMetric: _TypeAlias = ModelMetric  # noqa: Y015
 
 @_typing.final
 class MetricSummary(_message.Message):

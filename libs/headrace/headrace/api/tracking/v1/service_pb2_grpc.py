@@ -115,6 +115,86 @@ class TrackingServiceStub:
                 request_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.WatchRunRequest.SerializeToString,
                 response_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.WatchRunResponse.FromString,
                 _registered_method=True)
+        self.CreateExperiment = channel.unary_unary(
+                '/headrace.api.tracking.v1.TrackingService/CreateExperiment',
+                request_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.CreateExperimentRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.CreateExperimentResponse.FromString,
+                _registered_method=True)
+        self.GetExperiment = channel.unary_unary(
+                '/headrace.api.tracking.v1.TrackingService/GetExperiment',
+                request_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.GetExperimentRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.GetExperimentResponse.FromString,
+                _registered_method=True)
+        self.UpdateExperiment = channel.unary_unary(
+                '/headrace.api.tracking.v1.TrackingService/UpdateExperiment',
+                request_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.UpdateExperimentRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.UpdateExperimentResponse.FromString,
+                _registered_method=True)
+        self.DeleteExperiment = channel.unary_unary(
+                '/headrace.api.tracking.v1.TrackingService/DeleteExperiment',
+                request_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.DeleteExperimentRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.DeleteExperimentResponse.FromString,
+                _registered_method=True)
+        self.RestoreExperiment = channel.unary_unary(
+                '/headrace.api.tracking.v1.TrackingService/RestoreExperiment',
+                request_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.RestoreExperimentRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.RestoreExperimentResponse.FromString,
+                _registered_method=True)
+        self.RenameRun = channel.unary_unary(
+                '/headrace.api.tracking.v1.TrackingService/RenameRun',
+                request_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.RenameRunRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.RenameRunResponse.FromString,
+                _registered_method=True)
+        self.DeleteRun = channel.unary_unary(
+                '/headrace.api.tracking.v1.TrackingService/DeleteRun',
+                request_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.DeleteRunRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.DeleteRunResponse.FromString,
+                _registered_method=True)
+        self.RestoreRun = channel.unary_unary(
+                '/headrace.api.tracking.v1.TrackingService/RestoreRun',
+                request_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.RestoreRunRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.RestoreRunResponse.FromString,
+                _registered_method=True)
+        self.LinkModels = channel.unary_unary(
+                '/headrace.api.tracking.v1.TrackingService/LinkModels',
+                request_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.LinkModelsRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.LinkModelsResponse.FromString,
+                _registered_method=True)
+        self.CreateLoggedModel = channel.unary_unary(
+                '/headrace.api.tracking.v1.TrackingService/CreateLoggedModel',
+                request_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.CreateLoggedModelRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.CreateLoggedModelResponse.FromString,
+                _registered_method=True)
+        self.GetLoggedModel = channel.unary_unary(
+                '/headrace.api.tracking.v1.TrackingService/GetLoggedModel',
+                request_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.GetLoggedModelRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.GetLoggedModelResponse.FromString,
+                _registered_method=True)
+        self.ListLoggedModels = channel.unary_unary(
+                '/headrace.api.tracking.v1.TrackingService/ListLoggedModels',
+                request_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.ListLoggedModelsRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.ListLoggedModelsResponse.FromString,
+                _registered_method=True)
+        self.AnnotateLoggedModel = channel.unary_unary(
+                '/headrace.api.tracking.v1.TrackingService/AnnotateLoggedModel',
+                request_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.AnnotateLoggedModelRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.AnnotateLoggedModelResponse.FromString,
+                _registered_method=True)
+        self.LogModelArtifact = channel.unary_unary(
+                '/headrace.api.tracking.v1.TrackingService/LogModelArtifact',
+                request_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.LogModelArtifactRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.LogModelArtifactResponse.FromString,
+                _registered_method=True)
+        self.FinishLoggedModel = channel.unary_unary(
+                '/headrace.api.tracking.v1.TrackingService/FinishLoggedModel',
+                request_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.FinishLoggedModelRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.FinishLoggedModelResponse.FromString,
+                _registered_method=True)
+        self.DeleteLoggedModel = channel.unary_unary(
+                '/headrace.api.tracking.v1.TrackingService/DeleteLoggedModel',
+                request_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.DeleteLoggedModelRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.DeleteLoggedModelResponse.FromString,
+                _registered_method=True)
 
 
 class TrackingServiceServicer:
@@ -233,6 +313,118 @@ class TrackingServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateExperiment(self, request, context):
+        """Creates an experiment. ALREADY_EXISTS when its name, or its name for people, is taken.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetExperiment(self, request, context):
+        """One experiment, by resource name, number, or name for people.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateExperiment(self, request, context):
+        """Renames an experiment, and sets and removes its tags.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteExperiment(self, request, context):
+        """Puts an experiment away with its runs.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RestoreExperiment(self, request, context):
+        """Brings an experiment back that was put away.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RenameRun(self, request, context):
+        """Gives a run another name for people.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteRun(self, request, context):
+        """Puts a run away: it is in no list, and takes nothing more.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RestoreRun(self, request, context):
+        """Brings a run back that was put away.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LinkModels(self, request, context):
+        """Says which logged models a run took and made.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateLoggedModel(self, request, context):
+        """Begins a logged model.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetLoggedModel(self, request, context):
+        """One logged model.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListLoggedModels(self, request, context):
+        """Logged models of experiments, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AnnotateLoggedModel(self, request, context):
+        """Puts parameters, tags and metrics on a logged model.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LogModelArtifact(self, request, context):
+        """Records a file of a logged model that was uploaded; its size and digest are verified in the store.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FinishLoggedModel(self, request, context):
+        """Says that a logged model is complete, or that its logging failed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteLoggedModel(self, request, context):
+        """Puts a logged model away.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TrackingServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -315,6 +507,86 @@ def add_TrackingServiceServicer_to_server(servicer, server):
                     servicer.WatchRun,
                     request_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.WatchRunRequest.FromString,
                     response_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.WatchRunResponse.SerializeToString,
+            ),
+            'CreateExperiment': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateExperiment,
+                    request_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.CreateExperimentRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.CreateExperimentResponse.SerializeToString,
+            ),
+            'GetExperiment': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetExperiment,
+                    request_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.GetExperimentRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.GetExperimentResponse.SerializeToString,
+            ),
+            'UpdateExperiment': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateExperiment,
+                    request_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.UpdateExperimentRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.UpdateExperimentResponse.SerializeToString,
+            ),
+            'DeleteExperiment': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteExperiment,
+                    request_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.DeleteExperimentRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.DeleteExperimentResponse.SerializeToString,
+            ),
+            'RestoreExperiment': grpc.unary_unary_rpc_method_handler(
+                    servicer.RestoreExperiment,
+                    request_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.RestoreExperimentRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.RestoreExperimentResponse.SerializeToString,
+            ),
+            'RenameRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.RenameRun,
+                    request_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.RenameRunRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.RenameRunResponse.SerializeToString,
+            ),
+            'DeleteRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteRun,
+                    request_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.DeleteRunRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.DeleteRunResponse.SerializeToString,
+            ),
+            'RestoreRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.RestoreRun,
+                    request_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.RestoreRunRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.RestoreRunResponse.SerializeToString,
+            ),
+            'LinkModels': grpc.unary_unary_rpc_method_handler(
+                    servicer.LinkModels,
+                    request_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.LinkModelsRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.LinkModelsResponse.SerializeToString,
+            ),
+            'CreateLoggedModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateLoggedModel,
+                    request_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.CreateLoggedModelRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.CreateLoggedModelResponse.SerializeToString,
+            ),
+            'GetLoggedModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetLoggedModel,
+                    request_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.GetLoggedModelRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.GetLoggedModelResponse.SerializeToString,
+            ),
+            'ListLoggedModels': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListLoggedModels,
+                    request_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.ListLoggedModelsRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.ListLoggedModelsResponse.SerializeToString,
+            ),
+            'AnnotateLoggedModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.AnnotateLoggedModel,
+                    request_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.AnnotateLoggedModelRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.AnnotateLoggedModelResponse.SerializeToString,
+            ),
+            'LogModelArtifact': grpc.unary_unary_rpc_method_handler(
+                    servicer.LogModelArtifact,
+                    request_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.LogModelArtifactRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.LogModelArtifactResponse.SerializeToString,
+            ),
+            'FinishLoggedModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.FinishLoggedModel,
+                    request_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.FinishLoggedModelRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.FinishLoggedModelResponse.SerializeToString,
+            ),
+            'DeleteLoggedModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteLoggedModel,
+                    request_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.DeleteLoggedModelRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.DeleteLoggedModelResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -750,6 +1022,438 @@ class TrackingService:
             '/headrace.api.tracking.v1.TrackingService/WatchRun',
             headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.WatchRunRequest.SerializeToString,
             headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.WatchRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateExperiment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.tracking.v1.TrackingService/CreateExperiment',
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.CreateExperimentRequest.SerializeToString,
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.CreateExperimentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetExperiment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.tracking.v1.TrackingService/GetExperiment',
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.GetExperimentRequest.SerializeToString,
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.GetExperimentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateExperiment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.tracking.v1.TrackingService/UpdateExperiment',
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.UpdateExperimentRequest.SerializeToString,
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.UpdateExperimentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteExperiment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.tracking.v1.TrackingService/DeleteExperiment',
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.DeleteExperimentRequest.SerializeToString,
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.DeleteExperimentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RestoreExperiment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.tracking.v1.TrackingService/RestoreExperiment',
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.RestoreExperimentRequest.SerializeToString,
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.RestoreExperimentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RenameRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.tracking.v1.TrackingService/RenameRun',
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.RenameRunRequest.SerializeToString,
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.RenameRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.tracking.v1.TrackingService/DeleteRun',
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.DeleteRunRequest.SerializeToString,
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.DeleteRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RestoreRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.tracking.v1.TrackingService/RestoreRun',
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.RestoreRunRequest.SerializeToString,
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.RestoreRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LinkModels(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.tracking.v1.TrackingService/LinkModels',
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.LinkModelsRequest.SerializeToString,
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.LinkModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateLoggedModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.tracking.v1.TrackingService/CreateLoggedModel',
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.CreateLoggedModelRequest.SerializeToString,
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.CreateLoggedModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetLoggedModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.tracking.v1.TrackingService/GetLoggedModel',
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.GetLoggedModelRequest.SerializeToString,
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.GetLoggedModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListLoggedModels(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.tracking.v1.TrackingService/ListLoggedModels',
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.ListLoggedModelsRequest.SerializeToString,
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.ListLoggedModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AnnotateLoggedModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.tracking.v1.TrackingService/AnnotateLoggedModel',
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.AnnotateLoggedModelRequest.SerializeToString,
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.AnnotateLoggedModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LogModelArtifact(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.tracking.v1.TrackingService/LogModelArtifact',
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.LogModelArtifactRequest.SerializeToString,
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.LogModelArtifactResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FinishLoggedModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.tracking.v1.TrackingService/FinishLoggedModel',
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.FinishLoggedModelRequest.SerializeToString,
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.FinishLoggedModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteLoggedModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.tracking.v1.TrackingService/DeleteLoggedModel',
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.DeleteLoggedModelRequest.SerializeToString,
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.DeleteLoggedModelResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -65,6 +65,38 @@ class TrackingServiceStub:
     """Experiments of a project by name."""
     WatchRun: _grpc.UnaryStreamMultiCallable[_service_pb2.WatchRunRequest, _service_pb2.WatchRunResponse]
     """A run now and after each change, until it ends."""
+    CreateExperiment: _grpc.UnaryUnaryMultiCallable[_service_pb2.CreateExperimentRequest, _service_pb2.CreateExperimentResponse]
+    """Creates an experiment. ALREADY_EXISTS when its name, or its name for people, is taken."""
+    GetExperiment: _grpc.UnaryUnaryMultiCallable[_service_pb2.GetExperimentRequest, _service_pb2.GetExperimentResponse]
+    """One experiment, by resource name, number, or name for people."""
+    UpdateExperiment: _grpc.UnaryUnaryMultiCallable[_service_pb2.UpdateExperimentRequest, _service_pb2.UpdateExperimentResponse]
+    """Renames an experiment, and sets and removes its tags."""
+    DeleteExperiment: _grpc.UnaryUnaryMultiCallable[_service_pb2.DeleteExperimentRequest, _service_pb2.DeleteExperimentResponse]
+    """Puts an experiment away with its runs."""
+    RestoreExperiment: _grpc.UnaryUnaryMultiCallable[_service_pb2.RestoreExperimentRequest, _service_pb2.RestoreExperimentResponse]
+    """Brings an experiment back that was put away."""
+    RenameRun: _grpc.UnaryUnaryMultiCallable[_service_pb2.RenameRunRequest, _service_pb2.RenameRunResponse]
+    """Gives a run another name for people."""
+    DeleteRun: _grpc.UnaryUnaryMultiCallable[_service_pb2.DeleteRunRequest, _service_pb2.DeleteRunResponse]
+    """Puts a run away: it is in no list, and takes nothing more."""
+    RestoreRun: _grpc.UnaryUnaryMultiCallable[_service_pb2.RestoreRunRequest, _service_pb2.RestoreRunResponse]
+    """Brings a run back that was put away."""
+    LinkModels: _grpc.UnaryUnaryMultiCallable[_service_pb2.LinkModelsRequest, _service_pb2.LinkModelsResponse]
+    """Says which logged models a run took and made."""
+    CreateLoggedModel: _grpc.UnaryUnaryMultiCallable[_service_pb2.CreateLoggedModelRequest, _service_pb2.CreateLoggedModelResponse]
+    """Begins a logged model."""
+    GetLoggedModel: _grpc.UnaryUnaryMultiCallable[_service_pb2.GetLoggedModelRequest, _service_pb2.GetLoggedModelResponse]
+    """One logged model."""
+    ListLoggedModels: _grpc.UnaryUnaryMultiCallable[_service_pb2.ListLoggedModelsRequest, _service_pb2.ListLoggedModelsResponse]
+    """Logged models of experiments, newest first."""
+    AnnotateLoggedModel: _grpc.UnaryUnaryMultiCallable[_service_pb2.AnnotateLoggedModelRequest, _service_pb2.AnnotateLoggedModelResponse]
+    """Puts parameters, tags and metrics on a logged model."""
+    LogModelArtifact: _grpc.UnaryUnaryMultiCallable[_service_pb2.LogModelArtifactRequest, _service_pb2.LogModelArtifactResponse]
+    """Records a file of a logged model that was uploaded; its size and digest are verified in the store."""
+    FinishLoggedModel: _grpc.UnaryUnaryMultiCallable[_service_pb2.FinishLoggedModelRequest, _service_pb2.FinishLoggedModelResponse]
+    """Says that a logged model is complete, or that its logging failed."""
+    DeleteLoggedModel: _grpc.UnaryUnaryMultiCallable[_service_pb2.DeleteLoggedModelRequest, _service_pb2.DeleteLoggedModelResponse]
+    """Puts a logged model away."""
 
 @_typing.type_check_only
 class TrackingServiceAsyncStub(TrackingServiceStub):
@@ -103,6 +135,38 @@ class TrackingServiceAsyncStub(TrackingServiceStub):
     """Experiments of a project by name."""
     WatchRun: _aio.UnaryStreamMultiCallable[_service_pb2.WatchRunRequest, _service_pb2.WatchRunResponse]  # type: ignore[assignment]
     """A run now and after each change, until it ends."""
+    CreateExperiment: _aio.UnaryUnaryMultiCallable[_service_pb2.CreateExperimentRequest, _service_pb2.CreateExperimentResponse]  # type: ignore[assignment]
+    """Creates an experiment. ALREADY_EXISTS when its name, or its name for people, is taken."""
+    GetExperiment: _aio.UnaryUnaryMultiCallable[_service_pb2.GetExperimentRequest, _service_pb2.GetExperimentResponse]  # type: ignore[assignment]
+    """One experiment, by resource name, number, or name for people."""
+    UpdateExperiment: _aio.UnaryUnaryMultiCallable[_service_pb2.UpdateExperimentRequest, _service_pb2.UpdateExperimentResponse]  # type: ignore[assignment]
+    """Renames an experiment, and sets and removes its tags."""
+    DeleteExperiment: _aio.UnaryUnaryMultiCallable[_service_pb2.DeleteExperimentRequest, _service_pb2.DeleteExperimentResponse]  # type: ignore[assignment]
+    """Puts an experiment away with its runs."""
+    RestoreExperiment: _aio.UnaryUnaryMultiCallable[_service_pb2.RestoreExperimentRequest, _service_pb2.RestoreExperimentResponse]  # type: ignore[assignment]
+    """Brings an experiment back that was put away."""
+    RenameRun: _aio.UnaryUnaryMultiCallable[_service_pb2.RenameRunRequest, _service_pb2.RenameRunResponse]  # type: ignore[assignment]
+    """Gives a run another name for people."""
+    DeleteRun: _aio.UnaryUnaryMultiCallable[_service_pb2.DeleteRunRequest, _service_pb2.DeleteRunResponse]  # type: ignore[assignment]
+    """Puts a run away: it is in no list, and takes nothing more."""
+    RestoreRun: _aio.UnaryUnaryMultiCallable[_service_pb2.RestoreRunRequest, _service_pb2.RestoreRunResponse]  # type: ignore[assignment]
+    """Brings a run back that was put away."""
+    LinkModels: _aio.UnaryUnaryMultiCallable[_service_pb2.LinkModelsRequest, _service_pb2.LinkModelsResponse]  # type: ignore[assignment]
+    """Says which logged models a run took and made."""
+    CreateLoggedModel: _aio.UnaryUnaryMultiCallable[_service_pb2.CreateLoggedModelRequest, _service_pb2.CreateLoggedModelResponse]  # type: ignore[assignment]
+    """Begins a logged model."""
+    GetLoggedModel: _aio.UnaryUnaryMultiCallable[_service_pb2.GetLoggedModelRequest, _service_pb2.GetLoggedModelResponse]  # type: ignore[assignment]
+    """One logged model."""
+    ListLoggedModels: _aio.UnaryUnaryMultiCallable[_service_pb2.ListLoggedModelsRequest, _service_pb2.ListLoggedModelsResponse]  # type: ignore[assignment]
+    """Logged models of experiments, newest first."""
+    AnnotateLoggedModel: _aio.UnaryUnaryMultiCallable[_service_pb2.AnnotateLoggedModelRequest, _service_pb2.AnnotateLoggedModelResponse]  # type: ignore[assignment]
+    """Puts parameters, tags and metrics on a logged model."""
+    LogModelArtifact: _aio.UnaryUnaryMultiCallable[_service_pb2.LogModelArtifactRequest, _service_pb2.LogModelArtifactResponse]  # type: ignore[assignment]
+    """Records a file of a logged model that was uploaded; its size and digest are verified in the store."""
+    FinishLoggedModel: _aio.UnaryUnaryMultiCallable[_service_pb2.FinishLoggedModelRequest, _service_pb2.FinishLoggedModelResponse]  # type: ignore[assignment]
+    """Says that a logged model is complete, or that its logging failed."""
+    DeleteLoggedModel: _aio.UnaryUnaryMultiCallable[_service_pb2.DeleteLoggedModelRequest, _service_pb2.DeleteLoggedModelResponse]  # type: ignore[assignment]
+    """Puts a logged model away."""
 
 class TrackingServiceServicer(metaclass=_abc_1.ABCMeta):
     """Experiments, runs, metrics and artifacts."""
@@ -234,5 +298,133 @@ class TrackingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_service_pb2.WatchRunResponse], _abc.AsyncIterator[_service_pb2.WatchRunResponse]]:
         """A run now and after each change, until it ends."""
+
+    @_abc_1.abstractmethod
+    def CreateExperiment(
+        self,
+        request: _service_pb2.CreateExperimentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.CreateExperimentResponse, _abc.Awaitable[_service_pb2.CreateExperimentResponse]]:
+        """Creates an experiment. ALREADY_EXISTS when its name, or its name for people, is taken."""
+
+    @_abc_1.abstractmethod
+    def GetExperiment(
+        self,
+        request: _service_pb2.GetExperimentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.GetExperimentResponse, _abc.Awaitable[_service_pb2.GetExperimentResponse]]:
+        """One experiment, by resource name, number, or name for people."""
+
+    @_abc_1.abstractmethod
+    def UpdateExperiment(
+        self,
+        request: _service_pb2.UpdateExperimentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.UpdateExperimentResponse, _abc.Awaitable[_service_pb2.UpdateExperimentResponse]]:
+        """Renames an experiment, and sets and removes its tags."""
+
+    @_abc_1.abstractmethod
+    def DeleteExperiment(
+        self,
+        request: _service_pb2.DeleteExperimentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.DeleteExperimentResponse, _abc.Awaitable[_service_pb2.DeleteExperimentResponse]]:
+        """Puts an experiment away with its runs."""
+
+    @_abc_1.abstractmethod
+    def RestoreExperiment(
+        self,
+        request: _service_pb2.RestoreExperimentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.RestoreExperimentResponse, _abc.Awaitable[_service_pb2.RestoreExperimentResponse]]:
+        """Brings an experiment back that was put away."""
+
+    @_abc_1.abstractmethod
+    def RenameRun(
+        self,
+        request: _service_pb2.RenameRunRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.RenameRunResponse, _abc.Awaitable[_service_pb2.RenameRunResponse]]:
+        """Gives a run another name for people."""
+
+    @_abc_1.abstractmethod
+    def DeleteRun(
+        self,
+        request: _service_pb2.DeleteRunRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.DeleteRunResponse, _abc.Awaitable[_service_pb2.DeleteRunResponse]]:
+        """Puts a run away: it is in no list, and takes nothing more."""
+
+    @_abc_1.abstractmethod
+    def RestoreRun(
+        self,
+        request: _service_pb2.RestoreRunRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.RestoreRunResponse, _abc.Awaitable[_service_pb2.RestoreRunResponse]]:
+        """Brings a run back that was put away."""
+
+    @_abc_1.abstractmethod
+    def LinkModels(
+        self,
+        request: _service_pb2.LinkModelsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.LinkModelsResponse, _abc.Awaitable[_service_pb2.LinkModelsResponse]]:
+        """Says which logged models a run took and made."""
+
+    @_abc_1.abstractmethod
+    def CreateLoggedModel(
+        self,
+        request: _service_pb2.CreateLoggedModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.CreateLoggedModelResponse, _abc.Awaitable[_service_pb2.CreateLoggedModelResponse]]:
+        """Begins a logged model."""
+
+    @_abc_1.abstractmethod
+    def GetLoggedModel(
+        self,
+        request: _service_pb2.GetLoggedModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.GetLoggedModelResponse, _abc.Awaitable[_service_pb2.GetLoggedModelResponse]]:
+        """One logged model."""
+
+    @_abc_1.abstractmethod
+    def ListLoggedModels(
+        self,
+        request: _service_pb2.ListLoggedModelsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.ListLoggedModelsResponse, _abc.Awaitable[_service_pb2.ListLoggedModelsResponse]]:
+        """Logged models of experiments, newest first."""
+
+    @_abc_1.abstractmethod
+    def AnnotateLoggedModel(
+        self,
+        request: _service_pb2.AnnotateLoggedModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.AnnotateLoggedModelResponse, _abc.Awaitable[_service_pb2.AnnotateLoggedModelResponse]]:
+        """Puts parameters, tags and metrics on a logged model."""
+
+    @_abc_1.abstractmethod
+    def LogModelArtifact(
+        self,
+        request: _service_pb2.LogModelArtifactRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.LogModelArtifactResponse, _abc.Awaitable[_service_pb2.LogModelArtifactResponse]]:
+        """Records a file of a logged model that was uploaded; its size and digest are verified in the store."""
+
+    @_abc_1.abstractmethod
+    def FinishLoggedModel(
+        self,
+        request: _service_pb2.FinishLoggedModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.FinishLoggedModelResponse, _abc.Awaitable[_service_pb2.FinishLoggedModelResponse]]:
+        """Says that a logged model is complete, or that its logging failed."""
+
+    @_abc_1.abstractmethod
+    def DeleteLoggedModel(
+        self,
+        request: _service_pb2.DeleteLoggedModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.DeleteLoggedModelResponse, _abc.Awaitable[_service_pb2.DeleteLoggedModelResponse]]:
+        """Puts a logged model away."""
 
 def add_TrackingServiceServicer_to_server(servicer: TrackingServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

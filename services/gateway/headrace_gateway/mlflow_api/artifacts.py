@@ -1,0 +1,160 @@
+"""Artifacts: lists, and the proxy by which clients send and fetch their bytes."""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import orjson
+from google.protobuf.field_mask_pb2 import FieldMask
+from starlette.background import BackgroundTask
+from starlette.responses import FileResponse, Response
+
+from headrace.api.common.v1.resources_pb2 import ObjectRef
+from headrace.api.registry.v1 import service_pb2 as registry
+from headrace.api.tracking.v1 import resources_pb2 as resources
+from headrace.api.tracking.v1 import service_pb2 as service
+from headrace_gateway.mlflow_api.asking import Ask
+from headrace_gateway.mlflow_api.errors import MlflowError, missing, unsupported
+from headrace_gateway.mlflow_api.naming import experiment_number, model_name, run_artifacts, run_name
+from headrace_gateway.mlflow_api.paths import Place, place_of, safe
+from headrace_gateway.mlflow_api.runs import get_run
+from headrace_gateway.mlflow_api.table import FILES, V2, Endpoint
+from headrace_gateway.mlflow_api.wire import Json, files_json
+
+IN_MEMORY: Final = 4 * 1024 * 1024
+"""Artifacts up to this many bytes are answered from memory, larger ones from a file."""
+MANIFEST: Final = "application/vnd.headrace.manifest+json"
+"""A package of several files: JSON with their paths, digests, lengths and media types, by path."""
+# What somebody stored is shown without any right of this site.
+_HEADERS: Final = {
+    "Content-Security-Policy": "sandbox; default-src 'none'",
+    "Content-Disposition": "attachment",
+    "Cache-Control": "no-store",
+}
+
+
+async def files_at(ask: Ask, place: Place) -> Sequence[resources.Artifact]:
+    """Every file of a place's owner. Raises MlflowError when there is no such owner."""
+    if place.kind == "run":
+        return (await get_run(ask, place.owner)).artifacts
+    if place.kind == "model":
+        get = service.GetLoggedModelRequest(name=model_name(ask, place.owner))
+        model: resources.LoggedModel = (await ask.call(ask.services.tracking.GetLoggedModel, get)).model
+        return model.artifacts
+    name, _, number = place.owner.rpartition("/")
+    wanted = registry.GetVersionRequest(name=f"{ask.parent}/models/{name}/versions/{number}")
+    version = (await ask.call(ask.services.registry.GetVersion, wanted)).version
+    return await packaged(ask, version.artifact)
+
+
+async def packaged(ask: Ask, reference: ObjectRef) -> list[resources.Artifact]:
+    """The files of a package: those of its manifest, or itself where it is a single file."""
+    if reference.media_type != MANIFEST:
+        return [resources.Artifact(path="package", object=reference)]
+    listed = orjson.loads(await ask.backend.objects.get(reference))
+    return [resources.Artifact(path=each.pop("path"), object=ObjectRef(**each)) for each in listed["files"]]
+
+
+async def package(ask: Ask, artifacts: Sequence[resources.Artifact]) -> ObjectRef:
+    """Stores a manifest of files, whose paths are as they shall be within the package."""
+    files = [
+        {
+            "path": each.path,
+            "uri": each.object.uri,
+            "sha256": each.object.sha256,
+            "size_bytes": each.object.size_bytes,
+            "media_type": each.object.media_type,
+        }
+        for each in sorted(artifacts, key=lambda each: each.path)
+    ]
+    return await ask.backend.objects.put(ask.project, orjson.dumps({"files": files}), MANIFEST)
+
+
+def endpoints() -> list[Endpoint]:
+    """Every endpoint on artifacts."""
+    return [
+        Endpoint("PUT", f"{FILES}/artifacts/{{path:path}}", _upload, raw=True),
+        Endpoint("GET", f"{FILES}/artifacts/{{path:path}}", _download, raw=True),
+        Endpoint("GET", f"{FILES}/artifacts", _list_proxied),
+        Endpoint("GET", f"{V2}/artifacts/list", _list_run),
+        Endpoint("DELETE", f"{FILES}/artifacts/{{path:path}}", _delete, raw=True),
+        Endpoint("POST", f"{FILES}/mpu/{{step}}/{{path:path}}", _multipart, raw=True),
+    ]
+
+
+async def _list_run(ask: Ask) -> Json:
+    run = await get_run(ask, ask.required("run_id", "run_uuid"))
+    folder = safe(ask.text("path").rstrip("/")) if ask.text("path") else ""
+    prefix = f"{folder}/" if folder else ""
+    root = run_artifacts(await experiment_number(ask, run.experiment), run.name)
+    return {"root_uri": root, "files": files_json(run.artifacts, folder, prefix=prefix)}
+
+
+async def _list_proxied(ask: Ask) -> Json:
+    place = place_of(ask.required("path").strip("/"))
+    return {"files": files_json(await files_at(ask, place), place.path, prefix="")}
+
+
+async def _upload(ask: Ask) -> Json:
+    place = _file(ask)
+    if place.kind == "version":
+        raise MlflowError("A registered version never changes.")
+    if place.kind == "run":
+        mask = FieldMask(paths=["name"])
+        await ask.call(
+            ask.services.tracking.GetRun,
+            service.GetRunRequest(name=run_name(ask, place.owner), read_mask=mask),
+        )
+    else:
+        await ask.call(
+            ask.services.tracking.GetLoggedModel, service.GetLoggedModelRequest(name=model_name(ask, place.owner))
+        )
+    media_type = ask.request.headers.get("content-type", "")[:200]
+    stored = await ask.backend.objects.put(ask.project, ask.request.stream(), media_type)
+    artifact = resources.Artifact(path=place.path, object=stored)
+    if place.kind == "run":
+        logged = service.LogArtifactRequest(run=run_name(ask, place.owner), artifact=artifact)
+        await ask.command(ask.services.tracking.LogArtifact, logged)
+    else:
+        of_model = service.LogModelArtifactRequest(model=model_name(ask, place.owner), artifact=artifact)
+        await ask.command(ask.services.tracking.LogModelArtifact, of_model)
+    return {}
+
+
+async def _download(ask: Ask) -> Response:
+    place = _file(ask)
+    found = next((each for each in await files_at(ask, place) if each.path == place.path), None)
+    if found is None:
+        raise missing(f"No such artifact: '{place.path[:200]}'")
+    reference, kind = found.object, found.object.media_type or "application/octet-stream"
+    if reference.size_bytes <= IN_MEMORY:
+        return Response(await ask.backend.objects.get(reference), media_type=kind, headers=_HEADERS)
+    with tempfile.NamedTemporaryFile(prefix="headrace-artifact-", delete=False) as made:
+        path = Path(made.name)
+    gone = functools.partial(path.unlink, missing_ok=True)
+    try:
+        await ask.backend.objects.download(reference, path)
+    except BaseException:
+        gone()
+        raise
+    return FileResponse(path, media_type=kind, headers=_HEADERS, background=BackgroundTask(gone))
+
+
+async def _delete(ask: Ask) -> Json:
+    _file(ask)
+    raise unsupported("Artifacts can not be deleted: a run keeps what it logged.")
+
+
+async def _multipart(_ask: Ask) -> Json:
+    raise unsupported("Multipart upload is not offered: send the file in one request.")
+
+
+def _file(ask: Ask) -> Place:
+    place = place_of(ask.path("path"))
+    if not place.path:
+        raise MlflowError("Invalid path: it names no file.")
+    return place

@@ -1,0 +1,1 @@
+ALTER TABLE models ADD COLUMN deleted boolean NOT NULL DEFAULT false;

@@ -1,0 +1,540 @@
+"""What a user does with MLflow, written for MLflow alone: run by the interpreter that has it, in a process of its own.
+
+Reads one JSON object a line, ``{"scenario": name, "uri": tracking URI}``, runs the function of that name, and writes
+``{"result": what it returned}`` or ``{"error": traceback}`` as a line.
+"""
+# Knows neither headrace nor its tests. pyright runs where there is no MLflow.
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import tempfile
+import threading
+import traceback
+import warnings
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+os.environ["MPLBACKEND"] = "agg"
+
+import matplotlib.pyplot as plt
+import mlflow
+import numpy as np
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunTag, ViewType
+from mlflow.exceptions import MlflowException
+from mlflow.models import infer_signature
+from sklearn.datasets import load_iris
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+
+SCENARIOS: dict[str, Callable[[], Any]] = {}
+
+
+def scenario(function: Callable[[], Any]) -> Callable[[], Any]:
+    SCENARIOS[function.__name__] = function
+    return function
+
+
+def refused(call: Callable[[], object]) -> str:
+    """The error code a call ends with."""
+    try:
+        call()
+    except MlflowException as error:
+        return str(error.error_code)
+    return "nothing was refused"
+
+
+def iris() -> tuple[pd.DataFrame, Any]:
+    data = load_iris(as_frame=True)
+    return data.data, data.target
+
+
+@scenario
+def tracks_a_run() -> Any:
+    mlflow.set_experiment("team/first one")
+    with mlflow.start_run(run_name="hello", description="a note", tags={"kind": "test"}) as run:
+        assert mlflow.log_param("alpha", 0.5) == 0.5
+        mlflow.log_params({"layers": [1, 2], "name": "x y", "none": None})
+        for step in range(5):
+            mlflow.log_metric("loss", 1 / (step + 1), step=step)
+        mlflow.log_metrics({"acc": 0.5, "nan": math.nan, "inf": math.inf, "low": -math.inf}, step=3)
+        mlflow.set_tag("team", "ops")
+        mlflow.set_tags({"a.b/c-d": "1", "gone": "x"})
+        mlflow.delete_tag("gone")
+        with mlflow.start_run(nested=True, run_name="child") as child:
+            mlflow.log_metric("loss", 9.0)
+    client = MlflowClient()
+    found = client.get_run(run.info.run_id)
+    assert found.info.run_name == "hello"
+    assert found.info.status == "FINISHED"
+    assert found.info.end_time >= found.info.start_time
+    assert found.info.artifact_uri == f"mlflow-artifacts:/{run.info.experiment_id}/{run.info.run_id}/artifacts"
+    assert found.data.params == {"alpha": "0.5", "layers": "[1, 2]", "name": "x y", "none": "None"}
+    metrics = found.data.metrics
+    assert math.isnan(metrics.pop("nan"))
+    assert metrics == {"loss": 0.2, "acc": 0.5, "inf": math.inf, "low": -math.inf}
+    tags = found.data.tags
+    assert (tags["team"], tags["a.b/c-d"], tags["kind"], tags["mlflow.note.content"]) == ("ops", "1", "test", "a note")
+    assert "gone" not in tags
+    assert client.get_run(child.info.run_id).data.tags["mlflow.parentRunId"] == run.info.run_id
+    assert client.get_parent_run(child.info.run_id).info.run_id == run.info.run_id
+    history = client.get_metric_history(run.info.run_id, "loss")
+    assert [(each.step, each.value) for each in history] == [(step, 1 / (step + 1)) for step in range(5)]
+    assert client.get_metric_history(run.info.run_id, "none of it") == []
+    return {"run": run.info.run_id, "child": child.info.run_id}
+
+
+@scenario
+def logs_in_batches() -> Any:
+    mlflow.set_experiment("batches")
+    client = MlflowClient()
+    run = client.create_run(mlflow.get_experiment_by_name("batches").experiment_id)
+    metrics = [Metric("m", float(step), 1_700_000_000_000 + step, step) for step in range(1000)]
+    client.log_batch(run.info.run_id, metrics=metrics[:800], params=[Param("p", "1")], tags=[RunTag("t", "2")])
+    client.log_batch(run.info.run_id, metrics=metrics[800:])
+    client.log_batch(run.info.run_id, metrics=metrics[800:])  # as after an answer that was lost
+    history = client.get_metric_history(run.info.run_id, "m")
+    assert [(each.step, each.value, each.timestamp) for each in history] == [
+        (each.step, each.value, each.timestamp) for each in metrics
+    ]
+    client.set_terminated(run.info.run_id, "KILLED")
+    found = client.get_run(run.info.run_id)
+    assert (found.data.params, found.data.tags["t"], found.info.status) == ({"p": "1"}, "2", "KILLED")
+    client.set_terminated(run.info.run_id, "FAILED")
+    with mlflow.start_run(run_id=run.info.run_id):
+        assert client.get_run(run.info.run_id).info.status == "RUNNING"
+    assert client.get_run(run.info.run_id).info.status == "FINISHED"
+    return {"run": run.info.run_id}
+
+
+@scenario
+def keeps_artifacts() -> Any:
+    mlflow.set_experiment("artifacts")
+    content = os.urandom(5_000_000)
+    with mlflow.start_run() as run, tempfile.TemporaryDirectory() as folder:
+        mlflow.log_text("héllo", "notes/a b.txt")
+        mlflow.log_text("x", "100% sure.txt")
+        mlflow.log_dict({"a": [1, 2]}, "config.json")
+        Path(folder, "f.bin").write_bytes(content)
+        Path(folder, "sub").mkdir()
+        Path(folder, "sub", "empty").touch()
+        mlflow.log_artifact(str(Path(folder, "f.bin")), "big")
+        mlflow.log_artifacts(folder, "all")
+        figure, axes = plt.subplots()
+        axes.plot([1, 2], [3, 4])
+        mlflow.log_figure(figure, "plots/line.png")
+        mlflow.log_image(np.zeros((4, 4, 3), np.uint8), "black.png")
+        mlflow.log_image(np.zeros((4, 4, 3), np.uint8), key="seen", step=1)
+        mlflow.log_table({"q": ["a", "b"], "n": [1, 2]}, "table.json")
+        mlflow.log_table({"q": ["c"], "n": [3]}, "table.json")
+    identity = run.info.run_id
+    client = MlflowClient()
+    root = {(each.path, each.is_dir) for each in client.list_artifacts(identity)}
+    assert {("notes", True), ("config.json", False), ("big", True), ("all", True), ("black.png", False)} <= root
+    [big] = client.list_artifacts(identity, "big")
+    assert (big.path, big.file_size) == ("big/f.bin", 5_000_000)
+    assert {each.path for each in client.list_artifacts(identity, "all")} == {"all/f.bin", "all/sub"}
+    assert client.list_artifacts(identity, "config.json") == []
+    assert mlflow.artifacts.load_text(f"runs:/{identity}/notes/a b.txt") == "héllo"
+    assert mlflow.artifacts.load_text(f"{run.info.artifact_uri}/notes/a b.txt") == "héllo"
+    assert mlflow.artifacts.load_dict(f"runs:/{identity}/config.json") == {"a": [1, 2]}
+    with tempfile.TemporaryDirectory() as folder:
+        fetched = Path(mlflow.artifacts.download_artifacts(run_id=identity, artifact_path="", dst_path=folder))
+        assert (fetched / "big" / "f.bin").read_bytes() == content
+        assert (fetched / "all" / "sub" / "empty").read_bytes() == b""
+        assert (fetched / "100% sure.txt").read_text() == "x"
+    assert mlflow.load_table("table.json", run_ids=[identity])["n"].tolist() == [1, 2, 3]
+    return {"run": identity}
+
+
+@scenario
+def searches_runs() -> Any:
+    mlflow.set_experiment("search")
+    for number in range(6):
+        with mlflow.start_run(run_name=f"run {number}"):
+            mlflow.log_param("kind", "tree" if number % 2 else "forest")
+            mlflow.log_metrics({"rmse": float(number), "val.rmse": 10.0 - number})
+            mlflow.set_tag("Team Name", f"team-{number}")
+            frame = pd.DataFrame({"x": [number]})
+            mlflow.log_input(mlflow.data.from_pandas(frame, name=f"data{number}"), context="training")
+
+    def names(filter_string: str, order_by: list[str] | None = None, **given: Any) -> list[str]:
+        given.setdefault("experiment_names", ["search"])
+        found = mlflow.search_runs(filter_string=filter_string, order_by=order_by or ["start_time"], **given)
+        return found["tags.mlflow.runName"].tolist() if len(found) else []
+
+    assert names("") == [f"run {number}" for number in range(6)]
+    assert names("metrics.rmse < 3 and params.kind = 'tree'") == ["run 1"]
+    assert names("metrics.`val.rmse` >= 8", ["metrics.rmse DESC"]) == ["run 2", "run 1", "run 0"]
+    assert names('tags."Team Name" LIKE "team-%"', max_results=2) == ["run 0", "run 1"]
+    assert names("params.kind ILIKE 'FOR%' AND metric.rmse != 0") == ["run 2", "run 4"]
+    assert names("attributes.run_name IN ('run 1', 'run 3')") == ["run 1", "run 3"]
+    assert names("run_name NOT IN ('run 1', 'run 3') and status = 'FINISHED'")[:2] == ["run 0", "run 2"]
+    assert names("params.other IS NULL and metrics.rmse > 4") == ["run 5"]
+    assert names("params.kind IS NOT NULL and metrics.rmse > 4") == ["run 5"]
+    assert names("dataset.name = 'data3'") == ["run 3"]
+    assert names("datasets.context = 'training' and metrics.rmse = 2") == ["run 2"]
+    assert names("start_time > 0 and end_time < 99999999999999 and metrics.rmse <= 1e0") == ["run 0", "run 1"]
+    runs = MlflowClient().search_runs([mlflow.get_experiment_by_name("search").experiment_id], max_results=4)
+    assert len(runs) == 4
+    more = MlflowClient().search_runs(
+        [mlflow.get_experiment_by_name("search").experiment_id], max_results=4, page_token=runs.token
+    )
+    assert len(more) == 2
+    assert not more.token
+    identity = runs[0].info.run_id
+    assert len(names(f"run_id = '{identity}'")) == 1
+    [dataset] = runs[0].inputs.dataset_inputs
+    assert json.loads(dataset.dataset.schema)
+    assert (dataset.tags[0].key, dataset.tags[0].value) == ("mlflow.data.context", "training")
+    codes = {
+        text: refused(partial(names, text))
+        for text in (
+            "metrics.rmse >", "metrics.rmse LIKE '1'", "params.kind > 'a'", "rubbish = 1", "metrics.rmse = 'x'",
+            "params.kind = tree", "params.kind = 'x' OR params.kind = 'y'", "';--", "a" * 30_000,
+        )
+    }  # fmt: skip
+    return {"codes": codes}
+
+
+@scenario
+def deletes_and_restores_runs() -> Any:
+    mlflow.set_experiment("deleting")
+    client = MlflowClient()
+    experiment = mlflow.get_experiment_by_name("deleting").experiment_id
+    run = client.create_run(experiment)
+    identity = run.info.run_id
+    client.delete_run(identity)
+    assert client.get_run(identity).info.lifecycle_stage == "deleted"
+    assert client.search_runs([experiment]) == []
+    assert len(client.search_runs([experiment], run_view_type=ViewType.DELETED_ONLY)) == 1
+    codes = {
+        "metric": refused(lambda: client.log_metric(identity, "m", 1)),
+        "param": refused(lambda: client.log_param(identity, "p", 1)),
+        "tag": refused(lambda: client.set_tag(identity, "t", 1)),
+    }
+    client.restore_run(identity)
+    client.log_metric(identity, "m", 1)
+    assert len(client.search_runs([experiment])) == 1
+    client.update_run(identity, name="another")
+    assert client.get_run(identity).info.run_name == "another"
+    client.set_tag(identity, "mlflow.runName", "a third")
+    assert client.get_run(identity).info.run_name == "a third"
+    return {"codes": codes, "run": identity}
+
+
+@scenario
+def keeps_experiments() -> Any:
+    client = MlflowClient()
+    assert client.get_experiment("0").name == "Default"
+    identity = client.create_experiment("exp/one", tags={"a": "1"})
+    assert identity.isdecimal()
+    assert client.get_experiment_by_name("exp/one").tags == {"a": "1"}
+    assert client.get_experiment_by_name("none such") is None
+    client.set_experiment_tag(identity, "b", "2")
+    client.delete_experiment_tag(identity, "a")
+    client.rename_experiment(identity, "exp/two")
+    found = client.get_experiment(identity)
+    assert (found.name, found.tags, found.lifecycle_stage) == ("exp/two", {"b": "2"}, "active")
+    another = client.create_experiment("exp/one")
+    assert another != identity
+    listed = client.search_experiments(filter_string="name LIKE 'exp/%'", order_by=["name DESC"])
+    assert [each.name for each in listed] == ["exp/two", "exp/one"]
+    assert [each.name for each in client.search_experiments(filter_string="tags.b = '2'")] == ["exp/two"]
+    run = client.create_run(identity)
+    client.delete_experiment(identity)
+    assert client.get_experiment(identity).lifecycle_stage == "deleted"
+    assert "exp/two" not in {each.name for each in client.search_experiments()}
+    assert client.search_runs([identity]) == []
+    codes = {
+        "same name": refused(lambda: client.create_experiment("exp/one")),
+        "name of a deleted one": refused(lambda: client.create_experiment("exp/two")),
+        "run in a deleted one": refused(lambda: client.create_run(identity)),
+        "missing": refused(lambda: client.get_experiment("123456789")),
+        "no number": refused(lambda: client.get_experiment("abc")),
+        "rename to a taken one": refused(lambda: client.rename_experiment(another, "exp/two")),
+        "location": refused(lambda: client.create_experiment("elsewhere", artifact_location="file:///etc")),
+    }
+    client.restore_experiment(identity)
+    assert [each.info.run_id for each in client.search_runs([identity])] == [run.info.run_id]
+    made: list[str] = []
+    failed: list[str] = []
+
+    def race() -> None:
+        try:
+            made.append(MlflowClient().create_experiment("raced"))
+        except MlflowException as error:
+            failed.append(str(error.error_code))
+
+    threads = [threading.Thread(target=race) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == 1
+    assert set(failed) == {"RESOURCE_ALREADY_EXISTS"}
+    return {"codes": codes}
+
+
+@scenario
+def logs_registers_and_loads_a_model() -> Any:
+    features, target = iris()
+    model = LogisticRegression(max_iter=500).fit(features, target)
+    expected = model.predict(features).tolist()
+    mlflow.set_experiment("models")
+    with mlflow.start_run() as run:
+        info = mlflow.sklearn.log_model(
+            model,
+            name="classifier",
+            input_example=features.head(3),
+            signature=infer_signature(features, model.predict(features)),
+            params={"c": "1"},
+            pip_requirements=["scikit-learn"],
+        )
+        mlflow.log_metric("acc", 0.9, model_id=info.model_id)
+    logged = mlflow.get_logged_model(info.model_id)
+    assert (logged.name, logged.status, logged.source_run_id) == ("classifier", "READY", run.info.run_id)
+    assert logged.params == {"c": "1"}
+    assert [(each.key, each.value) for each in logged.metrics] == [("acc", 0.9)]
+    [output] = MlflowClient().get_run(run.info.run_id).outputs.model_outputs
+    assert output.model_id == info.model_id
+    version = mlflow.register_model(info.model_uri, "Iris Classifier")
+    assert (version.version, version.status, version.run_id) == ("1", "READY", run.info.run_id)
+    client = MlflowClient()
+    client.set_registered_model_alias("Iris Classifier", "champion", "1")
+    for uri in (
+        "models:/Iris Classifier@champion",
+        "models:/Iris Classifier/1",
+        "models:/Iris Classifier/latest",
+        f"models:/{info.model_id}",
+        f"runs:/{run.info.run_id}/classifier",
+    ):
+        assert mlflow.pyfunc.load_model(uri).predict(features).tolist() == expected, uri
+    loaded = mlflow.sklearn.load_model("models:/Iris Classifier@champion")
+    assert loaded.predict(features).tolist() == expected
+    mlflow.set_logged_model_tags(info.model_id, {"reviewed": "yes"})
+    mlflow.delete_logged_model_tag(info.model_id, "reviewed") if hasattr(mlflow, "delete_logged_model_tag") else None
+    found = mlflow.search_logged_models(
+        experiment_ids=[run.info.experiment_id], filter_string="name = 'classifier'", output_format="list"
+    )
+    assert [each.model_id for each in found] == [info.model_id]
+    with mlflow.start_run() as second:
+        mlflow.sklearn.log_model(
+            model, name="again", registered_model_name="Iris Classifier", pip_requirements=["scikit-learn"]
+        )
+    assert client.get_model_version("Iris Classifier", "2").run_id == second.info.run_id
+    assert client.get_model_version_by_alias("Iris Classifier", "champion").version == "1"
+    return {"run": run.info.run_id, "model": info.model_id}
+
+
+@scenario
+def autologs_a_grid_search() -> Any:
+    mlflow.set_experiment("autolog")
+    features, target = iris()
+    try:
+        mlflow.autolog(log_models=False)  # finding out what a model requires takes the client long: once is enough
+        with mlflow.start_run() as run:
+            search = GridSearchCV(RandomForestClassifier(n_estimators=5), {"max_depth": [1, 3]}, cv=2)
+            search.fit(features, target)
+            search.score(features, target)
+        mlflow.autolog(log_input_examples=True)
+        with mlflow.start_run() as single:
+            LogisticRegression(max_iter=500).fit(features, target)
+    finally:
+        mlflow.autolog(disable=True)
+    client = MlflowClient()
+    found = client.get_run(run.info.run_id)
+    assert found.data.params["best_max_depth"] in {"1", "3"}
+    assert found.data.metrics["best_cv_score"] > 0.5
+    assert any(key.startswith("GridSearchCV_score") for key in found.data.metrics)
+    children = mlflow.search_runs(
+        experiment_names=["autolog"], filter_string=f"tags.mlflow.parentRunId = '{run.info.run_id}'"
+    )
+    assert sorted(children["params.max_depth"]) == ["1", "3"]
+    assert "train" in {each.tags[0].value for each in found.inputs.dataset_inputs}
+    plain = client.get_run(single.info.run_id)
+    assert plain.data.metrics["training_accuracy_score"] > 0.9
+    assert "training_confusion_matrix.png" in {each.path for each in client.list_artifacts(single.info.run_id)}
+    [output] = plain.outputs.model_outputs
+    loaded = mlflow.pyfunc.load_model(f"models:/{output.model_id}")
+    assert len(loaded.predict(features)) == len(features)
+    return {"run": run.info.run_id, "single": single.info.run_id}
+
+
+@scenario
+def keeps_a_registry() -> Any:
+    client = MlflowClient()
+    mlflow.set_experiment("registry")
+    with mlflow.start_run() as run:
+        mlflow.log_text("a model", "model/MLmodel")
+        mlflow.log_text("weights", "model/data/w.txt")
+    source = f"{run.info.artifact_uri}/model"
+    client.create_registered_model("m1", tags={"a": "1"}, description="first")
+    client.create_registered_model("m2")
+    for _ in range(3):
+        client.create_model_version("m1", source, run.info.run_id, tags={"v": "x"}, description="d")
+    client.update_registered_model("m1", "described")
+    client.set_registered_model_tag("m1", "b", "2")
+    client.delete_registered_model_tag("m1", "a")
+    client.update_model_version("m1", "2", "second")
+    client.set_model_version_tag("m1", "2", "w", "y")
+    client.delete_model_version_tag("m1", "2", "v")
+    model, version = client.get_registered_model("m1"), client.get_model_version("m1", "2")
+    assert (model.description, model.tags) == ("described", {"b": "2"})
+    assert (version.description, version.tags, version.source) == ("second", {"w": "y"}, source)
+    client.set_registered_model_alias("m1", "Best_one", "2")
+    client.set_registered_model_alias("m1", "Best_one", "3")
+    client.set_registered_model_alias("m1", "other", "3")
+    assert client.get_model_version("m1", "3").aliases == ["Best_one", "other"]
+    client.delete_registered_model_alias("m1", "other")
+    client.delete_registered_model_alias("m1", "other")
+    assert client.get_registered_model("m1").aliases == {"Best_one": "3"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        client.transition_model_version_stage("m1", "1", "Production")
+        client.transition_model_version_stage("m1", "2", "production", archive_existing_versions=True)
+        stages = [client.get_model_version("m1", str(number)).current_stage for number in (1, 2, 3)]
+        assert stages == ["Archived", "Production", "None"]
+        assert [each.version for each in client.get_latest_versions("m1", ["Production"])] == ["2"]
+    assert [each.name for each in client.search_registered_models("name LIKE 'm%'", order_by=["name DESC"])] == [
+        "m2", "m1",
+    ]  # fmt: skip
+    assert [each.name for each in client.search_registered_models("tags.b = '2'")] == ["m1"]
+    assert [each.version for each in client.search_model_versions("name='m1'")] == ["3", "2", "1"]
+    assert [each.version for each in client.search_model_versions(f"run_id='{run.info.run_id}' and tags.w='y'")] == [
+        "2"
+    ]
+    assert client.search_model_versions("name='nothing'") == []
+    uri = client.get_model_version_download_uri("m1", "3")
+    with mlflow.start_run(run_id=run.info.run_id):
+        mlflow.log_text("other weights", "model/data/w.txt")  # a version stays what it was
+    assert mlflow.artifacts.load_text(f"{uri}/data/w.txt") == "weights"
+    codes = {
+        "twice": refused(lambda: client.create_registered_model("m1")),
+        "no model": refused(lambda: client.get_registered_model("nothing")),
+        "no version": refused(lambda: client.get_model_version("m1", "9")),
+        "no number": refused(lambda: client.get_model_version("m1", "x")),
+        "version of no model": refused(lambda: client.create_model_version("nothing", source)),
+        "no alias": refused(lambda: client.get_model_version_by_alias("m1", "nothing")),
+        "alias to nothing": refused(lambda: client.set_registered_model_alias("m1", "z", "9")),
+        "version under an alias": refused(lambda: client.delete_model_version("m1", "3")),
+        "model under an alias": refused(lambda: client.delete_registered_model("m1")),
+        "foreign source": refused(lambda: client.create_model_version("m1", "s3://bucket/model")),
+        "local source": refused(lambda: client.create_model_version("m1", "/etc", run.info.run_id)),
+        "source out of it": refused(lambda: client.create_model_version("m1", f"{run.info.artifact_uri}/../../x")),
+        "stage": refused(lambda: client.transition_model_version_stage("m1", "3", "Nonsense")),
+        "name": refused(lambda: client.create_registered_model("a|b")),
+        "rename": refused(lambda: client.rename_registered_model("m1", "m3")),
+    }
+    client.delete_registered_model_alias("m1", "Best_one")
+    client.delete_model_version("m1", "3")
+    assert refused(lambda: client.get_model_version("m1", "3")) == "RESOURCE_DOES_NOT_EXIST"
+    client.delete_registered_model("m2")
+    assert refused(lambda: client.get_registered_model("m2")) == "RESOURCE_DOES_NOT_EXIST"
+    client.create_registered_model("m2")
+    return {"codes": codes}
+
+
+@scenario
+def sets_a_guarded_alias() -> Any:
+    client = MlflowClient()
+    return {"code": refused(lambda: client.set_registered_model_alias("guarded", "production", "1"))}
+
+
+@scenario
+def registers_for_guarding() -> Any:
+    MlflowClient().create_registered_model("guarded")
+    add_version("guarded")
+    return {}
+
+
+@scenario
+def stages_what_is_guarded() -> Any:
+    client = MlflowClient()
+    client.create_registered_model("staged")
+    add_version("staged")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        client.transition_model_version_stage("staged", "1", "Staging")
+    return {}
+
+
+@scenario
+def moves_a_guarded_stage() -> Any:
+    client = MlflowClient()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        code = refused(lambda: client.transition_model_version_stage("staged", "1", "Production"))
+        return {"code": code, "stage": client.get_model_version("staged", "1").current_stage}
+
+
+@scenario
+def takes_over_a_model() -> Any:
+    client = MlflowClient()
+    add_version("governed")
+    codes = {
+        "alias": refused(lambda: client.set_registered_model_alias("governed", "champion", "1")),
+        "production": refused(lambda: client.set_registered_model_alias("governed", "production", "1")),
+    }
+    client.delete_registered_model("governed")
+    client.create_registered_model("governed")
+    add_version("governed")
+    return codes | {"alias of it anew": refused(lambda: client.set_registered_model_alias("governed", "champion", "2"))}
+
+
+def add_version(name: str) -> None:
+    """Registers a version of the model: a file in a run of its own."""
+    with mlflow.start_run() as run:
+        mlflow.log_text("a model", "model/MLmodel")
+    MlflowClient().create_model_version(name, f"runs:/{run.info.run_id}/model", run.info.run_id)
+
+
+@scenario
+def errs() -> Any:
+    client = MlflowClient()
+    run = client.create_run("0")
+    identity = run.info.run_id
+    client.log_param(identity, "p", "1")
+    return {
+        "run": refused(lambda: client.get_run("0" * 32)),
+        "run id": refused(lambda: client.get_run("nonsense")),
+        "metric of no run": refused(lambda: client.log_metric("f" * 32, "m", 1.0)),
+        "param": refused(lambda: client.log_param(identity, "p", "2")),
+        "tag": refused(lambda: client.delete_tag(identity, "none")),
+        "status": refused(lambda: client.update_run(identity, status="SCHEDULED")),
+        "long tag": refused(lambda: client.set_tag(identity, "k" * 251, "v")),
+        "experiment": refused(lambda: client.create_run("99")),
+        "model": refused(lambda: client.get_logged_model("m-" + "0" * 32)),
+        "model id": refused(lambda: client.get_logged_model("nonsense")),
+    }
+
+
+def main() -> None:
+    """Runs what is asked for, until there is nothing more."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what MLflow prints goes where its warnings go
+    for line in sys.stdin:
+        asked = json.loads(line)
+        mlflow.set_tracking_uri(asked["uri"])
+        mlflow.set_experiment(experiment_id="0")
+        try:
+            answer = {"result": SCENARIOS[asked["scenario"]]()}
+        except BaseException:  # noqa: BLE001 - the test is told
+            answer = {"error": traceback.format_exc()}
+            while mlflow.active_run():
+                mlflow.end_run()
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,230 @@
+"""Scripts written for MLflow run as they are: its real client, unmodified, against the real platform.
+
+What the client does stands in ``mlflow_scenarios.py``; what comes of it is checked there, and here by headrace's API.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from headrace.api.registry.v1 import resources_pb2 as models
+from headrace.api.registry.v1 import service_pb2 as registry
+from headrace.api.tracking.v1 import service_pb2 as tracking
+from headrace.api.tracking.v1.resources_pb2 import Run
+from headrace.client import Client
+from tests.support.needs import mlflow_python
+from tests.support.platform import Platform
+
+pytestmark = [pytest.mark.mlflow, pytest.mark.timeout(180)]
+SCENARIOS = Path(__file__).with_name("mlflow_scenarios.py")
+INVALID, MISSING, EXISTS = "INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS"
+
+
+class Script:
+    """A process with MLflow's client, in a project."""
+
+    def __init__(self, process: subprocess.Popen[str], url: str, project: str) -> None:
+        self._process, self._uri, self.project = process, f"{url}/projects/{project}", project
+
+    def __call__(self, scenario: str) -> Any:  # Any: JSON
+        """What a scenario returns; fails where it failed."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps({"scenario": scenario, "uri": self._uri}) + "\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        assert line, "the client's process has ended"
+        answer = json.loads(line)
+        if "error" in answer:
+            pytest.fail(answer["error"], pytrace=False)
+        return answer["result"]
+
+
+@pytest.fixture(scope="module")
+def client_process(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.Popen[str]]:
+    folder = tmp_path_factory.mktemp("mlflow")
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "PYTHON", "PYTEST"))},
+        "HOME": str(folder),
+        "GIT_PYTHON_REFRESH": "quiet",
+        "MLFLOW_TRACKING_TOKEN": platform.connection.token,
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # a 5xx shall be seen
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "MLFLOW_RECORD_ENV_VARS_IN_MODEL_LOGGING": "false",
+        "MLFLOW_REQUIREMENTS_INFERENCE_TIMEOUT": "60",
+    }
+    process = subprocess.Popen(
+        [str(mlflow_python()), str(SCENARIOS)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=folder,
+        env=environment,
+        text=True,
+    )
+    yield process
+    process.kill()
+    process.communicate(timeout=10)
+
+
+@pytest.fixture
+def script(client_process: subprocess.Popen[str], platform: Platform, project: str) -> Script:
+    return Script(client_process, platform.connection.gateway_url, project)
+
+
+def stored(platform: Platform, script: Script, run_id: str) -> Run:
+    with platform.client() as client:
+        request = tracking.GetRunRequest(name=f"projects/{script.project}/runs/{UUID(run_id)}")
+        return client.tracking.GetRun(request).run
+
+
+def test_a_run_is_headraces_run(script: Script, platform: Platform) -> None:
+    found = script("tracks_a_run")
+    run, child = stored(platform, script, found["run"]), stored(platform, script, found["child"])
+    assert run.actor == "persons/operator"
+    assert run.params["layers"] == "[1, 2]"
+    assert run.metrics["loss"].count == 5
+    assert child.parent_run == run.name
+
+
+def test_batches_are_logged_once_and_in_order(script: Script, platform: Platform) -> None:
+    found = script("logs_in_batches")
+    assert stored(platform, script, found["run"]).metrics["m"].count == 1000
+
+
+def test_artifacts_come_back_as_they_were(script: Script, platform: Platform) -> None:
+    found = script("keeps_artifacts")
+    run = stored(platform, script, found["run"])
+    assert len({each.object.sha256 for each in run.artifacts if each.path.endswith("f.bin")}) == 1
+
+
+def test_mlflows_filters_find_what_they_would(script: Script) -> None:
+    codes = script("searches_runs")["codes"]
+    assert set(codes.values()) == {INVALID}, codes
+
+
+def test_runs_are_put_away_and_restored(script: Script) -> None:
+    assert set(script("deletes_and_restores_runs")["codes"].values()) == {INVALID}
+
+
+def test_experiments(script: Script) -> None:
+    codes = script("keeps_experiments")["codes"]
+    assert codes == {
+        "same name": EXISTS,
+        "name of a deleted one": EXISTS,
+        "run in a deleted one": INVALID,
+        "missing": MISSING,
+        "no number": MISSING,
+        "rename to a taken one": EXISTS,
+        "location": INVALID,
+    }
+
+
+def test_a_model_is_logged_registered_and_loaded_by_its_alias(script: Script, platform: Platform) -> None:
+    found = script("logs_registers_and_loads_a_model")
+    with platform.client() as client:
+        name = f"projects/{script.project}/models/Iris Classifier"
+        model = client.registry.GetModel(registry.GetModelRequest(name=name)).model
+        assert [each.format for each in model.versions] == [models.MODEL_FORMAT_MLFLOW] * 2
+        assert model.versions[0].run == f"projects/{script.project}/runs/{UUID(found['run'])}"
+        [alias] = model.aliases
+        assert (alias.alias, alias.version, alias.history[0].actor) == ("champion", 1, "persons/operator")
+        assert alias.history[0].opened_by == "persons/operator"
+
+
+def test_autolog_tells_the_whole_of_a_grid_search(script: Script, platform: Platform) -> None:
+    found = script("autologs_a_grid_search")
+    assert stored(platform, script, found["single"]).model_outputs
+    assert [each.context for each in stored(platform, script, found["run"]).datasets] == ["train"]
+
+
+def test_the_registry(script: Script) -> None:
+    codes = script("keeps_a_registry")["codes"]
+    assert codes == {
+        "twice": EXISTS,
+        "no model": MISSING,
+        "no version": MISSING,
+        "no number": INVALID,
+        "version of no model": MISSING,
+        "no alias": INVALID,
+        "alias to nothing": MISSING,
+        "version under an alias": "INVALID_STATE",
+        "model under an alias": "INVALID_STATE",
+        "foreign source": INVALID,
+        "local source": INVALID,
+        "source out of it": INVALID,
+        "stage": INVALID,
+        "name": INVALID,
+        "rename": "NOT_IMPLEMENTED",
+    }
+
+
+def test_gates_hold_for_mlflows_clients(script: Script, platform: Platform) -> None:
+    script("registers_for_guarding")
+    with platform.client() as client:
+        gates = models.Gates(alias="production", required_checks=["quality"])
+        name = f"projects/{script.project}/models/guarded"
+        client.registry.SetGates(registry.SetGatesRequest(command_id=str(uuid4()), model=name, gates=gates))
+        assert script("sets_a_guarded_alias")["code"] == "INVALID_STATE"
+        check = registry.RecordValidationRequest(
+            command_id=str(uuid4()), version=f"{name}/versions/1", check="quality", passed=True
+        )
+        client.registry.RecordValidation(check)
+        assert script("sets_a_guarded_alias")["code"] == "INVALID_STATE"  # who set the gates registered it, too
+        before = client.registry.GetModel(registry.GetModelRequest(name=name)).model
+        assert not before.aliases
+    with Client(platform.connection_of_person("grace")) as other:
+        word = registry.ReviewVersionRequest(
+            command_id=str(uuid4()), version=f"{name}/versions/1", approve=True, reason="looked at it"
+        )
+        other.registry.ReviewVersion(word)
+    assert script("sets_a_guarded_alias")["code"] == "nothing was refused"
+    with platform.client() as client:
+        [alias] = client.registry.GetModel(registry.GetModelRequest(name=name)).model.aliases
+        assert [each.actor for each in alias.history[0].approvals] == ["persons/grace"]
+        assert alias.history[0].opened_by == ""
+
+
+def test_a_stage_that_is_refused_leaves_the_one_before(script: Script, platform: Platform) -> None:
+    script("stages_what_is_guarded")
+    with platform.client() as client:
+        name = f"projects/{script.project}/models/staged"
+        gates = models.Gates(alias="production", required_checks=["quality"])
+        client.registry.SetGates(registry.SetGatesRequest(command_id=str(uuid4()), model=name, gates=gates))
+        assert script("moves_a_guarded_stage") == {"code": "INVALID_STATE", "stage": "Staging"}
+
+
+def test_a_pipelines_model_is_not_opened_by_an_mlflow_client(script: Script, platform: Platform) -> None:
+    with Client(platform.connection_of("orchestrator")) as pipeline:
+        name = f"projects/{script.project}/models/governed"
+        pipeline.registry.CreateModel(registry.CreateModelRequest(command_id=str(uuid4()), name=name))
+    assert script("takes_over_a_model") == {
+        "alias": "INVALID_STATE",
+        "production": "INVALID_STATE",
+        "alias of it anew": "INVALID_STATE",
+    }
+    with platform.client() as client:
+        assert not client.registry.GetModel(registry.GetModelRequest(name=name)).model.aliases
+
+
+def test_errors_have_the_codes_that_clients_match(script: Script) -> None:
+    assert script("errs") == {
+        "run": MISSING,
+        "run id": MISSING,
+        "metric of no run": MISSING,
+        "param": INVALID,
+        "tag": MISSING,
+        "status": INVALID,
+        "long tag": INVALID,
+        "experiment": MISSING,
+        "model": MISSING,
+        "model id": MISSING,
+    }

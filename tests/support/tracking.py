@@ -1,0 +1,93 @@
+"""Tracking's store and writer on a database, without a server."""
+
+import asyncio
+import hashlib
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+from headrace.api.tracking.v1 import events_pb2 as events
+from headrace.api.tracking.v1 import service_pb2 as service
+from headrace_kit.context import CommandContext
+from headrace_kit.eventstore import PostgresEventStore
+from headrace_kit.eventtypes import EventTypes
+from headrace_kit.postgres import Database
+from headrace_tracking import domain
+from headrace_tracking.events import EVENT_TYPES
+from headrace_tracking.filters import parse_filter, parse_order
+from headrace_tracking.metrics import MetricWriter
+from headrace_tracking.pointstore import MetricCommand, PointStore
+from headrace_tracking.sealing import Sealer
+from headrace_tracking.store import RUN, RunStore
+from headrace_tracking.summaries import Point
+
+START = datetime(2026, 3, 1, tzinfo=UTC)
+
+
+class Tracking:
+    """Tracking's store and writer on one database."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.store = PostgresEventStore(database, "headrace/tracking", EventTypes(*EVENT_TYPES))
+        self.points = PointStore(database)
+        self.sealer = Sealer(self.store, self.points)
+        self.writer = MetricWriter(self.points, self.sealer)
+        self.runs = RunStore(database)
+
+    async def start(self, number: int = 0, **params: str) -> str:
+        name = f"projects/default/runs/{uuid4()}"
+        request = service.StartRunRequest(
+            name=name, experiment="projects/default/experiments/x", display_name=f"run {number}"
+        )
+        request.start_time.FromDatetime(START + timedelta(hours=number))
+        command = context()
+        await self.store.execute(
+            RUN,
+            name,
+            context=command,
+            request=request,
+            decide=lambda state: domain.decide_start(state, request, command),
+            respond=lambda run: service.StartRunResponse(run=run),
+        )
+        if params:
+            logged = service.LogParamsRequest(run=name, params=params)
+            await self.store.execute(
+                RUN,
+                name,
+                context=context(),
+                request=logged,
+                decide=lambda state: domain.decide_params(state, logged),
+                respond=lambda run: service.LogParamsResponse(run=run),
+            )
+        return name
+
+    async def log(self, run: str, *points: tuple[str, float, int], command_id: UUID | None = None) -> int:
+        values = [Point(key, step, step * 1_000_000, value) for key, value, step in points]
+        hashed = hashlib.sha256(repr((run, points)).encode()).digest()
+        return await self.writer.write(MetricCommand(run, context(command_id), hashed, values))
+
+    async def recover_and_seal(self) -> None:
+        """What a process that starts anew does first, until it is done."""
+        sealer = Sealer(self.store, self.points)
+        await sealer.recover()
+        await sealer.close()
+
+    async def until_sealed(self) -> None:
+        """Waits until every point has its event."""
+        while await self.points.unsealed():
+            await asyncio.sleep(0.05)
+
+    async def search(self, text: str, order: str = "") -> list[str]:
+        found = await self.runs.search(
+            "default", experiments=[], condition=parse_filter(text), orders=parse_order(order), offset=0, limit=100
+        )
+        return [each.display_name for each in found]
+
+
+def context(command_id: UUID | None = None) -> CommandContext:
+    return CommandContext(command_id=command_id or uuid4(), actor="persons/ada", now=datetime.now(UTC))
+
+
+async def recorded(tracking: Tracking, run: str) -> list[events.MetricsRecorded]:
+    stored = await tracking.store.read_stream(run)
+    return [each.message for each in stored if isinstance(each.message, events.MetricsRecorded)]
