@@ -67,8 +67,10 @@ class StepLogs:
 
 
 def _whole(data: bytes) -> bytes:
-    """Without the beginning of a character at the end."""
-    for back in range(1, min(4, len(data)) + 1):
-        if data[-back] & 0xC0 != 0x80:
-            return data[:-back] if data[-back] >= 0xC0 else data
+    """Without the beginning of a character at the end, which is at most three bytes."""
+    for back in range(1, min(3, len(data)) + 1):
+        first = data[-back]
+        if first & 0xC0 != 0x80:
+            length = 1 if first < 0xC0 else 2 if first < 0xE0 else 3 if first < 0xF0 else 4
+            return data[:-back] if back < length else data
     return data

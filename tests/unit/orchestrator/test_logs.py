@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from headrace.api.orchestrator.v1.service_pb2 import LogChunk
@@ -51,7 +51,17 @@ def test_what_is_no_text_is_replaced_and_reading_goes_on(tmp_path: Path) -> None
 
 
 @given(st.binary(max_size=40))
+@example(b"\xc0\x80\x80\x80")
+@example(b"\xf0\x80\x80\x80")
 def test_a_cut_never_loses_more_than_an_unfinished_character(data: bytes) -> None:
     cut = logs._whole(data)
     assert data.startswith(cut)
-    assert len(data) - len(cut) <= 3 or data[-4:-3] >= b"\xf0"
+    assert len(data) - len(cut) <= 3
+
+
+@given(st.text(max_size=10), st.characters(exclude_categories=["Cs"]))
+def test_a_cut_is_at_the_beginning_of_the_last_unfinished_character(text: str, last: str) -> None:
+    before, encoded = text.encode(), last.encode()
+    assert logs._whole(before + encoded) == before + encoded
+    for end in range(len(encoded)):
+        assert logs._whole(before + encoded[:end]) == before
