@@ -14,7 +14,7 @@ from typing import Self
 import grpc
 
 from headrace.api.audit.v1.service_pb2_grpc import AuditServiceStub
-from headrace.api.monitor.v1.service_pb2_grpc import MonitorServiceStub, TelemetryServiceStub
+from headrace.api.monitor.v1.service_pb2_grpc import ArchiveServiceStub, MonitorServiceStub, TelemetryServiceStub
 from headrace.api.orchestrator.v1.service_pb2_grpc import OrchestratorServiceStub
 from headrace.api.registry.v1.service_pb2_grpc import RegistryServiceStub
 from headrace.api.serving.v1.service_pb2_grpc import ServingServiceStub
@@ -69,6 +69,11 @@ class Client:
     def telemetry(self) -> TelemetryServiceStub:
         """Predictions and labels of models served elsewhere."""
         return TelemetryServiceStub(self.channel("monitor"))
+
+    @property
+    def archive(self) -> ArchiveServiceStub:
+        """Archived predictions and labels."""
+        return ArchiveServiceStub(self.channel("monitor"))
 
     def log(self, service: str) -> AuditServiceStub:
         """The event log of a service, by its name."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from headrace.api.monitor.v1.service_pb2_grpc import (
+    add_ArchiveServiceServicer_to_server,
     add_MonitorServiceServicer_to_server,
     add_TelemetryServiceServicer_to_server,
 )
@@ -14,7 +15,11 @@ from headrace.kafka.ledger import Kind
 from headrace.kafka.producer import TelemetryProducer
 from headrace.kafka.shards import LABELS_TOPIC, PREDICTIONS_TOPIC
 from headrace_kit.app import Application
+from headrace_kit.lease import Leadership
 from headrace_kit.service import LogOwner
+from headrace_monitor.archive_rpc import ArchiveServicer
+from headrace_monitor.archivestore import ARCHIVED_RANGE, ArchiveStore
+from headrace_monitor.archiving import LEASE, ArchivePolicy, Archiver
 from headrace_monitor.config import MonitorSettings
 from headrace_monitor.countstore import CountStore
 from headrace_monitor.deciding import Decider
@@ -29,7 +34,7 @@ from headrace_monitor.windowstore import WindowStore
 
 async def build(settings: MonitorSettings) -> Application:
     """The monitor's process."""
-    owner = await LogOwner.open("monitor", settings, EVENT_TYPES, [MONITOR])
+    owner = await LogOwner.open("monitor", settings, EVENT_TYPES, [MONITOR, ARCHIVED_RANGE])
     owner.project(
         "monitor.registry",
         ["registry"],
@@ -46,13 +51,30 @@ async def build(settings: MonitorSettings) -> Application:
         every_s=settings.decide_every_s,
         seal_every=timedelta(seconds=settings.seal_every_s),
     )
+    archives = ArchiveStore(owner.database)
+    archiver = Archiver(
+        owner.store,
+        archives,
+        owner.objects,
+        bootstrap=settings.kafka_bootstrap,
+        topics=[PREDICTIONS_TOPIC, LABELS_TOPIC],
+        policy=ArchivePolicy(
+            close_after=timedelta(seconds=settings.archive_after_s),
+            max_bytes=settings.archive_range_bytes,
+            keep=timedelta(days=settings.telemetry_keep_days),
+            every_s=settings.archive_every_s,
+        ),
+    )
+    leadership = Leadership(owner.database, LEASE)
     application = owner.application(
         [
             (add_MonitorServiceServicer_to_server, MonitorServicer(owner.store, MonitorStore(owner.database))),
             (add_TelemetryServiceServicer_to_server, TelemetryServicer(producer)),
+            (add_ArchiveServiceServicer_to_server, ArchiveServicer(owner.store, archives, owner.objects)),
         ]
     )
     application.tasks["decider"] = decider.run
+    application.tasks["archive"] = lambda: leadership.run(archiver.run)
     application.tasks["streams"] = Child("headrace_monitor.streams").run
     application.close.insert(0, producer.stop)
     return application

@@ -744,3 +744,162 @@ class PublishLabelsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PublishLabelsResponse: _TypeAlias = PublishLabelsResponse  # noqa: Y015
+
+@_typing.final
+class GetArchiveStatusRequest(_message.Message):
+    """Asks how far telemetry is archived."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetArchiveStatusRequest: _TypeAlias = GetArchiveStatusRequest  # noqa: Y015
+
+@_typing.final
+class GetArchiveStatusResponse(_message.Message):
+    """How far telemetry is archived."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTITIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def partitions(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.PartitionArchive]:
+        """Partitions that were archived or counted, by topic and partition."""
+
+    def __init__(
+        self,
+        *,
+        partitions: _abc.Iterable[_resources_pb2.PartitionArchive] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["partitions", b"partitions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetArchiveStatusResponse: _TypeAlias = GetArchiveStatusResponse  # noqa: Y015
+
+@_typing.final
+class ListArchivedRangesRequest(_message.Message):
+    """Asks for archived ranges."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOPIC_FIELD_NUMBER: _builtins.int
+    PARTITION_FIELD_NUMBER: _builtins.int
+    FROM_OFFSET_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    topic: _builtins.str
+    """Topic."""
+    partition: _builtins.int
+    """Partition. At least 0."""
+    from_offset: _builtins.int
+    """Only ranges whose last offset is this or higher."""
+    page_size: _builtins.int
+    """Ranges wanted: 1 to 1000; 0 means 100."""
+    page_token: _builtins.str
+    """Token of the page before."""
+    def __init__(
+        self,
+        *,
+        topic: _builtins.str = ...,
+        partition: _builtins.int = ...,
+        from_offset: _builtins.int = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_offset", b"from_offset", "page_size", b"page_size", "page_token", b"page_token", "partition", b"partition", "topic", b"topic"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListArchivedRangesRequest: _TypeAlias = ListArchivedRangesRequest  # noqa: Y015
+
+@_typing.final
+class ListArchivedRangesResponse(_message.Message):
+    """Archived ranges."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RANGES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty at the end."""
+    @_builtins.property
+    def ranges(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.ArchivedRange]:
+        """Ranges by offset: they follow each other without a gap."""
+
+    def __init__(
+        self,
+        *,
+        ranges: _abc.Iterable[_resources_pb2.ArchivedRange] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "ranges", b"ranges"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListArchivedRangesResponse: _TypeAlias = ListArchivedRangesResponse  # noqa: Y015
+
+@_typing.final
+class GetArchivedRangeRequest(_message.Message):
+    """Asks for an archived range."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Resource name of the range."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetArchivedRangeRequest: _TypeAlias = GetArchivedRangeRequest  # noqa: Y015
+
+@_typing.final
+class GetArchivedRangeResponse(_message.Message):
+    """An archived range."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RANGE_FIELD_NUMBER: _builtins.int
+    FILES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def range(self) -> _resources_pb2.ArchivedRange:
+        """The range."""
+
+    @_builtins.property
+    def files(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.ArchivedFile]:
+        """Its files, records first."""
+
+    def __init__(
+        self,
+        *,
+        range: _resources_pb2.ArchivedRange | None = ...,
+        files: _abc.Iterable[_resources_pb2.ArchivedFile] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["range", b"range"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["files", b"files", "range", b"range"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetArchivedRangeResponse: _TypeAlias = GetArchivedRangeResponse  # noqa: Y015
