@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import io
+import json
+import os
 import random
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
@@ -20,7 +25,11 @@ from headrace.kafka.reading import TopicReader, delete_records_before
 from headrace_kit.errors import Deposed
 from headrace_local.testing import FreshDatabase, Infrastructure
 from headrace_monitor.archiving import LEASE
+from tests.integration.monitor.test_service import ROWS, running
+from tests.integration.monitor.test_service import Publisher as HourlyPublisher
 from tests.support.archiving import Archive, Place, Publisher, archive_until_killed, opened, publishing
+from tests.support.kit import until
+from tests.support.telemetry import World
 
 
 @pytest.fixture
@@ -230,3 +239,47 @@ async def require_whole(place: Place, publisher: Publisher) -> None:
         assert [each.value for each in await archive.stream()] == publisher.sent
         assert sum(each.records for each in events) == len(publisher.sent)
         assert await archive.keys() == await archive.named_keys()  # begun again, a range gave the same files
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+async def test_the_monitor_archives_by_itself_and_the_command_line_reads_all_of_it(
+    infrastructure: Infrastructure, database: FreshDatabase, tmp_path: Path
+) -> None:
+    world = World()
+    settings = {"HEADRACE_ARCHIVE_AFTER_S": "0.1", "HEADRACE_ARCHIVE_EVERY_S": "0.1"}
+    async with running(infrastructure, database, tmp_path, settings) as service_:
+        publisher = HourlyPublisher(service_.telemetry, world)
+        await publisher.hour(0)
+        await publisher.hour(1)
+        environment = {
+            **os.environ,
+            "HEADRACE_DATA": str(tmp_path),
+            "HEADRACE_MONITOR_ADDRESS": service_.environment["HEADRACE_GRPC_LISTEN"],
+            "HEADRACE_TOKEN_FILE": service_.environment["HEADRACE_TOKEN_FILE"],
+            "HEADRACE_KAFKA_BOOTSTRAP": infrastructure.addresses.kafka_bootstrap,
+            "COLUMNS": "200",
+        }
+
+        async def headrace(*arguments: str) -> str:
+            command = str(Path(sys.executable).with_name("headrace"))
+            process = await asyncio.create_subprocess_exec(
+                command, *arguments, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+            )
+            out, errors = await process.communicate()
+            assert process.returncode == 0, errors.decode()
+            return out.decode()
+
+        async def archived() -> bool:
+            partitions = json.loads(await headrace("telemetry", "status", "--json"))
+            return sum(int(each.get("rows", 0)) for each in partitions if "predictions" in each["topic"]) >= 2 * ROWS
+
+        await until(archived, within_s=60)
+        await publisher.hour(2)
+        lines = (await headrace("telemetry", "read", "predictions", "--endpoint", world.endpoint)).splitlines()
+        rows = [json.loads(each) for each in lines]
+        raw = (await headrace("telemetry", "read", "labels", "--partition", "3", "--raw")).splitlines()
+
+    assert len(rows) == len({each["prediction_id"] for each in rows}) == 3 * ROWS
+    assert {each["seq"] for each in rows} == {1, 2, 3}
+    assert all(base64.b64decode(json.loads(each)["value"]) for each in raw)

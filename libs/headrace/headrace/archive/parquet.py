@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -136,6 +136,12 @@ def read_records(data: bytes, *, topic: str, partition: int) -> list[Record]:
     ]
 
 
+def rows_of(batch: Batch) -> list[dict[str, Any]]:  # Any: whatever the columns hold
+    """The rows of a batch by column, as a file of rows has them."""
+    found: list[dict[str, Any]] = _rows(batch).to_pylist()
+    return found
+
+
 def _records_table(records: Sequence[Record], batches: Sequence[Batch | None]) -> Any:  # noqa: ANN401 - pyarrow has no types
     def heads(name: str) -> list[Any]:
         return [None if batch is None else getattr(batch.head, name) for batch in batches]
@@ -214,9 +220,3 @@ def _write(table: Any, group_rows: int) -> bytes:  # noqa: ANN401 - as above
     target = io.BytesIO()
     pq.write_table(table, target, row_group_size=group_rows, **_SETTINGS)
     return target.getvalue()
-
-
-def rows_of(data: bytes) -> Iterable[dict[str, Any]]:  # Any: whatever the columns hold
-    """The rows of a file of rows, as mappings of column to value."""
-    for batch in pq.ParquetFile(io.BytesIO(data)).iter_batches(batch_size=4096):
-        yield from batch.to_pylist()
