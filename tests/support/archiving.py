@@ -1,32 +1,29 @@
-"""A telemetry topic of a test's own, its archive, and a process that archives until it is killed at a chosen moment.
-
-``python -m tests.support.archiving`` is that process; see ``Victim``.
-"""
+"""A telemetry topic of a test's own, its archive, and processes that archive until they are killed at some moment."""
 
 from __future__ import annotations
 
 import asyncio
-import json
+import multiprocessing
 import os
 import signal
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
+from uuid import UUID, uuid4
 
 import numpy as np
 from aiokafka import AIOKafkaProducer
 
+from headrace.api.common.v1 import telemetry_pb2
 from headrace.api.common.v1.resources_pb2 import ObjectRef
-from headrace.api.monitor.v1.resources_pb2 import ArchivedRange
+from headrace.api.monitor.v1.resources_pb2 import ArchivedRange, Erasure
+from headrace.api.monitor.v1.service_pb2 import EraseTelemetryRequest
 from headrace.archive.manifest import Manifest
-from headrace.archive.parquet import read_records
 from headrace.archive.reading import read_stream, verified_records
 from headrace.archive.record import Record
-from headrace.kafka import encode_labels, encode_predictions, new_id
+from headrace.kafka import ColumnData, Predictions, encode_labels, encode_predictions, new_id
 from headrace.kafka.reading import TopicReader
 from headrace_kit.eventstore import PostgresEventStore
 from headrace_kit.eventtypes import EventTypes
@@ -37,6 +34,8 @@ from headrace_local.s3 import ObjectStoreAddress
 from headrace_local.testing import FreshDatabase, Infrastructure
 from headrace_monitor.archivestore import ArchiveStore
 from headrace_monitor.archiving import LEASE, ArchivePolicy, Archiver
+from headrace_monitor.erasing import Eraser
+from headrace_monitor.erasurestore import ErasureStore
 from headrace_monitor.events import EVENT_TYPES
 from tests.support.telemetry import HOUR_US, World
 
@@ -63,6 +62,7 @@ class Archive:
     fence: Fence
     clock: Clock
     policy: ArchivePolicy
+    labels_topic: str = ""
 
     @property
     def tables(self) -> ArchiveStore:
@@ -75,10 +75,39 @@ class Archive:
             self.tables,
             self.objects,
             bootstrap=self.bootstrap,
-            topics=[self.topic],
             policy=self.policy,
             clock=self.clock,
         )
+
+    @property
+    def erasures(self) -> ErasureStore:
+        return ErasureStore(self.database)
+
+    @property
+    def eraser(self) -> Eraser:
+        return Eraser(
+            self.store,
+            self.tables,
+            self.erasures,
+            self.objects,
+            self.archiver,
+            bootstrap=self.bootstrap,
+            topics=[self.topic, self.labels_topic],
+            clock=self.clock,
+        )
+
+    async def erase(self, request: EraseTelemetryRequest) -> Erasure:
+        """Asks for an erasure, and looks once."""
+        id_ = uuid4()
+        request.command_id = str(id_)
+        assert await self.erasures.begin(id_, request, asked_by="persons/operator")
+        await self.eraser.step(self.fence)
+        return await self.erasure(id_)
+
+    async def erasure(self, id_: UUID) -> Erasure:
+        found = await self.erasures.get(id_)
+        assert found is not None
+        return found
 
     async def archive(self, *, everything: bool = True) -> int:
         """One look of the archiver; by default everything is due."""
@@ -114,6 +143,10 @@ class Archive:
                 return []
             return await reader.read(partition, offset=bound.first, end=bound.end, max_bytes=2**30)
 
+    async def leaves(self) -> list[Any]:
+        """Every event, oldest first: type and data."""
+        return await self.database.fetch("SELECT type, data FROM events ORDER BY local_id")
+
     async def entries(self, kind: str = "TelemetryArchived") -> list[Any]:
         """Events of a type, in the order in which they were appended."""
         rows = await self.database.fetch(
@@ -137,16 +170,23 @@ class Archive:
                 found |= {archived.manifest.uri, *(file.uri for file in manifest.files)}
         return found
 
-    async def counted(self, offset: int, partition: int = 0) -> None:
+    async def counted(self, offset: int, partition: int = 0, topic: str = "") -> None:
         """Stage 1 has committed so far."""
         await self.database.execute(
             "INSERT INTO consumer_offsets (consumer, topic, partition, next_offset, generation)"
             " VALUES ('monitor.telemetry', $1, $2, $3, 1) ON CONFLICT (consumer, topic, partition)"
             " DO UPDATE SET next_offset = excluded.next_offset",
-            self.topic,
+            topic or self.topic,
             partition,
             offset,
         )
+
+    async def counted_all(self) -> None:
+        """Stage 1 has committed all there is."""
+        for topic in (self.topic, self.labels_topic):
+            async with TopicReader(self.bootstrap, topic) as reader:
+                for partition, bound in (await reader.bounds()).items():
+                    await self.counted(bound.end, partition, topic)
 
 
 @dataclass(slots=True)
@@ -176,11 +216,33 @@ class Publisher:
             )
             self.ids += ids
 
-    async def labels(self, ids: list[str]) -> None:
+    async def person(self, name: str, *, others: int = 1) -> str:
+        """A batch with a request of a person and of others; the person's prediction id."""
+        self.seq += 1
+        ids = [new_id(0) for _ in range(1 + others)]
+        batch = Predictions(
+            project=self.world.project,
+            endpoint=self.world.endpoint,
+            model_version="app",
+            shard=0,
+            ids=ids,
+            row_counts=np.ones(len(ids), dtype="<u4"),
+            times_us=np.full(len(ids), HOUR_US, dtype="<i8"),
+            columns=[
+                ColumnData.of("customer", [name, *(f"other-{n}" for n in range(others))]),
+                ColumnData.of("y", np.arange(len(ids), dtype="<f8"), telemetry_pb2.COLUMN_ROLE_OUTPUT),
+            ],
+        )
+        await self.send(encode_predictions(batch, producer_id="p", epoch=1, seq=self.seq).SerializeToString())
+        self.ids += ids
+        return ids[0]
+
+    async def labels(self, ids: list[str], topic: str = "") -> None:
         """One batch of labels."""
         self.seq += 1
         labels = self.world.labels(ids, [0] * len(ids), np.ones(len(ids)), time_us=HOUR_US, shard=0)
-        await self.send(encode_labels(labels, producer_id="p", epoch=1, seq=self.seq).SerializeToString())
+        value = encode_labels(labels, producer_id="p", epoch=1, seq=self.seq).SerializeToString()
+        await self.raw.send_and_wait(topic or self.topic, value, key=b"0", partition=0)
 
 
 @asynccontextmanager
@@ -203,16 +265,20 @@ class Place:
     topic: str
     s3: dict[str, str]
     max_bytes: int
+    labels_topic: str = ""
 
     @staticmethod
     async def make(infrastructure: Infrastructure, fresh: FreshDatabase, *, kind: str, max_bytes: int) -> Place:
         """A topic, a bucket and a migrated database."""
         await migrate(fresh.migration_dsn, ["headrace_monitor"], service_dsn=fresh.service_dsn)
-        topic = await infrastructure.topics().create(
-            f"{kind}.v1", partitions=2, settings={"message.timestamp.type": "LogAppendTime"}
-        )
+        settings = {"message.timestamp.type": "LogAppendTime"}
+        topics = infrastructure.topics()
+        topic = await topics.create(f"{kind}.v1", partitions=2, settings=settings)
+        labels = await topics.create("labels.v1", partitions=2, settings=settings) if kind != "labels" else ""
         bucket = await asyncio.to_thread(infrastructure.bucket)
-        return Place(fresh.service_dsn, infrastructure.addresses.kafka_bootstrap, topic, _address(bucket), max_bytes)
+        return Place(
+            fresh.service_dsn, infrastructure.addresses.kafka_bootstrap, topic, _address(bucket), max_bytes, labels
+        )
 
 
 def _address(bucket: ObjectStoreAddress) -> dict[str, str]:
@@ -242,9 +308,8 @@ async def opened(place: Place) -> AsyncIterator[Archive]:
             place.topic,
             fence,
             Clock(),
-            ArchivePolicy(
-                close_after=timedelta(hours=1), max_bytes=place.max_bytes, keep=timedelta(days=7), every_s=0.1
-            ),
+            ArchivePolicy(close_after=timedelta(hours=1), max_bytes=place.max_bytes, keep=timedelta(days=7)),
+            place.labels_topic,
         )
     finally:
         await objects.close()
@@ -282,39 +347,44 @@ class Victim:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-async def _die_archiving(place: Place, moment: int) -> None:
+async def _die_archiving(place: Place, moment: int, *, erasing: bool) -> None:
     async with opened(place) as archive:
         victim = Victim(moment)
-        tables, objects, store = archive.tables, archive.objects, archive.store
-        for owner, name in (
-            (ArchiveStore, "keep_plan"),
-            (S3ObjectStore, "put"),
-            (S3ObjectStore, "delete"),
-            (PostgresEventStore, "execute"),
-        ):
-            if hasattr(owner, name):
-                subject: Any = {ArchiveStore: tables, S3ObjectStore: objects, PostgresEventStore: store}[owner]
-                wrapped = victim.around(getattr(subject, name))
-                setattr(owner, name, lambda _self, *a, _w=wrapped, **k: _w(*a, **k))
-        await archive.archive()
-
-
-async def archive_until_killed(place: Place, moment: int, log: Path) -> int:
-    """Archives in a process that dies at a moment; its status: -9, or 0 when all was archived before."""
-    spec = json.dumps({**{name: getattr(place, name) for name in place.__slots__}, "moment": moment})
-    with log.open("ab") as file:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.support.archiving", spec, stdout=file, stderr=file
+        tables, objects, store, erasures = archive.tables, archive.objects, archive.store, archive.erasures
+        effects: tuple[tuple[Any, str], ...] = (
+            (tables, "keep_plan"),
+            (objects, "put"),
+            (objects, "delete"),
+            (store, "execute"),
+            (erasures, "fix_ends"),
+            (erasures, "keep_predictions"),
+            (erasures, "keep_files"),
+            (erasures, "forget_file"),
+            (erasures, "finish"),
         )
+        for owner, name in effects:
+            wrapped = victim.around(getattr(owner, name))
+            setattr(type(owner), name, lambda _self, *a, _w=wrapped, **k: _w(*a, **k))
+        await (archive.eraser.step(archive.fence) if erasing else archive.archive())
+
+
+async def archive_until_killed(place: Place, moment: int, *, erasing: bool = False) -> int:
+    """Archives (or erases) in a process that dies at a moment; its status: -9, or 0 when all was done before."""
+    process = _forks.Process(target=_main, args=(place, moment, erasing))
+    process.start()
     async with asyncio.timeout(60):
-        return await process.wait()
+        while process.is_alive():
+            await asyncio.sleep(0.01)
+    status = process.exitcode
+    process.close()
+    assert status is not None
+    return status
 
 
-def records_of(data: bytes, topic: str, partition: int = 0) -> list[Record]:
-    """The records of a file."""
-    return read_records(data, topic=topic, partition=partition)
+def _main(place: Place, moment: int, erasing: bool) -> None:
+    asyncio.run(_die_archiving(place, moment, erasing=erasing))
 
 
-if __name__ == "__main__":
-    arguments = json.loads(sys.argv[1])
-    asyncio.run(_die_archiving(Place(**{k: v for k, v in arguments.items() if k != "moment"}), arguments["moment"]))
+_forks = multiprocessing.get_context("forkserver")
+# What is heavy to import, and installed: Python 3.11's fork server does not look where tests lie (cpython issue 117378).
+_forks.set_forkserver_preload(["headrace_monitor.erasing", "headrace_kit.eventstore", "headrace_local.testing"])

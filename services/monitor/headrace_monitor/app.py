@@ -23,6 +23,8 @@ from headrace_monitor.archiving import LEASE, ArchivePolicy, Archiver
 from headrace_monitor.config import MonitorSettings
 from headrace_monitor.countstore import CountStore
 from headrace_monitor.deciding import Decider
+from headrace_monitor.erasing import Eraser, keep_archive
+from headrace_monitor.erasurestore import ErasureStore
 from headrace_monitor.events import EVENT_TYPES
 from headrace_monitor.handlers import note_alias, note_version
 from headrace_monitor.rpc import MonitorServicer
@@ -30,6 +32,8 @@ from headrace_monitor.store import MONITOR, MonitorStore
 from headrace_monitor.supervising import Child
 from headrace_monitor.telemetry_rpc import TelemetryServicer
 from headrace_monitor.windowstore import WindowStore
+
+TELEMETRY = (PREDICTIONS_TOPIC, LABELS_TOPIC)
 
 
 async def build(settings: MonitorSettings) -> Application:
@@ -57,24 +61,34 @@ async def build(settings: MonitorSettings) -> Application:
         archives,
         owner.objects,
         bootstrap=settings.kafka_bootstrap,
-        topics=[PREDICTIONS_TOPIC, LABELS_TOPIC],
         policy=ArchivePolicy(
             close_after=timedelta(seconds=settings.archive_after_s),
             max_bytes=settings.archive_range_bytes,
             keep=timedelta(days=settings.telemetry_keep_days),
-            every_s=settings.archive_every_s,
         ),
+    )
+    erasures = ErasureStore(owner.database)
+    eraser = Eraser(
+        owner.store,
+        archives,
+        erasures,
+        owner.objects,
+        archiver,
+        bootstrap=settings.kafka_bootstrap,
+        topics=TELEMETRY,
     )
     leadership = Leadership(owner.database, LEASE)
     application = owner.application(
         [
             (add_MonitorServiceServicer_to_server, MonitorServicer(owner.store, MonitorStore(owner.database))),
             (add_TelemetryServiceServicer_to_server, TelemetryServicer(producer)),
-            (add_ArchiveServiceServicer_to_server, ArchiveServicer(owner.store, archives, owner.objects)),
+            (add_ArchiveServiceServicer_to_server, ArchiveServicer(owner.store, archives, erasures, owner.objects)),
         ]
     )
     application.tasks["decider"] = decider.run
-    application.tasks["archive"] = lambda: leadership.run(archiver.run)
+    application.tasks["archive"] = lambda: leadership.run(
+        lambda fence: keep_archive(archiver, eraser, fence, topics=TELEMETRY, every_s=settings.archive_every_s)
+    )
     application.tasks["streams"] = Child("headrace_monitor.streams").run
     application.close.insert(0, producer.stop)
     return application

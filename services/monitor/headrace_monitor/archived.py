@@ -20,6 +20,9 @@ from headrace_kit.names import NamePattern
 ARCHIVES: Final = UUID("0b6fd5c1-3c0b-5a37-9a44-6f0a4b0f1c55")
 """Root of the command ids that archive a range. Fixed for ever."""
 
+REWRITES: Final = UUID("c2f1b6a4-9d0e-5b3a-8a3f-6e2d7c9b1a54")
+"""Root of the command ids that rewrite a range. Fixed for ever."""
+
 PROJECT: Final = "headrace"
 """Project of what belongs to the platform: a partition holds records of every project."""
 
@@ -29,6 +32,11 @@ RANGE: Final = NamePattern("projects/{project}/archives/{archive}/ranges/{range}
 def archive_command_id(topic: str, partition: int, *, first_offset: int, last_offset: int) -> UUID:
     """Id of the one command that archives a range."""
     return uuid5(ARCHIVES, f"{topic}|{partition}|{first_offset}|{last_offset}")
+
+
+def rewrite_command_id(erasure: str, range_: str) -> UUID:
+    """Id of the one command that rewrites a range for an erasure."""
+    return uuid5(REWRITES, f"{erasure}|{range_}")
 
 
 def range_name(topic: str, partition: int, first_offset: int) -> str:
@@ -83,7 +91,12 @@ def evolve(state: ArchivedRange | None, event: Message) -> ArchivedRange:
             found.rows, found.size_bytes, found.root = event.rows, event.size_bytes, event.new_root
             found.manifest.CopyFrom(event.manifest)
             rewrite = found.rewrites.add(
-                old_root=event.old_root, new_root=event.new_root, reason=event.reason, rows_erased=event.rows_erased
+                old_root=event.old_root,
+                new_root=event.new_root,
+                reason=event.reason,
+                rows_erased=event.rows_erased,
+                erasure=event.erasure,
+                person=event.person,
             )
             rewrite.time.CopyFrom(event.time)
         case _:

@@ -16,15 +16,17 @@ from typing import Final
 
 import structlog
 
+from headrace.api.common.v1.resources_pb2 import ObjectRef
 from headrace.api.monitor.v1.events_pb2 import TelemetryArchived
+from headrace.api.monitor.v1.resources_pb2 import ArchivedRange
 from headrace.archive.manifest import JSON_TYPE, PARQUET_TYPE, RECORDS, ROWS, Manifest, ManifestFile
 from headrace.archive.parquet import Encoded, encode
+from headrace.archive.reading import verified_records
 from headrace.archive.record import Record, root_of
-from headrace.kafka.errors import TelemetryError
 from headrace.kafka.reading import Bounds, TopicReader, delete_records_before
 from headrace_kit import metrics
 from headrace_kit.context import CommandContext
-from headrace_kit.errors import AlreadyExists, KitError
+from headrace_kit.errors import AlreadyExists
 from headrace_kit.eventstore import EventStore
 from headrace_kit.lease import Fence
 from headrace_kit.objects import ObjectStore
@@ -34,7 +36,6 @@ from headrace_monitor.sealing import ACTOR
 
 _log = structlog.get_logger(__name__)
 LEASE: Final = "archive"
-_RETRY_S: Final = 2.0
 _READ_BYTES: Final = 8 * 1024 * 1024
 
 Clock = Callable[[], datetime]
@@ -48,13 +49,11 @@ class ArchivePolicy:
         close_after: A range is closed when its first record is as old.
         max_bytes: Values of records in a range, and so what is in memory at once; the record that fills it is the last.
         keep: Archived records stay in Kafka for this long.
-        every_s: Time between looks.
     """
 
     close_after: timedelta
     max_bytes: int
     keep: timedelta
-    every_s: float
 
 
 class Archiver:
@@ -65,7 +64,6 @@ class Archiver:
         archives: Its tables.
         objects: Where files go.
         bootstrap: Kafka.
-        topics: What is archived.
         policy: When.
         clock: This process's clock, timezone-aware.
     """
@@ -77,7 +75,6 @@ class Archiver:
         objects: ObjectStore,
         *,
         bootstrap: str,
-        topics: Sequence[str],
         policy: ArchivePolicy,
         clock: Clock = lambda: datetime.now(UTC),
     ) -> None:
@@ -85,32 +82,9 @@ class Archiver:
         self._archives = archives
         self._objects = objects
         self._bootstrap = bootstrap
-        self._topics = topics
         self._policy = policy
         self._clock = clock
         self._first_times: dict[tuple[str, int], tuple[int, datetime]] = {}
-        self._dropped: dict[tuple[str, int], int] = {}
-
-    async def run(self, fence: Fence) -> None:
-        """Archives and drops until cancelled, through outages of Kafka and the object store.
-
-        Raises:
-            Deposed: another process archives.
-        """
-        while True:
-            began = time.monotonic()
-            try:
-                for topic in self._topics:
-                    await self.step(topic, fence)
-            except TelemetryError as error:
-                _log.warning("archiving_delayed", reason=error.reason, cause=error.message)
-                await asyncio.sleep(_RETRY_S)
-            except (KitError, OSError) as error:
-                if isinstance(error, KitError) and not error.retryable:
-                    raise
-                _log.warning("archiving_delayed", cause=str(error))
-                await asyncio.sleep(_RETRY_S)
-            await asyncio.sleep(max(self._policy.every_s - (time.monotonic() - began), 0.05))
 
     async def step(self, topic: str, fence: Fence, *, everything: bool = False) -> int:
         """Archives what is due of a topic, and drops what Kafka need not keep; returns how many ranges.
@@ -245,6 +219,22 @@ def droppable(old: Mapping[int, int], counted: Mapping[int, int], bounds: Mappin
     """Offset below which Kafka may forget, by partition: archived, old, and committed by stage 1."""
     wanted = {each: min(offset, counted.get(each, 0)) for each, offset in old.items() if each in bounds}
     return {each: offset for each, offset in wanted.items() if bounds[each].first < offset <= bounds[each].end}
+
+
+async def manifest_of(objects: ObjectStore, archived: ArchivedRange) -> Manifest:
+    """The manifest of a range as it is now."""
+    return Manifest.decode(await objects.get(archived.manifest))
+
+
+async def records_of(objects: ObjectStore, archived: ArchivedRange, manifest: Manifest) -> list[Record]:
+    """The records of a range, verified by its root."""
+    data = await objects.get(reference_of(manifest.files[0]))
+    return await asyncio.to_thread(verified_records, data, archived)
+
+
+def reference_of(file: ManifestFile) -> ObjectRef:
+    """The reference to a file of a manifest."""
+    return ObjectRef(uri=file.uri, sha256=file.sha256, size_bytes=file.size_bytes, media_type=PARQUET_TYPE)
 
 
 async def store_range(objects: ObjectStore, records: Sequence[Record], manifest: Manifest) -> Manifest:

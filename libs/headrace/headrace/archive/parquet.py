@@ -103,6 +103,8 @@ def encode(records: Sequence[Record]) -> Encoded:
     named ``input_``, ``output_`` or ``segment_`` and their own name; or ``label``. A batch that was sent twice is there
     twice, under the same producer, epoch and seq.
     """
+    # No two ranges have a file in common, whatever is in them: one may be deleted without the other.
+    about = {"headrace.topic": records[0].topic, "headrace.partition": str(records[0].partition)} if records else {}
     batches = [decoded(record) for record in records]
     groups: dict[tuple[str, str, str, int], list[Batch]] = {}
     for batch in batches:
@@ -110,11 +112,15 @@ def encode(records: Sequence[Record]) -> Encoded:
             groups.setdefault(batch.group, []).append(batch)
     files = tuple(
         RowsFile(
-            project, endpoint, digest, sum(each.rows for each in members), _write(_rows_table(members), GROUP_ROWS)
+            project=project,
+            endpoint=endpoint,
+            schema_digest=digest,
+            rows=sum(each.rows for each in members),
+            content=_write(_rows_table(members), GROUP_ROWS, about),
         )
         for (project, endpoint, digest, _), members in sorted(groups.items())
     )
-    content = _write(_records_table(records, batches), _GROUP_RECORDS)
+    content = _write(_records_table(records, batches), _GROUP_RECORDS, about)
     return Encoded(content, files, sum(file.rows for file in files))
 
 
@@ -216,7 +222,10 @@ def _array(column: ColumnData) -> Any:  # noqa: ANN401 - as above
     return pa.array(values)
 
 
-def _write(table: Any, group_rows: int) -> bytes:  # noqa: ANN401 - as above
+def _write(table: Any, group_rows: int, about: dict[str, str]) -> bytes:  # noqa: ANN401 - pyarrow has no types
     target = io.BytesIO()
-    pq.write_table(table, target, row_group_size=group_rows, **_SETTINGS)
+    writer: Any
+    with pq.ParquetWriter(target, table.schema, **_SETTINGS) as writer:
+        writer.write_table(table, row_group_size=group_rows)
+        writer.add_key_value_metadata(about)
     return target.getvalue()

@@ -105,6 +105,30 @@ ALERT_KIND_DATA_QUALITY: AlertKind.ValueType  # 5
 """Values are missing, out of range or of a new category."""
 Global___AlertKind: _TypeAlias = AlertKind  # noqa: Y015
 
+class _ErasureState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ErasureStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErasureState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ERASURE_STATE_UNSPECIFIED: _ErasureState.ValueType  # 0
+    """Not given."""
+    ERASURE_STATE_RUNNING: _ErasureState.ValueType  # 1
+    """It is being worked on: what Kafka holds is archived, and archived ranges are rewritten."""
+    ERASURE_STATE_DONE: _ErasureState.ValueType  # 2
+    """Everything that was selected is gone from the archive and from Kafka."""
+
+class ErasureState(_ErasureState, metaclass=_ErasureStateEnumTypeWrapper):
+    """How far an erasure of telemetry is."""
+
+ERASURE_STATE_UNSPECIFIED: ErasureState.ValueType  # 0
+"""Not given."""
+ERASURE_STATE_RUNNING: ErasureState.ValueType  # 1
+"""It is being worked on: what Kafka holds is archived, and archived ranges are rewritten."""
+ERASURE_STATE_DONE: ErasureState.ValueType  # 2
+"""Everything that was selected is gone from the archive and from Kafka."""
+Global___ErasureState: _TypeAlias = ErasureState  # noqa: Y015
+
 @_typing.final
 class Monitor(_message.Message):
     """What is watched on an endpoint, and what is done about it: the state of one stream."""
@@ -774,6 +798,8 @@ class ArchiveRewrite(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     ROWS_ERASED_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
+    ERASURE_FIELD_NUMBER: _builtins.int
+    PERSON_FIELD_NUMBER: _builtins.int
     old_root: _builtins.bytes
     """Root before, 32 bytes: what is proved by it was erased."""
     new_root: _builtins.bytes
@@ -782,6 +808,10 @@ class ArchiveRewrite(_message.Message):
     """Why."""
     rows_erased: _builtins.int
     """Rows that are gone."""
+    erasure: _builtins.str
+    """Erasure that asked for it."""
+    person: _builtins.str
+    """Person that was erased; empty when the rows were of nobody in particular."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """When."""
@@ -794,14 +824,70 @@ class ArchiveRewrite(_message.Message):
         reason: _builtins.str = ...,
         rows_erased: _builtins.int = ...,
         time: _timestamp_pb2.Timestamp | None = ...,
+        erasure: _builtins.str = ...,
+        person: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["new_root", b"new_root", "old_root", b"old_root", "reason", b"reason", "rows_erased", b"rows_erased", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["erasure", b"erasure", "new_root", b"new_root", "old_root", b"old_root", "person", b"person", "reason", b"reason", "rows_erased", b"rows_erased", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ArchiveRewrite: _TypeAlias = ArchiveRewrite  # noqa: Y015
+
+@_typing.final
+class Erasure(_message.Message):
+    """An erasure of telemetry. What was selected is kept until it is done, outside of the log, and then deleted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    PERSON_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    RANGES_REWRITTEN_FIELD_NUMBER: _builtins.int
+    PREDICTIONS_ERASED_FIELD_NUMBER: _builtins.int
+    LABELS_ERASED_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    DONE_TIME_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Id of the command that asked for it, a UUID."""
+    person: _builtins.str
+    """Person it is about; empty for none."""
+    state: Global___ErasureState.ValueType
+    """How far it is."""
+    ranges_rewritten: _builtins.int
+    """Archived ranges that were rewritten."""
+    predictions_erased: _builtins.int
+    """Predicted rows that are gone."""
+    labels_erased: _builtins.int
+    """Labels that are gone."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was asked for."""
+
+    @_builtins.property
+    def done_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was done; absent before."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        person: _builtins.str = ...,
+        state: Global___ErasureState.ValueType = ...,
+        ranges_rewritten: _builtins.int = ...,
+        predictions_erased: _builtins.int = ...,
+        labels_erased: _builtins.int = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        done_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "done_time", b"done_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "done_time", b"done_time", "id", b"id", "labels_erased", b"labels_erased", "person", b"person", "predictions_erased", b"predictions_erased", "ranges_rewritten", b"ranges_rewritten", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Erasure: _TypeAlias = Erasure  # noqa: Y015
 
 @_typing.final
 class ArchivedFile(_message.Message):
