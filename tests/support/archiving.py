@@ -386,5 +386,6 @@ def _main(place: Place, moment: int, erasing: bool) -> None:
 
 
 _forks = multiprocessing.get_context("forkserver")
-# What is heavy to import, and installed: Python 3.11's fork server does not look where tests lie (cpython issue 117378).
-_forks.set_forkserver_preload(["headrace_monitor.erasing", "headrace_kit.eventstore", "headrace_local.testing"])
+# What is heavy to import, and installed: this fork server does not look where tests lie (cpython issue 117378). pandas
+# is imported by pyarrow, at its first array, wherever it is installed.
+_forks.set_forkserver_preload(["headrace_monitor.erasing", "headrace_local.testing", "aiokafka", "pandas"])
