@@ -1,6 +1,7 @@
 """Who calls: tokens and principals. A token is never stored, only its digest."""
 
 import hashlib
+import re
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -9,6 +10,9 @@ from pathlib import Path
 import orjson
 
 from headrace_kit.errors import PermissionDenied, Unauthenticated, Unavailable
+
+_OPAQUE = re.compile(r"(persons|services)/[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
+"""A principal stands in events for ever: no mail address, no name as people write it."""
 
 OPERATOR = "operator"
 SERVICE = "service"
@@ -120,4 +124,7 @@ def _principal(entry: dict[str, object]) -> Principal:
     roles = entry["roles"]
     if not isinstance(roles, list):
         raise TypeError("roles is a list")
-    return Principal(str(entry["principal"]), frozenset(str(each) for each in roles))
+    principal = str(entry["principal"])
+    if not _OPAQUE.fullmatch(principal):
+        raise ValueError("a principal is persons/ID or services/NAME, of a-z 0-9 and -")
+    return Principal(principal, frozenset(str(each) for each in roles))

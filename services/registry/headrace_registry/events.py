@@ -15,5 +15,7 @@ EVENT_TYPES = (
     events_pb2.VersionRolledBack,
     events_pb2.RollbackRefused,
     events_pb2.VersionArchived,
+    events_pb2.PersonAdded,
+    events_pb2.PersonErased,
 )
-"""Every event of a model's stream."""
+"""Every event of the streams of models and persons."""

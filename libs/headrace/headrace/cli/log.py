@@ -11,13 +11,15 @@ from rich.text import Text
 
 from headrace import story
 from headrace.api.audit.v1.resources_pb2 import LogEntry
-from headrace.cli import log_export, log_replay, past
+from headrace.cli import log_erase, log_export, log_replay, past
 from headrace.cli.output import Json, Project, console, print_fields, print_json, short, when
 from headrace.client import connect
+from headrace.people import display_names
 
 app = typer.Typer(help="The event log of the whole platform.", no_args_is_help=True)
 app.command()(log_export.export)
 app.command()(log_replay.replay)
+app.command()(log_erase.erase)
 for _command in (past.who, past.at, past.diff, past.gaps, past.lag, past.parked, past.redrive):
     app.command()(_command)
 _FOLLOW_POLL_S = 0.5
@@ -61,6 +63,7 @@ def show(event_id: Annotated[str, typer.Argument(help="Id of the event.")], as_j
     """Print one event whole."""
     with connect() as client:
         entry = story.find_event(client, event_id)
+        names = display_names(client, () if as_json else (entry.meta.actor, entry.meta.on_behalf_of))
     if as_json:
         print_json(_as_dict(entry))
         return
@@ -72,8 +75,8 @@ def show(event_id: Annotated[str, typer.Argument(help="Id of the event.")], as_j
             ("log", f"{entry.source}, position {entry.position}"),
             ("happened", when(entry.occurred_at)),
             ("recorded", when(entry.recorded_at)),
-            ("by", entry.meta.actor),
-            ("on behalf of", entry.meta.on_behalf_of),
+            ("by", names.get(entry.meta.actor)),
+            ("on behalf of", names.get(entry.meta.on_behalf_of)),
             ("caused by", entry.meta.causation_id),
             ("chain", entry.meta.correlation_id),
             ("leaf", entry.leaf.hex()),

@@ -15,6 +15,7 @@ from headrace.client import connect
 from headrace.connection import SERVICES
 from headrace.errors import InvalidArgument
 from headrace.past import changes_between, events_of, holes, state_at
+from headrace.people import display_names
 
 Entity = Annotated[str, typer.Argument(help="Resource name, such as projects/default/models/m.")]
 
@@ -23,6 +24,8 @@ def who(entity: Entity, as_json: Json = False) -> None:
     """Print every event of an entity: when, by whom, on whose behalf, by which command."""
     with connect() as client:
         entries = events_of(client, entity)
+        principals = [each for entry in entries for each in (entry.meta.actor, entry.meta.on_behalf_of)]
+        names = display_names(client, () if as_json else principals)
     if as_json:
         print_json(entries)
         return
@@ -30,8 +33,8 @@ def who(entity: Entity, as_json: Json = False) -> None:
         (
             when(each.occurred_at),
             each.type.rpartition(".")[2],
-            each.meta.actor,
-            each.meta.on_behalf_of,
+            names.get(each.meta.actor, ""),
+            names.get(each.meta.on_behalf_of, ""),
             each.meta.command_id,
             each.meta.traceparent,
             each.event_id,

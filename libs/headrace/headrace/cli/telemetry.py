@@ -19,7 +19,9 @@ from headrace.errors import FailedPrecondition, InternalError, NotConnected, Una
 
 if TYPE_CHECKING:
     from headrace.archive.record import Record
+    from headrace.archive.verifying import RangeReport
 
+_EXTRAS = "this needs pyarrow and aiokafka: install headrace[export,kafka]"
 app = typer.Typer(help="Predictions and labels: what is archived, and all of it as one stream.", no_args_is_help=True)
 
 
@@ -84,6 +86,36 @@ def ranges(
 
 
 @app.command()
+def verify(as_json: Json = False) -> None:
+    """Read every archived range and hold it to the log; exit status 1 when one is not what the log says."""
+    try:
+        from headrace.archive.verifying import verify_archive
+    except ImportError as error:
+        raise FailedPrecondition(_EXTRAS, reason="EXTRAS_MISSING") from error
+    with connect() as client:
+        found = list(verify_archive(client))
+    if as_json:
+        print_json([_report(each) for each in found])
+    else:
+        rows = [
+            (
+                f"{each.topic}/{each.partition}",
+                each.first_offset,
+                each.last_offset,
+                each.fault or ("erased" if each.erased else "whole"),
+                "; ".join(
+                    f"{root.old_root.hex()[:16]} {root.reason} {root.person} {root.rows} rows" for root in each.erased
+                ),
+            )
+            for each in found
+        ]
+        columns = ("partition", "first", "last", "is", "erased since")
+        print_table("archived ranges", columns, rows, empty="Nothing is archived.")
+    if any(each.fault for each in found):
+        raise typer.Exit(1)
+
+
+@app.command()
 def read(
     kind: Annotated[Kind, typer.Argument(help="predictions or labels.")],
     partition: Annotated[list[int] | None, typer.Option(min=0, help="Only this; may be repeated.")] = None,
@@ -103,8 +135,7 @@ def read(
         from headrace.kafka.errors import TelemetryError
         from headrace.kafka.reading import TopicReader
     except ImportError as error:
-        message = "this needs pyarrow and aiokafka: install headrace[export,kafka]"
-        raise FailedPrecondition(message, reason="EXTRAS_MISSING") from error
+        raise FailedPrecondition(_EXTRAS, reason="EXTRAS_MISSING") from error
     connection = find()
     where = bootstrap or connection.kafka_bootstrap
     if not where:
@@ -128,6 +159,31 @@ def read(
     except TelemetryError as error:
         kinds = Unavailable if error.retryable else InternalError
         raise kinds(error.message, reason=error.reason) from error
+
+
+def _report(found: RangeReport) -> Mapping[str, object]:
+    erased = [
+        {
+            "old_root": each.old_root.hex(),
+            "new_root": each.new_root.hex(),
+            "reason": each.reason,
+            "person": each.person,
+            "rows": each.rows,
+            "time": each.time,
+            "event_id": each.event_id,
+        }
+        for each in found.erased
+    ]
+    return {
+        "range": found.name,
+        "topic": found.topic,
+        "partition": found.partition,
+        "first_offset": found.first_offset,
+        "last_offset": found.last_offset,
+        "root": found.root.hex(),
+        "erased": erased,
+        "fault": found.fault,
+    }
 
 
 class _Rows:
