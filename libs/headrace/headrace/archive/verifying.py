@@ -1,4 +1,4 @@
-"""Holds the archive of telemetry to the log: every range is what its last event says, or was erased, and the log says so.
+"""Holds the archive of telemetry to the log: every range is what its last event says; what was erased, the log says.
 
 ``headrace telemetry verify`` prints it; whoever verifies a whole log calls :func:`verify_archive`.
 """
@@ -19,7 +19,7 @@ from headrace.api.monitor.v1.service_pb2 import GetArchivedRangeResponse
 from headrace.archive.manifest import Manifest
 from headrace.archive.reading import download, records_file, verified_records
 from headrace.client import Client
-from headrace.errors import HeadraceError, InternalError
+from headrace.errors import HeadraceError, InternalError, rpc_errors
 
 _TYPES: Final = ("headrace.monitor.v1.TelemetryArchived", "headrace.monitor.v1.ArchiveRewritten")
 _PAGE: Final = 1000
@@ -89,6 +89,7 @@ def verify_archive(client: Client) -> Iterator[RangeReport]:
 
     Raises:
         grpc.RpcError: the monitor does not answer.
+        Unavailable: the object store does not.
     """
     ends: dict[tuple[str, int], int] = {}
     for name, told in _told(client).items():
@@ -96,9 +97,9 @@ def verify_archive(client: Client) -> Iterator[RangeReport]:
         lane = archived.topic, archived.partition
         gap = lane in ends and archived.first_offset != ends[lane]
         ends[lane] = archived.last_offset + 1
-        fault = (
-            told.fault or ("the range does not follow the one before it" if gap else "") or _fault(client, name, told)
-        )
+        if gap:
+            told.fault = told.fault or "the range does not follow the one before it"
+        fault = told.fault or _fault(client, name, told)
         yield RangeReport(
             name=name,
             topic=archived.topic,
@@ -151,8 +152,11 @@ def _entries(client: Client) -> Iterator[LogEntry]:
 def _fault(client: Client, name: str, told: _Told) -> str:
     """Why a range is not what the log says of it; empty when it is."""
     try:
-        _require_as_told(client.archive.GetArchivedRange(service.GetArchivedRangeRequest(name=name)), told)
+        with rpc_errors():
+            _require_as_told(client.archive.GetArchivedRange(service.GetArchivedRangeRequest(name=name)), told)
     except HeadraceError as error:
+        if error.retryable:
+            raise
         return error.message
     return ""
 
