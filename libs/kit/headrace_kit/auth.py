@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
+import structlog
 
 from headrace_kit.errors import PermissionDenied, Unauthenticated, Unavailable
 
+_log = structlog.get_logger(__name__)
 _OPAQUE = re.compile(r"(persons|services)/[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
 """A principal stands in events for ever: no mail address, no name as people write it."""
 
@@ -34,7 +36,7 @@ class Tokens:
     """Digests of tokens and whose they are, from a file that is read anew when it changes.
 
     The file is a JSON list of ``{"sha256": hex, "principal": id, "roles": [role]}``. When it can not be read, nobody
-    is let in.
+    is let in; nor is a principal whose id is not opaque.
     """
 
     def __init__(self, path: Path) -> None:
@@ -117,14 +119,18 @@ def require_role(*roles: str) -> Principal:
 
 def _parse(content: bytes) -> Mapping[bytes, Principal]:
     entries: list[dict[str, object]] = orjson.loads(content)
-    return {bytes.fromhex(str(each["sha256"])): _principal(each) for each in entries}
+    found: dict[bytes, Principal] = {}
+    for index, each in enumerate(entries):
+        principal = _principal(each)
+        if _OPAQUE.fullmatch(principal.id):
+            found[bytes.fromhex(str(each["sha256"]))] = principal
+        else:
+            _log.error("principal_refused", entry=index, cause="a principal is persons/ID or services/NAME: a-z 0-9 -")
+    return found
 
 
 def _principal(entry: dict[str, object]) -> Principal:
     roles = entry["roles"]
     if not isinstance(roles, list):
         raise TypeError("roles is a list")
-    principal = str(entry["principal"])
-    if not _OPAQUE.fullmatch(principal):
-        raise ValueError("a principal is persons/ID or services/NAME, of a-z 0-9 and -")
-    return Principal(principal, frozenset(str(each) for each in roles))
+    return Principal(str(entry["principal"]), frozenset(str(each) for each in roles))
