@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
@@ -54,9 +55,14 @@ _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class Pages:
-    """Renders the templates."""
+    """Renders the templates.
 
-    def __init__(self, project: str) -> None:
+    Args:
+        project: Whose pages.
+        named: What people call a principal; empty when that is not known.
+    """
+
+    def __init__(self, project: str, named: Callable[[str], str] = lambda _: "") -> None:
         self._environment = Environment(
             loader=FileSystemLoader(FOLDER),
             autoescape=True,
@@ -82,7 +88,12 @@ class Pages:
             "told": told,
         }
         self._environment.filters.update(filters)
-        known: dict[str, Any] = {"navigation": NAVIGATION, "project": project, "command_id": lambda: str(uuid4())}
+        known: dict[str, Any] = {
+            "navigation": NAVIGATION,
+            "project": project,
+            "command_id": lambda: str(uuid4()),
+            "named": named,
+        }
         self._environment.globals.update(known)
 
     def render(

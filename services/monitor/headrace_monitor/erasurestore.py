@@ -51,7 +51,7 @@ class ErasureStore:
         self._database = database
 
     async def begin(self, erasure: UUID, request: EraseTelemetryRequest, *, asked_by: str) -> bool:
-        """Notes what is to be erased; False when the id was used for another request."""
+        """Notes what is to be erased; False when the id was used for another request and that is not done."""
         hashed = request_hash(request)
         await self._database.execute(
             "INSERT INTO erasures (id, person, asked_by, request_hash, request) VALUES ($1, $2, $3, $4, $5)"
@@ -63,7 +63,7 @@ class ErasureStore:
             request.SerializeToString(deterministic=True),
         )
         found = await self._database.fetchval("SELECT request_hash FROM erasures WHERE id = $1", erasure)
-        return bool(found == hashed)
+        return found in (hashed, b"")
 
     async def get(self, erasure: UUID) -> Erasure | None:
         """How far an erasure is."""
@@ -151,8 +151,8 @@ class ErasureStore:
         async with self._database.transaction() as connection:
             await connection.execute("DELETE FROM erased_predictions WHERE erasure = $1", erasure)
             await connection.execute(
-                "UPDATE erasures SET request = NULL, done_at = clock_timestamp(), ranges_rewritten = $2,"
-                " predictions_erased = $3, labels_erased = $4 WHERE id = $1",
+                "UPDATE erasures SET request = NULL, request_hash = '', done_at = clock_timestamp(),"
+                " ranges_rewritten = $2, predictions_erased = $3, labels_erased = $4 WHERE id = $1",
                 erasure,
                 erased.ranges,
                 erased.predictions,

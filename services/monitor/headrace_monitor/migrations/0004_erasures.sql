@@ -14,6 +14,7 @@ CREATE TABLE erasures (
     done_at      timestamptz
 );
 COMMENT ON COLUMN erasures.request IS 'What is selected; null once it is done.';
+COMMENT ON COLUMN erasures.request_hash IS 'Tells a repeat from another request; empty once it is done, since a digest of a name tells it to who guesses.';
 COMMENT ON COLUMN erasures.ends IS 'Ends of the partitions when the work began: what came later is not erased.';
 
 CREATE TABLE erased_predictions (
