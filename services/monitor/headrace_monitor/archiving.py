@@ -201,7 +201,7 @@ class Archiver:
         )
 
     async def _drop(self, topic: str, bounds: Mapping[int, Bounds], fence: Fence) -> None:
-        """Drops what is archived, counted, and old enough; whole ranges only."""
+        """Drops what is archived, counted, and old enough."""
         old = await self._archives.old_enough(topic, before=self._clock() - self._policy.keep)
         counted = await self._archives.counted_offsets(topic)
         wanted = droppable(old, counted, bounds)

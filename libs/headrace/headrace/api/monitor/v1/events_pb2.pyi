@@ -454,7 +454,7 @@ class ArchiveRewritten(_message.Message):
     records_changed: _builtins.int
     """Records that hold other bytes than before. At least 1."""
     rows_erased: _builtins.int
-    """Rows that are gone. At least 1."""
+    """Rows that are gone; 0 when what was erased were requests without rows."""
     rows: _builtins.int
     """Rows left."""
     size_bytes: _builtins.int
