@@ -71,7 +71,9 @@ async def test_a_person_s_rows_are_gone_everywhere_and_the_others_stay(archive: 
 
     assert erasure.state == ERASURE_STATE_DONE
     assert erasure.predictions_erased == 4
-    assert await archive.database.fetchrow("SELECT request, request_hash FROM erasures") == (None, b"")
+    row = await archive.database.fetchrow("SELECT request, request_hash FROM erasures")
+    assert row is not None
+    assert (row["request"], row["request_hash"]) == (None, b"")
     assert await ids(archive) == [each for each in publisher.ids if each not in erased]
     assert SECRET.encode() not in await everything(archive)
     rewritten = await archive.entries("ArchiveRewritten")
