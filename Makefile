@@ -121,6 +121,10 @@ test-fast: $(VENV)/.dev.stamp ## Run the unit, property, golden and contract tes
 simulate: $(VENV)/.dev.stamp ## Simulate the event backbone: SEEDS=10000 runs many (FROM=0), SEED=n replays one
 	@$(BIN)/python -m tests.simulation --jobs $(JOBS) --from $(or $(FROM),0) --seeds $(or $(SEEDS),1000) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
+.PHONY: soak
+soak: setup ## Load and faults on real processes for SECONDS=3600, a sixth of them without Kafka (SEED=1)
+	@HEADRACE_SOAK_S=$(or $(SECONDS),3600) HEADRACE_SOAK_SEED=$(or $(SEED),1) $(PYTEST) tests/chaos/backbone/test_soak.py -s $(ARGS)
+
 .PHONY: bench
 bench: setup ## Measure, and write docs/benchmarks.md
 	@PYTHONPATH=examples $(BIN)/python -m tests.bench $(ARGS)

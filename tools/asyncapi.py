@@ -108,7 +108,7 @@ def _topics(events: Sequence[FileDescriptorProto], telemetry: FileDescriptorProt
         (LABELS, "LabelBatch", "True outcomes that came to be known later, in batches."),
     ):
         found[name] = _Topic("the shard", words, {f"headrace.common.v1.{kind}": batches[kind]})
-    found[CHECKPOINTS] = _Topic("the service", "Checkpoints of the logs.", {})
+    found[CHECKPOINTS] = _Topic("the service", "Signed checkpoints of the logs, each a C2SP signed note in UTF-8.", {})
     found[QUARANTINE] = _Topic("that of the original", "Notices of events that could not be handled.", {})
     return found
 

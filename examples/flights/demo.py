@@ -9,7 +9,6 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -20,12 +19,12 @@ from flights import data, lifecycle, pipeline
 from flights.replay import Replay
 from flights.report import Report, make_report
 from flights.stream import Application, Progress
-from headrace import story
+from headrace import events, story
 from headrace.api.audit.v1.resources_pb2 import LogEntry
 from headrace.api.monitor.v1 import service_pb2 as monitor
 from headrace.api.orchestrator.v1 import resources_pb2 as orchestrator_resources
 from headrace.api.orchestrator.v1 import service_pb2 as orchestrator
-from headrace.connection import SERVICES, Connection
+from headrace.connection import Connection
 
 WINDOW_S: Final = 3 * 3600
 """Flights that leave within so long share requests."""
@@ -105,7 +104,7 @@ def play(
         seconds = time.monotonic() - played
         _check(stage)
         stage.title = "letting the loop settle"
-        counts = _settle(client, stage, stage.application.progress)
+        counts, settled = _settle(client, stage, stage.application.progress)
         stage.title = f"done in {time.monotonic() - began:.0f} s"
         stage.stopped.set()
         for thread in (watcher, hasty):
@@ -116,6 +115,7 @@ def play(
             answers=answers,
             progress=stage.application.progress,
             counts=counts,
+            settled=settled,
             first_model=pipeline.download(client, first),
             seconds=seconds,
             console=connection.gateway_url,
@@ -139,24 +139,32 @@ def _release_in_a_hurry(client: headrace.Client, stage: Stage, from_us: int) -> 
 
 
 def _follow(client: headrace.Client, stage: Stage) -> None:
-    """Keeps ``stage.entries`` up to date."""
-    while not stage.stopped.wait(0.5):
-        for service in SERVICES:
-            with suppress(grpc.RpcError):  # it is away; it comes back
-                entries = story.read_logs(client, prefix="projects/default/", services=[service])
-                stage.entries.update((entry.event_id, entry) for entry in entries)
+    """Keeps ``stage.entries`` up to date; a service that goes away is waited for."""
+    with events.subscribe(
+        "demo", project="default", start=events.BEGINNING, cursor=events.MemoryCursor(), connection=client.connection
+    ) as subscription:
+        while not stage.stopped.is_set():
+            delivery = subscription.take(timeout_s=0.5)
+            if delivery is not None:
+                with delivery as event:
+                    stage.entries[event.id] = event.entry
 
 
-def _settle(client: headrace.Client, stage: Stage, progress: Progress) -> monitor.GetCountsResponse:
-    """Waits until everything sent was counted and nothing is under way any more; gives up after ``SETTLE_S``."""
+def _settle(client: headrace.Client, stage: Stage, progress: Progress) -> tuple[monitor.GetCountsResponse, bool]:
+    """Waits until everything sent was counted and nothing is under way any more.
+
+    Returns:
+        The counts, and whether it came to that within ``SETTLE_S``.
+    """
     deadline = time.monotonic() + SETTLE_S
     request = monitor.GetCountsRequest(endpoint=lifecycle.ENDPOINT)
     while True:
         _check(stage)
         counts = lifecycle.patiently(client.monitor.GetCounts, request)
         counted = counts.predictions >= progress.predictions and counts.labels_joined >= progress.labels
-        if (counted and not _under_way(client)) or time.monotonic() > deadline:
-            return counts
+        settled = counted and not _under_way(client)
+        if settled or time.monotonic() > deadline:
+            return counts, settled
         time.sleep(0.2)
 
 

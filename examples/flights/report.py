@@ -127,6 +127,7 @@ class Report:
         labels_sent: Labels acknowledged.
         labels_joined: Labels that met their prediction.
         batches_lost: Batches of telemetry known to be missing.
+        settled: Whether everything sent was counted and every pipeline run had ended when this was written.
         errors: With the loop and with the first model frozen, all flights.
         errors_july_to_october: As ``errors``, of the months that the first model knows least; None when none was
             replayed.
@@ -145,6 +146,7 @@ class Report:
     labels_sent: int
     labels_joined: int
     batches_lost: int
+    settled: bool
     errors: Errors
     errors_july_to_october: Errors | None
     retrains: tuple[Retrain, ...]
@@ -187,6 +189,7 @@ def make_report(
     answers: Answers,
     progress: Progress,
     counts: GetCountsResponse,
+    settled: bool,
     first_model: bytes,
     seconds: float,
     console: str,
@@ -219,6 +222,7 @@ def make_report(
         labels_sent=progress.labels,
         labels_joined=counts.labels_joined,
         batches_lost=counts.batches_lost,
+        settled=settled,
         errors=errors_of(slice(None)),
         errors_july_to_october=errors_of(july_to_october) if len(summer) else None,
         retrains=tuple(_retrains(log, answers)),
@@ -313,7 +317,9 @@ def _rollbacks(log: _Log, answers: Answers) -> list[Rollback]:
                 requested_event=entry.event_id,
                 blocked_event=blocked[0][0].event_id if blocked else "",
                 rolled_back_event=rolled_back[0][0].event_id if rolled_back else "",
-                promoted_to_alert_s=start - _seconds(promoted[-1]) if promoted else None,
+                promoted_to_alert_s=_seconds(alert_entry) - _seconds(promoted[-1])
+                if promoted and alert_entry.event_id
+                else None,
                 request_to_serving_s=_seconds(blocked[0][0]) - start if blocked else None,
                 request_to_alias_s=_seconds(rolled_back[0][0]) - start if rolled_back else None,
                 flights_answered=int((answers.versions == bad).sum()),

@@ -93,6 +93,8 @@ class Application:
         self.progress = Progress()
         self.pace = pace
         """Rows a second at most; may be changed while it plays."""
+        self.answered: dict[str, int] = {}
+        """Rows by the id of the prediction, of all that were answered."""
         self._connection, self._project, self._endpoint = connection, project, endpoint
         self._replay, self._due = replay, 0.0
         rows = len(replay.flights)
@@ -156,7 +158,9 @@ class Application:
         self.progress.event_us = max(self.progress.event_us, step.event_us)
         self.progress.predictions += rows
         self.progress.versions[version] = self.progress.versions.get(version, 0) + rows
-        return str(response.parameters["prediction_id"].string_param)
+        prediction_id = str(response.parameters["prediction_id"].string_param)
+        self.answered[prediction_id] = rows
+        return prediction_id
 
     async def _report(self, stub: Any, step: LabelBatch, metadata: Sequence[tuple[str, str]]) -> None:
         numbers = step.requests.tolist()

@@ -106,7 +106,7 @@ def validate(candidate: Model, recent: Flights, *, champion: Model | None = None
 
 def _edges(month: np.datetime64) -> tuple[int, int]:
     first = month.astype("datetime64[us]").astype(np.int64)
-    end = (month + 1).astype("datetime64[us]").astype(np.int64)
+    end = (month + np.timedelta64(1, "M")).astype("datetime64[us]").astype(np.int64)
     return int(first), int(end)
 
 

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 
 import pytest
 
+from flights import lifecycle
 from headrace.api.monitor.v1.events_pb2 import RetrainRequested
 from headrace.api.serving.v1.events_pb2 import RolloutStarted
 from headrace_local.stack import Stack
 from headrace_local.testing import temporary_folder
+from tests.support import predictions
 from tests.support.eventually import eventually
 from tests.support.history import faults
-from tests.support.loop import Loop, history_at_rest
+from tests.support.loop import Loop, history_at_rest, require_drift_before_the_hasty_release
 from tests.support.platform import Platform
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
@@ -90,10 +92,18 @@ def test_nothing_is_lost_or_done_twice_and_the_loop_closes(own_platform: Platfor
 
     assert killed == [kill.part for kill in KILLS]
     assert faults(history) == []
-    # What serving had numbered and not yet sent when it died was not acknowledged, and is known to be lost.
-    assert report.batches_lost <= report.predictions_of_unknown_outcome
-    assert 0 <= report.predictions_counted - report.predictions_sent <= report.predictions_of_unknown_outcome
+    found = predictions.find(own_platform.addresses, project="default", endpoint=lifecycle.ENDPOINT.rpartition("/")[2])
+    answered = predictions.by_key(loop.answered)
+    assert sum(answered.values()) == report.predictions_sent
+    assert found.published_twice == 0
+    assert found.counted == found.published  # all that Kafka has, and nothing else
+    assert {key: found.counted.get(key) for key in answered} == answered
+    assert report.predictions_counted == sum(found.counted.values())
+    # What serving had on its way when it died was not acknowledged: it is counted, or known to be lost, and never both.
+    unanswered = sum(rows for key, rows in found.counted.items() if key not in answered)
+    assert unanswered + report.batches_lost <= report.predictions_of_unknown_outcome
     assert report.labels_joined == report.labels_sent
     assert [each.version for each in report.retrains if each.promoted_event]
-    assert [each.version for each in report.rollbacks if each.blocked_event and each.rolled_back_event]
+    assert [each.version for each in report.rollbacks if each.blocked_event and each.rolled_back_event], report
     assert report.closed
+    require_drift_before_the_hasty_release(history, report)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from playwright.async_api import BrowserContext, Page, expect
 
-from headrace.api.registry.v1.resources_pb2 import Model
-from headrace.api.registry.v1.service_pb2 import GetModelRequest
-from tests.console.conftest import PARENT, Console
+from headrace.api.registry.v1.resources_pb2 import Gates, Model
+from headrace.api.registry.v1.service_pb2 import GetModelRequest, PromoteVersionRequest, SetGatesRequest
+from tests.console.conftest import PARENT, Console, command_id
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
@@ -82,3 +82,23 @@ async def test_a_form_without_its_token_changes_nothing(context: BrowserContext,
         assert answer.status == 403
 
     assert list(model_of(console, "forged").versions[0].approvals) == []
+
+
+async def test_the_timeline_tells_whose_gates_let_a_version_pass(page: Page, console: Console) -> None:
+    number = console.version_by_a_service("gated")
+    name = f"{PARENT}/models/gated"
+    with console.operator() as client:
+        gates = Gates(alias="staging", required_checks=["quality"])
+        client.registry.SetGates(SetGatesRequest(command_id=command_id(), model=name, gates=gates))
+        client.registry.PromoteVersion(
+            PromoteVersionRequest(
+                command_id=command_id(), version=f"{name}/versions/{number}", alias="staging", expected_revision=-1
+            )
+        )
+
+    await page.goto(f"{console.url}/models/gated")
+
+    await expect(page.locator(".timeline li")).to_contain_text("gates of persons/operator that need no approval")
+    await expect(page.get_by_text("set by persons/operator")).to_be_visible()
+    await page.locator(".timeline").get_by_role("link", name="gates").click()
+    await expect(page.locator("h1")).to_contain_text("GatesSet")

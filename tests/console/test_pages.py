@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 
 import pytest
 from playwright.async_api import BrowserContext, ConsoleMessage, Page, Response, expect
 
+from headrace.api.audit.v1.service_pb2 import GetEventRequest
+from headrace.evidence.verifying import keys_of_platform
+from headrace.verifier import Proof
 from tests.console.conftest import HOSTILE, POINTS, STEPS, WITHIN_S, Console
+from tests.support.kit import until
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
@@ -27,6 +32,8 @@ PAGES = {
     "/pipelines": "Pipelines",
     "/pipelines/runs/{pipeline_run}": "retrain",
     "/events": "Events",
+    "/events/of/models/delays": "delays through time",
+    "/events/of/pipelineRuns/{pipeline_run}": "through time",
 }
 
 
@@ -117,6 +124,95 @@ async def test_an_events_page_tells_what_caused_it_and_what_it_caused(page: Page
     await page.locator(".story a", has_text="PipelineRunSucceeded").first.click()
     await expect(page.locator("h1")).to_contain_text("PipelineRunSucceeded")
     await expect(page.locator(".story li.here")).to_have_count(1)
+
+
+async def test_the_state_of_any_moment_has_an_address_of_its_own(
+    page: Page, context: BrowserContext, console: Console
+) -> None:
+    complaints = complaints_of(page)
+    await page.goto(address(console, "/events/of/pipelineRuns/{pipeline_run}"))
+    await expect(page.locator(".timeline li[aria-current]")).to_contain_text("PipelineRunSucceeded")
+    await expect(page.locator("#moment")).to_contain_text("PIPELINE_RUN_STATUS_SUCCEEDED")
+    events = await page.locator(".timeline li").count()
+
+    await page.locator("[data-slider]").focus()
+    await page.keyboard.press("Home")
+
+    await expect(page.locator("#moment h2").first).to_have_text("As it was")
+    await expect(page.locator(".timeline li[aria-current]")).to_contain_text("PipelineRunStarted")
+    await expect(page.locator(".timeline li.later")).to_have_count(events - 1)
+    await expect(page.locator("#moment")).not_to_contain_text("PIPELINE_RUN_STATUS_SUCCEEDED")
+    await page.wait_for_url("**at=**")
+    other = await context.new_page()
+    await other.goto(page.url)
+    assert await other.locator("#moment").inner_text() == await page.locator("#moment").inner_text()
+    await other.get_by_role("link", name="Event after").click()
+    await expect(other.locator(".timeline li[aria-current]")).to_contain_text("StepLeased")
+    await expect(other.locator("#moment")).to_contain_text("was ")
+    await page.go_back()
+    await expect(page.locator("#moment h2").first).to_have_text("As it is")
+    assert complaints == []
+
+
+async def test_before_it_was_made_there_is_no_state_and_a_wrong_moment_is_explained(
+    page: Page, console: Console
+) -> None:
+    await page.goto(f"{console.url}/events/of/models/delays?at=2001-02-03T04:05:06Z")
+    await expect(page.locator("#moment")).to_contain_text("Not there yet")
+    await page.get_by_role("link", name="Event after").click()
+    # The events of one command have one time: they are told apart by their positions.
+    for made in ("ModelCreated", "VersionCreated", "VersionValidated"):
+        await expect(page.locator(".timeline li[aria-current]")).to_contain_text(made)
+        if made != "VersionValidated":
+            await page.get_by_role("link", name="Event after").click()
+    await expect(page.get_by_role("link", name="Event after")).to_have_count(0)
+    for path in ("models/delays?at=yesterday", "models/delays?before=x", "models/none", "cats/tom", "models"):
+        response = await page.goto(f"{console.url}/events/of/{path}")
+        assert response is not None
+        assert response.status in (400, 404), path
+        assert "Traceback" not in await page.content()
+
+
+async def test_an_event_is_verified_and_its_proof_holds_without_the_platform(page: Page, console: Console) -> None:
+    complaints = complaints_of(page)
+    await page.goto(f"{console.url}/events")
+    await page.locator("a.row-link", has_text="VersionValidated").first.click()
+    event_id = page.url.rpartition("/")[2]
+
+    async def verified() -> bool:
+        await page.locator("#proof button").click()
+        await page.locator("#proof .chip").wait_for()
+        return "It stands in the log as it was signed" in await page.locator("#proof").inner_text()
+
+    await until(verified, within_s=WITHIN_S)  # a checkpoint is signed every few seconds
+    async with page.expect_download() as downloading:
+        await page.get_by_role("link", name="Proof", exact=True).click()
+    proof = Proof.from_json((await (await downloading.value).path()).read_text())
+    with console.operator() as client:
+        keys = keys_of_platform(client, "registry")
+        entry = client.log("registry").GetEvent(GetEventRequest(event_id=event_id)).entry
+    proved, _ = proof.check(keys)
+
+    assert (proved.event_id, proved.data) == (event_id, entry.data)
+    assert complaints == []
+
+
+async def test_an_events_bytes_are_shown_and_downloaded(page: Page, console: Console) -> None:
+    await page.goto(f"{console.url}/events")
+    await page.locator("a.row-link", has_text="VersionValidated").first.click()
+    with console.operator() as client:
+        entry = client.log("registry").GetEvent(GetEventRequest(event_id=page.url.rpartition("/")[2])).entry
+
+    await page.locator("summary", has_text="Bytes").click()
+    await expect(page.locator(".hex")).to_contain_text(entry.data[:16].hex(" "))
+    async with page.expect_download() as downloading:
+        await page.get_by_role("link", name="Bytes", exact=True).click()
+    assert (await (await downloading.value).path()).read_bytes() == entry.data
+    async with page.expect_download() as downloading:
+        await page.get_by_role("link", name="JSON", exact=True).click()
+    plain = json.loads((await (await downloading.value).path()).read_text())
+    assert (plain["event_id"], plain["leaf"]) == (entry.event_id, entry.leaf.hex())
+    assert plain["data"]["validation"]["check"] == "quality"
 
 
 async def test_what_a_run_recorded_stays_text(page: Page, console: Console) -> None:

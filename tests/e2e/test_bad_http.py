@@ -39,8 +39,9 @@ def client(platform: Platform) -> Iterator[Client]:
 
 
 @pytest.fixture(scope="module")
-def world(client: Client) -> World:
-    return build(client, f"t-{uuid4().hex[:12]}")
+def world(client: Client, platform: Platform) -> World:
+    with Client(platform.connection_of("orchestrator")) as author:
+        return build(client, author, f"t-{uuid4().hex[:12]}")
 
 
 def site(url: str, token: str) -> httpx2.Client:

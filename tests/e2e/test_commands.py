@@ -7,13 +7,18 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from headrace.api.audit.v1.service_pb2 import ReadStreamRequest
 from headrace.api.registry.v1 import resources_pb2 as resources
 from headrace.api.registry.v1 import service_pb2 as service
+from headrace.api.serving.v1.service_pb2 import CreateEndpointRequest
+from headrace_kit.rpc.call import CAUSATION
 from tests.support.eventually import eventually
 from tests.support.platform import Platform
 
@@ -143,3 +148,123 @@ def test_what_is_wrong_is_named(headrace: Headrace, arguments: tuple[str, ...], 
     assert refused.returncode != 0
     assert named in refused.stdout + refused.stderr
     assert "Traceback" not in refused.stdout + refused.stderr
+
+
+def test_who_says_by_which_command_and_why(headrace: Headrace, platform: Platform) -> None:
+    name = f"projects/default/models/m-{uuid4().hex[:8]}"
+    approval = resources.StandingApproval(
+        id="nightly", alias="production", grantees=["services/serving"], reason="nights and weekends"
+    )
+    approval.expire_time.FromDatetime(datetime.now(UTC) + timedelta(days=1))
+    with platform.client() as client:
+        client.registry.CreateModel(service.CreateModelRequest(command_id=str(uuid4()), name=name))
+        client.registry.GrantStandingApproval(
+            service.GrantStandingApprovalRequest(command_id=str(uuid4()), model=name, standing_approval=approval)
+        )
+
+    found = json.loads(headrace("log", "who", name, "--json").stdout)
+    told = headrace("log", "who", name).stdout
+    of_alias = json.loads(headrace("log", "who", f"{name}@production", "--json").stdout)
+
+    assert [each["reason"] for each in found] == ["", "nights and weekends"]
+    assert found[0]["meta"]["method"] == "/headrace.api.registry.v1.RegistryService/CreateModel"
+    assert found[1]["data"]["standing_approval"]["id"] == "nightly"
+    assert "GrantStandingApproval" in told
+    assert of_alias == found[1:]
+
+
+def test_a_chain_is_told_over_services(headrace: Headrace, platform: Platform, project: str) -> None:
+    model = f"projects/{project}/models/m"
+    with platform.client() as client:
+
+        def written(stream: str, name: str) -> str:
+            request = ReadStreamRequest(stream_id=stream)
+            return client.log(name).ReadStream(request).entries[-1].event_id
+
+        client.registry.CreateModel(service.CreateModelRequest(command_id=str(uuid4()), name=model))
+        first = written(model, "registry")
+        endpoint = f"projects/{project}/endpoints/e"
+        client.serving.CreateEndpoint(
+            CreateEndpointRequest(command_id=str(uuid4()), name=endpoint, model=model, alias="production"),
+            metadata=((CAUSATION, first),),
+        )
+        second = written(endpoint, "serving")
+        gates = resources.Gates(alias="production", required_checks=["quality"])
+        client.registry.SetGates(
+            service.SetGatesRequest(command_id=str(uuid4()), model=model, gates=gates), metadata=((CAUSATION, second),)
+        )
+        third = written(model, "registry")
+
+    for each in (first, second, third):
+        told = json.loads(headrace("log", "chain", each, "--json").stdout)
+        assert [(link["event_id"], link["depth"]) for link in told] == [(first, 0), (second, 1), (third, 2)]
+    cut = headrace("log", "chain", third, "--most", "2", "--json")
+    assert [link["event_id"] for link in json.loads(cut.stdout)] == [second, third]
+    assert "more than 2" in cut.stderr
+
+
+def test_a_diff_names_each_change_of_each_event(headrace: Headrace, platform: Platform, project: str) -> None:
+    model = f"projects/{project}/models/m"
+    with platform.client() as client:
+        client.registry.CreateModel(service.CreateModelRequest(command_id=str(uuid4()), name=model))
+        for check in ("quality", "latency"):
+            gates = resources.Gates(alias="production", required_checks=[check])
+            client.registry.SetGates(service.SetGatesRequest(command_id=str(uuid4()), model=model, gates=gates))
+        request = ReadStreamRequest(stream_id=model)
+        created, first, second = eventually(
+            lambda: list(client.log("registry").ReadStream(request).entries),
+            lambda found: all(each.leaf for each in found),
+        )
+
+    start, end = (each.sequenced_at.ToJsonString() for each in (created, second))
+    changed = headrace("log", "diff", start, end, "--project", project, "--json")
+    everything = headrace("log", "diff", "2000-01-01T00:00:00Z", end, "--project", project, "--json")
+
+    assert changed.returncode == 0, changed.stderr
+    told = [
+        (each["event_id"], each["before"], each["after"])
+        for each in json.loads(changed.stdout)
+        if each["field"].endswith("required_checks[0]")
+    ]
+    assert told == [(first.event_id, None, "quality"), (second.event_id, "quality", "latency")]
+    assert created.event_id in {each["event_id"] for each in json.loads(everything.stdout)}
+
+
+def test_lag_tells_how_far_behind_each_consumer_is(headrace: Headrace) -> None:
+    def read() -> dict[str, Any]:
+        logs = json.loads(headrace("log", "lag", "--json").stdout)
+        return {each["consumer"]: each for log in logs for each in log["consumers"]}
+
+    found = eventually(read, lambda found: bool(found) and all(each["behind"] == 0 for each in found.values()))
+    told = headrace("log", "lag").stdout
+
+    assert "registry.rollback" in found
+    assert {part["source"] for part in found["registry.rollback"]["partitions"]} == {"headrace/monitor"}
+    assert all(name in told for name in found)
+
+
+def test_a_tail_goes_on_when_a_service_is_killed_and_comes_back(
+    headrace: Headrace, platform: Platform, project: str
+) -> None:
+    def create(name: str) -> None:
+        with platform.client() as client:
+            request = service.CreateModelRequest(command_id=str(uuid4()), name=f"projects/{project}/models/{name}")
+            client.registry.CreateModel(request)
+
+    create("before")
+    eventually(lambda: "before" in headrace("log", "tail", "--project", project).stdout)
+    command = [str(Path(sys.executable).parent / "headrace"), "log", "tail", "-f", "--project", project]
+    environment = {**os.environ, "HEADRACE_DATA": str(platform.folder), "NO_COLOR": "1", "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as tailing:
+        assert tailing.stdout is not None
+        try:
+            assert "models/before" in tailing.stdout.readline()
+            create("first")
+            assert "models/first" in tailing.stdout.readline()
+            killed = platform.kill("registry")
+            platform.wait_ready("registry", other_than=killed)
+            create("second")
+            assert "models/second" in tailing.stdout.readline()
+            assert tailing.poll() is None
+        finally:
+            tailing.kill()

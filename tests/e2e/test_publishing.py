@@ -12,6 +12,7 @@ import pytest
 
 from headrace.api.monitor.v1 import resources_pb2 as resources
 from headrace.api.monitor.v1 import service_pb2 as monitor
+from tests.support import predictions
 from tests.support.platform import Platform
 
 pytestmark = pytest.mark.timeout(300)
@@ -39,6 +40,10 @@ def test_scores_are_counted_and_outcomes_joined(platform: Platform, project: str
     assert told["labels_joined"] == told["labels_sent"] > 25_000
     assert told["batches_lost"] == 0
     assert 0 < told["log_loss"] < 0.5  # guessing by the share of late flights gives more
+    by_id = predictions.find(platform.addresses, project=project, endpoint="late-arrivals")
+    assert by_id.published_twice == 0
+    assert by_id.counted == by_id.published
+    assert sum(by_id.counted.values()) == told["predictions_sent"]
     name = f"projects/{project}/monitors/late-arrivals"
     with platform.client() as client:
         found = client.monitor.GetMonitor(monitor.GetMonitorRequest(name=name)).monitor

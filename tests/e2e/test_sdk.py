@@ -1,11 +1,18 @@
 """Training code and the tracker: recorded once, whatever dies."""
 
+import hashlib
+import json
 import os
+import platform
+import shlex
 import signal
 import subprocess
 import sys
+import urllib.request
+from importlib import metadata
 from pathlib import Path
 
+import psutil
 import pytest
 
 import headrace
@@ -55,6 +62,96 @@ def test_a_run_records_everything(connected: Platform, project: str, tmp_path: P
     assert stored.environment.packages_digest
     assert run.rejected == 0
     assert pending_runs(Path(os.environ["HEADRACE_SPOOL"])) == []
+
+
+TRAINING = """
+import sys
+import numpy as np
+import headrace
+
+with headrace.start_run("captured", project=sys.argv[1]) as run:
+    columns = {"hour": np.arange(3, dtype="int32"), "delay": np.array([1.5, 2.5, 3.5])}
+    run.log_dataset(columns, "flights", context="training")
+    run.log_confusion_matrix(["on time", "late", "late"], ["on time", "on time", "late"], labels=["on time", "late"])
+    run.log_feature_importances({"hour": 0.25, "carrier": 0.75})
+print(run.name)
+"""
+
+
+def test_what_is_captured_without_being_asked(connected: Platform, project: str, tmp_path: Path) -> None:
+    folder = tmp_path / "research"
+    folder.mkdir()
+    (folder / "train.py").write_text(TRAINING)
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments]
+        return subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, check=True, timeout=30
+        ).stdout.strip()
+
+    git("init", "-q", "-b", "main")
+    git("remote", "add", "origin", "https://ada:secret@example.org/research.git")
+    git("add", "train.py")
+    git("commit", "-q", "-m", "begin")
+    (folder / "train.py").write_text(TRAINING + "# tried at home\n")
+
+    command = [sys.executable, "train.py", project, "two words"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=90)
+    assert done.returncode == 0, done.stderr
+    run = get_run(connected, done.stdout.split()[-1])
+
+    assert (run.code.commit, run.code.branch, run.code.dirty) == (git("rev-parse", "HEAD"), "main", True)
+    assert run.code.remote == "https://example.org/research.git"
+    home = str(Path.home())
+    assert shlex.split(run.code.command_line) == [each.replace(home, "~") for each in command]
+    environment = run.environment
+    assert environment.python == platform.python_version()
+    assert environment.platform == platform.platform()
+    assert environment.cpu_count == os.cpu_count()
+    assert environment.memory_bytes == psutil.virtual_memory().total
+    packages = [f"{each.name}=={each.version}" for each in environment.packages]
+    assert f"numpy=={metadata.version('numpy')}" in packages
+    assert environment.packages_digest == hashlib.sha256("\n".join(packages).encode()).hexdigest()
+    [dataset] = run.datasets
+    assert dataset.digest.startswith("sha256:")
+    assert [(each.name, each.type) for each in dataset.columns] == [("hour", "int32"), ("delay", "float64")]
+    assert (dataset.name, dataset.context, dataset.rows) == ("flights", "training", 3)
+    assert b"+# tried at home" in artifact(connected, run, "code/uncommitted.diff")
+    matrix = json.loads(artifact(connected, run, "confusion_matrix.json"))
+    assert matrix == {"labels": ["on time", "late"], "counts": [[1, 0], [1, 1]]}
+    importances = json.loads(artifact(connected, run, "feature_importances.json"))
+    assert [(each["feature"], each["importance"]) for each in importances] == [("carrier", 0.75), ("hour", 0.25)]
+    for picture in ("confusion_matrix.svg", "feature_importances.svg"):
+        assert artifact(connected, run, picture).startswith(b"<svg")
+
+
+def artifact(platform_: Platform, run: resources.Run, path: str) -> bytes:
+    with platform_.client() as client:
+        request = service.PresignDownloadRequest(run=run.name, path=path)
+        with urllib.request.urlopen(client.tracking.PresignDownload(request).url, timeout=10) as answer:
+            content: bytes = answer.read()
+            return content
+
+
+def test_runs_are_found_by_metric_parameter_and_tag(connected: Platform, project: str) -> None:
+    names: list[str] = []
+    for number in range(3):
+        with headrace.start_run("x", project=project, tags={"team": "ops" if number else "lab"}) as run:
+            run.log_params({"depth": number})
+            run.log_metric("loss", number / 2)
+        names.append(run.name)
+
+    def found(text: str) -> set[int]:
+        request = service.SearchRunsRequest(parent=f"projects/{project}", filter=text)
+        with connected.client() as client:
+            return {names.index(each.name) for each in client.tracking.SearchRuns(request).runs}
+
+    assert found("metric.loss < 0.75") == {0, 1}
+    assert found("metric.loss >= 0.5") == {1, 2}
+    assert found('param.depth = "2"') == {2}
+    assert found('tag.team = "ops"') == {1, 2}
+    assert found('tag.team = "ops" and metric.loss < 0.75 or param.depth = "0"') == {0, 1}
+    assert found('tag.team = "nobody"') == set()
 
 
 def test_an_error_ends_the_run_as_failed_and_goes_on(connected: Platform, project: str) -> None:

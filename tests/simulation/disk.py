@@ -19,7 +19,7 @@ from uuid import UUID
 
 import asyncpg
 
-from headrace_kit import lease, relay, sequencer, upkeep
+from headrace_kit import causes, lease, relay, sequencer, upkeep
 from headrace_kit.consumer import offsets, parking
 from headrace_kit.eventstore import postgres as store
 from headrace_kit.postgres import Database
@@ -304,6 +304,7 @@ async def _append(tx: Transaction, args: Sequence[Any], pool: Pool) -> list[Row]
                 hlc=args[13][index],
                 meta=args[16][index],
                 data=args[14][index],
+                causation_id=args[17][index],
                 xid=xid,
                 command_id=args[0],
             )
@@ -358,7 +359,7 @@ def _leases(tx: Transaction, name: str) -> list[Row]:
 async def _take(tx: Transaction, name: str, holder: str, ttl: timedelta) -> list[Row]:
     await tx.server.lock(f"lease {name}", tx)
     for row in _leases(tx, name):
-        if row["expires_at"] >= now() and row["holder"] != holder:
+        if now() <= row["expires_at"] <= now() + 2 * ttl and row["holder"] != holder:
             return []
     epoch = sum(row["epoch"] for row in _leases(tx, name)) + 1
     tx.writes.append(
@@ -507,6 +508,14 @@ async def _park(tx: Transaction, consumer: str, source: str, stream: str) -> lis
     return [{}]
 
 
+async def _filled(tx: Transaction) -> list[Row]:
+    return [{"position": len(tx.server.tables.log)}]  # every event here was written with its cause in its column
+
+
+async def _causes(tx: Transaction, position: int, limit: int) -> list[Row]:
+    return []
+
+
 async def _nothing(tx: Transaction, *args: object) -> list[Row]:
     return [{}]
 
@@ -535,6 +544,8 @@ STATEMENTS: dict[str, Callable[..., Any]] = {
     sequencer._WINDOW: _window,
     sequencer._ADVANCE: _advance,
     upkeep._FORGET: _forget,
+    causes._FILLED: _filled,
+    causes._CHUNK: _causes,
     relay._MARK: _mark,
     relay._MARKED: _marked,
     offsets._CLAIM: _claim,

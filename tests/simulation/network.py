@@ -46,6 +46,12 @@ class SimLog:
         self._members.append((member, group))
         return SimConsumer(member, self._host)
 
+    async def end_offsets(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """As ``Log.end_offsets``."""
+        with unavailable():
+            await self._host.pause()
+        return await self._broker.end_offsets(partitions)
+
     def forget(self) -> None:
         """The process is dead: after a while the broker deals its partitions to others."""
         loop = asyncio.get_running_loop()

@@ -32,12 +32,13 @@ class MarksFirst(Relay):
     async def step(self, producer: LogProducer, fence: Fence) -> int:
         """As ``Relay.step``."""
         before = int(await self._store.database.fetchval("SELECT position FROM relay_state WHERE name = 'kafka'"))
-        entries = await self._store.read_log(before + 1, self._batch)
+        entries = await self._store.read_log_rows(before + 1, self._batch)
         if not entries:
             return 0
-        await self._mark(fence, before, entries[-1].position)
+        last = int(entries[-1]["position"])
+        await self._mark(fence, before, last)
         await self._publish(producer, entries)
-        return entries[-1].position - before
+        return last - before
 
 
 class _CommitsFirst(HandlerDelivery):

@@ -63,12 +63,13 @@ async def add(
     aggregate: Aggregate[Int64Value] = COUNTER,
     fence: Fence | None = None,
     hlc: int = 0,
+    now: datetime = NOW,
 ) -> str:
     """Adds numbers to a counter, one event each; returns the total it was answered."""
     answer = await store.execute(
         aggregate,
         stream(name),
-        context=context(command_id, hlc=hlc),
+        context=context(command_id, now=now, hlc=hlc),
         request=StringValue(value=repr(numbers)),
         decide=lambda _: [Int64Value(value=each) for each in numbers],
         respond=lambda state: StringValue(value=str(state.value)),

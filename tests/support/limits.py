@@ -5,11 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
+from uuid import UUID
+
+from headrace.api.common.v1 import resources_pb2 as common
+from headrace.api.common.v1 import telemetry_pb2 as telemetry
+from headrace.api.orchestrator.v1 import resources_pb2 as pipelines
+from headrace.api.serving.v1 import resources_pb2 as serving
+from headrace.api.tracking.v1 import resources_pb2 as runs
+from headrace.kafka.batches import EARLIEST_US, LATEST_US
 
 _HEAD: Final = "headrace.api"
 _RUN: Final = f"{_HEAD}.tracking.v1.TrackingService"
 _MODEL: Final = f"{_HEAD}.registry.v1.RegistryService"
 _PIPE: Final = f"{_HEAD}.orchestrator.v1.OrchestratorService"
+_WORK: Final = f"{_HEAD}.orchestrator.v1.WorkerService.Work"
 _SERVE: Final = f"{_HEAD}.serving.v1.ServingService"
 _WATCH: Final = f"{_HEAD}.monitor.v1.MonitorService"
 _TAKE: Final = f"{_HEAD}.monitor.v1.TelemetryService"
@@ -55,6 +64,54 @@ def _pages(method: str, most: int = 1000) -> Iterator[Limit]:
     yield from _number(method, "page_size", 0, most)
 
 
+def _name(method: str, field: str, kind: str, most: int = 100) -> Iterator[Limit]:
+    head = f"projects/default/{kind}/"
+    yield Limit(method, field, head + "x" * most, head + "x" * (most + 1))
+    yield Limit(method, field, head + "x", head)
+
+
+def _mask(method: str, path: str, field: str = "read_mask") -> Iterator[Limit]:
+    yield Limit(method, f"{field}.paths", [path] * 100, [path] * 101)
+
+
+def _media_type(method: str, field: str) -> Iterator[Limit]:
+    yield from _text(method, f"{field}.media_type", 200)
+
+
+def _dataset(method: str, field: str) -> Iterator[Limit]:
+    yield from _text(method, f"{field}.name", 250, least=1)
+    yield from _text(method, f"{field}.digest", 200, least=1)
+    yield from _text(method, f"{field}.source", 2000)
+    yield from _text(method, f"{field}.context", 100)
+    yield from _text(method, f"{field}.description", 2000)
+    yield from _text(method, f"{field}.columns.name", 250, least=1)
+    yield from _text(method, f"{field}.columns.type", 100)
+    columns = [common.DatasetColumn(name="c", type="int64")] * 4097
+    yield Limit(method, f"{field}.columns", columns[:4096], columns)
+
+
+def _tensors(method: str, field: str) -> Iterator[Limit]:
+    tensors = [common.TensorSpec(name=f"t{each}", datatype=common.DATA_TYPE_FP32) for each in range(1025)]
+    yield Limit(method, field, tensors[:1024], tensors)
+    yield Limit(method, field, tensors[:1], [])
+    yield from _text(method, f"{field}.name", 250, least=1)
+    yield Limit(method, f"{field}.shape", [1] * 8, [1] * 9)
+    yield Limit(method, f"{field}.shape", [-1], [-2])
+    yield Limit(method, f"{field}.columns", ["c"] * 4096, ["c"] * 4097)
+
+
+def _numbers(method: str, field: str = "metrics") -> Iterator[Limit]:
+    numbers = [common.NamedValue(name=f"n{each}", value=1.0) for each in range(1001)]
+    yield Limit(method, field, numbers[:1000], numbers)
+    yield from _text(method, f"{field}.name", 250, least=1)
+    yield Limit(method, f"{field}.value", 1e308, float("nan"))
+    yield Limit(method, f"{field}.value", -1e308, float("-inf"))
+
+
+def _times(*values: int) -> bytes:
+    return b"".join(each.to_bytes(8, "little", signed=True) for each in values)
+
+
 def _all() -> Iterator[Limit]:
     yield from _tracking()
     yield from _registry()
@@ -63,18 +120,28 @@ def _all() -> Iterator[Limit]:
     yield from _monitor()
     yield from _pages(f"{_LOG}.ReadLog")
     yield from _pages(f"{_LOG}.ReadStream")
-    yield from _pages(f"{_LOG}.ListParked")
+    for method in ("ListParked", "ListEffects", "ListStates", "ListCheckpoints"):
+        yield from _pages(f"{_LOG}.{method}")
+    yield Limit(f"{_LOG}.ListEffects", "event_ids", [str(UUID(int=1))] * 100, [str(UUID(int=1))] * 101)
+    yield Limit(f"{_LOG}.ListEffects", "event_ids", [str(UUID(int=1))], [])
+    yield from _text(f"{_LOG}.ListStates", "stream_id", 500, least=1)
     yield from _text(f"{_LOG}.ReadLog", "stream_prefix", 500)
     yield from _text(f"{_LOG}.FollowLog", "stream_prefix", 500)
     yield Limit(f"{_LOG}.ReadLog", "types", ["t"] * 100, ["t"] * 101)
     yield Limit(f"{_LOG}.FollowLog", "types", ["t"] * 100, ["t"] * 101)
     yield Limit(f"{_LOG}.FollowLog", "from_position", -1, -2)
     yield from _text(f"{_LOG}.ReadStream", "stream_id", 500, least=1)
+    yield from _text(f"{_LOG}.StateAt", "stream_id", 500, least=1)
+    yield Limit(f"{_LOG}.StateAt", "position", 1, 1 << 60)
+    yield Limit(f"{_LOG}.StateAt", "position", 1, -1)
 
 
 def _tracking() -> Iterator[Limit]:
     start, dataset = f"{_RUN}.StartRun", f"{_RUN}.LogDataset"
+    yield Limit(start, "experiment", None, "projects/default/experiments/" + "x" * 251)
     yield from _text(start, "display_name", 250)
+    packages = [runs.Package(name="p", version="1")] * 5001
+    yield Limit(start, "environment.packages", packages[:5000], packages)
     yield from _map(start, "tags", 1000)
     yield from _text(start, "code.remote", 2000)
     yield from _text(start, "code.command_line", 8000)
@@ -86,15 +153,14 @@ def _tracking() -> Iterator[Limit]:
     yield Limit(f"{_RUN}.LogParams", "params", {"depth": "3"}, {})
     yield from _map(f"{_RUN}.ChangeTags", "set", 1000)
     yield Limit(f"{_RUN}.ChangeTags", "removed", ["k"] * 1000, ["k"] * 1001)
-    yield from _text(f"{_RUN}.LogMetrics", "points.key", 250, least=1)
-    yield Limit(f"{_RUN}.LogMetrics", "points.key", "a b_-./:@=9", "a,b")
-    yield from _text(dataset, "dataset.name", 250, least=1)
-    yield from _text(dataset, "dataset.digest", 200)
-    yield from _text(dataset, "dataset.source", 2000)
-    yield from _text(dataset, "dataset.context", 100)
-    yield from _text(dataset, "dataset.description", 2000)
-    yield from _text(dataset, "dataset.columns.name", 250, least=1)
-    yield Limit(dataset, "dataset.columns.type", "x" * 100, "x" * 101)
+    for method in (f"{_RUN}.LogMetrics", f"{_RUN}.StreamMetrics"):
+        yield from _text(method, "points.key", 250, least=1)
+        yield Limit(method, "points.key", "a b_-./:@=9", "a,b")
+        points = [runs.MetricPoint(key="loss", value=0.5, step=1)] * 100_001
+        yield Limit(method, "points", points[:100_000], points)
+        yield Limit(method, "points", points[:1], [])
+    yield from _dataset(dataset, "dataset")
+    yield from _media_type(f"{_RUN}.LogArtifact", "artifact.object")
     yield Limit(f"{_RUN}.LogArtifact", "artifact.path", "x" * 500, "x" * 501)
     yield Limit(f"{_RUN}.LogArtifact", "artifact.path", "a..b/c", "a/../c")
     yield Limit(f"{_RUN}.PresignUpload", "size_bytes", 1 << 40, (1 << 40) + 1)
@@ -104,22 +170,30 @@ def _tracking() -> Iterator[Limit]:
     yield Limit(f"{_RUN}.SearchRuns", "order_by", _padded("start_time", 1000), _padded("start_time", 1001))
     yield from _pages(f"{_RUN}.SearchRuns")
     yield from _pages(f"{_RUN}.ListExperiments")
+    for method in ("GetRun", "SearchRuns", "ListExperiments"):
+        yield from _mask(f"{_RUN}.{method}", "name")
     yield from _number(f"{_RUN}.GetMetricHistory", "max_points", 0, 1_000_000)
 
 
 def _registry() -> Iterator[Limit]:
     version, check = f"{_MODEL}.CreateVersion", f"{_MODEL}.RecordValidation"
+    yield from _name(f"{_MODEL}.CreateModel", "name", "models")
     yield from _text(f"{_MODEL}.CreateModel", "description", 10_000)
+    yield from _mask(f"{_MODEL}.ListModels", "name")
+    yield from _mask(f"{_MODEL}.ListVersions", "name")
     yield from _pages(f"{_MODEL}.ListModels")
     yield from _pages(f"{_MODEL}.ListVersions")
     yield from _text(version, "description", 10_000)
-    yield from _text(version, "signature.inputs.name", 250, least=1)
-    yield Limit(version, "signature.inputs.shape", [1] * 8, [1] * 9)
-    yield Limit(version, "signature.inputs.shape", [-1], [-2])
-    yield Limit(version, "signature.inputs.columns", ["c"] * 4096, ["c"] * 4097)
-    yield from _text(version, "metrics.name", 250, least=1)
-    yield Limit(version, "metrics.value", 1e308, float("nan"))
-    yield Limit(version, "metrics.value", -1e308, float("-inf"))
+    yield from _tensors(version, "signature.inputs")
+    yield from _tensors(version, "signature.outputs")
+    yield from _media_type(version, "artifact")
+    yield Limit(version, "reference_profile.media_type", None, "x" * 201)
+    datasets = [common.DatasetVersion(name="d", digest="sha256:1")] * 101
+    yield Limit(version, "datasets", datasets[:100], datasets)
+    yield from _dataset(version, "datasets")
+    yield from _numbers(version)
+    yield from _dataset(check, "dataset")
+    yield from _numbers(check)
     yield from _text(check, "check", 250, least=1)
     yield from _text(check, "detail", 2000)
     yield from _text(f"{_MODEL}.ReviewVersion", "reason", 2000, least=1)
@@ -150,6 +224,22 @@ def _orchestrator() -> Iterator[Limit]:
     yield from _number(register, f"{step}.retry.backoff_s", 0, 86_400)
     yield from _number(register, f"{step}.retry.max_backoff_s", 0, 86_400)
     yield Limit(register, f"{step}.after", [], ["s"] * 101)
+    yield from _name(register, "name", "pipelines")
+    steps = [pipelines.StepDefinition(id=f"s{each}", function="m:f") for each in range(1001)]
+    yield Limit(register, step, steps[:1000], steps)
+    yield Limit(register, step, steps[:1], [])
+    given = [pipelines.ParameterDefinition(name=f"p{each}") for each in range(201)]
+    yield Limit(register, "definition.parameters", given[:200], given)
+    kib = f'"{"é" * (32 * 1024 - 1)}"'
+    yield Limit(register, f"{step}.inputs", [_constant(kib)], [_constant(f"{kib} ")])
+    items = pipelines.StepInputList(items=[_constant("1")] * 1001)
+    few = pipelines.StepInputList(items=items.items[:1000])
+    yield Limit(register, f"{step}.inputs", [_listed(few)], [_listed(items)])
+    yield from _mask(f"{_PIPE}.ListPipelines", "name")
+    yield from _mask(f"{_PIPE}.ListPipelineRuns", "name")
+    yield from _number(_WORK, "hello.capacity", 1, 1000)
+    yield from _text(_WORK, "results.error", 8000)
+    yield Limit(_WORK, "logs.data", b"x" * (256 * 1024), b"x" * (256 * 1024 + 1))
     yield from _pages(f"{_PIPE}.ListPipelines")
     yield from _pages(f"{_PIPE}.ListPipelineRuns")
     yield from _text(f"{_PIPE}.SetSchedule", "schedule.id", 100, least=1)
@@ -162,9 +252,24 @@ def _orchestrator() -> Iterator[Limit]:
     yield from _text(f"{_PIPE}.CancelPipelineRun", "reason", 2000)
 
 
+def _constant(text: str) -> pipelines.StepInput:
+    return pipelines.StepInput(argument="a", constant_json=text)
+
+
+def _listed(items: pipelines.StepInputList) -> pipelines.StepInput:
+    return pipelines.StepInput(argument="a", list=items)
+
+
 def _serving() -> Iterator[Limit]:
     rollout = f"{_SERVE}.StartRollout"
+    yield from _name(f"{_SERVE}.CreateEndpoint", "name", "endpoints")
     yield from _pages(f"{_SERVE}.ListEndpoints")
+    yield from _mask(f"{_SERVE}.ListEndpoints", "name")
+    versions = [f"projects/default/models/m/versions/{each}" for each in range(1, 12)]
+    routes = [serving.Route(version=each, weight=10) for each in versions]
+    eleven = [serving.Route(version=each, weight=10 if index else 0) for index, each in enumerate(versions)]
+    yield Limit(f"{_SERVE}.SetRoutes", "routes", None, eleven)
+    yield Limit(f"{_SERVE}.SetRoutes", "routes", None, routes[:9])
     yield Limit(f"{_SERVE}.SetRoutes", "routes.weight", 100, 101)
     yield Limit(f"{_SERVE}.SetRoutes", "routes.weight", 100, -1)
     yield Limit(rollout, "steps", [1, 99], [0, 50])
@@ -177,21 +282,46 @@ def _serving() -> Iterator[Limit]:
 
 
 def _monitor() -> Iterator[Limit]:
-    create = f"{_WATCH}.CreateMonitor"
-    yield from _text(create, "config.prediction_column", 250, least=1)
-    yield Limit(create, "config.slot_s", 604_800, 604_801)
-    yield Limit(create, "config.slot_s", 1, -1)
-    yield Limit(create, "config.minimum_samples", 1, -1)
-    yield Limit(create, "config.consecutive_slots", 1, -1)
-    yield Limit(create, "config.false_alarm_budget", 1e-9, -1e-9)
-    yield Limit(create, "config.bad_version_factor", 1.01, 1.0)
+    yield from _name(f"{_WATCH}.CreateMonitor", "name", "monitors")
+    for method in (f"{_WATCH}.CreateMonitor", f"{_WATCH}.ConfigureMonitor"):
+        yield from _text(method, "config.prediction_column", 250, least=1)
+        yield Limit(method, "config.slot_s", 604_800, 604_801)
+        yield Limit(method, "config.slot_s", 1, -1)
+        for name, most in (
+            ("lateness_s", 31_622_400),
+            ("minimum_samples", 1_000_000_000),
+            ("cooldown_s", 31_622_400),
+            ("consecutive_slots", 1000),
+        ):
+            yield Limit(method, f"config.{name}", most, most + 1)
+            yield Limit(method, f"config.{name}", 1, -1)
+        yield Limit(method, "config.false_alarm_budget", 1e-9, -1e-9)
+        yield Limit(method, "config.false_alarm_budget", 1000.0, 1000.1)
+        yield Limit(method, "config.bad_version_factor", 1.01, 1.0)
+        yield Limit(method, "config.bad_version_factor", 1000.0, 1000.1)
+        features = [f"f{each}" for each in range(4097)]
+        yield Limit(method, "config.features", features[:4096], features)
+        yield Limit(method, "config.features", ["f" * 250], ["f" * 251])
+        yield Limit(method, "config.alias", "x" * 100, "x" * 101)
+        yield Limit(method, "config.reference_profile.size_bytes", None, 64 * 1024 * 1024 + 1)
+        yield Limit(method, "config.reference_profile.media_type", None, "x" * 201)
+    yield from _mask(f"{_WATCH}.ConfigureMonitor", "cooldown_s", "update_mask")
+    yield from _mask(f"{_WATCH}.ListMonitors", "name")
+    yield from _mask(f"{_WATCH}.ListAlerts", "name")
     yield from _text(f"{_WATCH}.PauseMonitor", "reason", 2000)
     yield from _text(f"{_WATCH}.AcknowledgeAlert", "note", 2000)
     yield from _pages(f"{_WATCH}.ListMonitors")
     yield from _pages(f"{_WATCH}.ListAlerts")
     yield from _pages(f"{_WATCH}.ListWindows", 10_000)
-    yield Limit(f"{_TAKE}.PublishPredictions", "batches.shard", None, 24)
-    yield Limit(f"{_TAKE}.PublishLabels", "batches.shard", None, 24)
+    for method in (f"{_TAKE}.PublishPredictions", f"{_TAKE}.PublishLabels"):
+        batch = telemetry.PredictionBatch if method.endswith("Predictions") else telemetry.LabelBatch
+        yield Limit(method, "batches", None, [batch()] * 101)
+        yield Limit(method, "batches", None, [])
+        yield Limit(method, "batches.shard", None, 24)
+        yield Limit(method, "batches.times_us", _times(LATEST_US), _times(LATEST_US + 1))
+        yield Limit(method, "batches.times_us", _times(EARLIEST_US), _times(EARLIEST_US - 1))
+    yield from _text(f"{_TAKE}.PublishLabels", "batches.values.name", 250, least=1)
+    yield Limit(f"{_TAKE}.PublishPredictions", "batches.columns.name", None, "x" * 251)
     yield Limit(f"{_TAKE}.PublishPredictions", "batches.columns.role", None, 0)
 
 

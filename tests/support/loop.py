@@ -12,6 +12,7 @@ what a quick machine does within a week of flights, a busy one should not need t
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future, wait
 from contextlib import suppress
 from threading import Thread
@@ -39,8 +40,11 @@ PACE: Final = 2000.0
 """Flights a second while nothing is on its way."""
 PACE_WAITING: Final = 40.0
 PACE_ROLLING_OUT: Final = 800.0
+PACE_HASTY: Final = 400.0
+"""While a careless release is on its way and not yet taken back: the month left is over in ten seconds otherwise."""
 BEHIND: Final = 4000
 """Rows that the monitor may be behind: four days of flights."""
+DRIFT_KINDS: Final = ("CONCEPT_DRIFT", "INPUT_DRIFT", "PREDICTION_DRIFT")
 _RUN_ENDS: Final = (
     orchestrator.PipelineRunSucceeded,
     orchestrator.PipelineRunFailed,
@@ -58,6 +62,20 @@ def history_at_rest(client: Client, *, runs_below: str = "") -> list[LogEntry]:
         time.sleep(0.5)
 
 
+def require_drift_before_the_hasty_release(history: Sequence[LogEntry], report: Report) -> None:
+    """The retrained version came from drift found in the data, and not from the version made bad on purpose."""
+    order = {entry.event_id: place for place, entry in enumerate(sorted(history, key=story.order_of))}
+    hasty = min(
+        order[entry.event_id]
+        for entry in history
+        if entry.type.endswith(f".{registry.VersionPromoted.__name__}")
+        and registry.VersionPromoted.FromString(entry.data).version == report.rollbacks[0].bad_version
+    )
+    retrain = next(each for each in report.retrains if each.promoted_event)
+    assert retrain.kind in DRIFT_KINDS
+    assert order[retrain.alert_event] < hasty
+
+
 class Loop:
     """A play of the demo under way in threads of its own. ``HEADRACE_DATA`` must name the platform's folder."""
 
@@ -73,6 +91,11 @@ class Loop:
         """Share of the stream that was answered, 0 to 1."""
         application = self._stage.application
         return application.progress.predictions / self._stage.rows if application else 0.0
+
+    @property
+    def answered(self) -> dict[str, int]:
+        """Rows by the id of the prediction, of all that were answered."""
+        return dict(self._stage.application.answered) if self._stage.application else {}
 
     @property
     def entries(self) -> list[LogEntry]:
@@ -125,7 +148,8 @@ class Loop:
                 application = self._stage.application
                 if application is not None:
                     behind = application.progress.predictions - self._counted(client) > BEHIND
-                    application.pace = PACE_WAITING if behind else self._pace()
+                    hasty = application.progress.event_us >= HASTY_FROM_US and not self.seen(registry.VersionRolledBack)
+                    application.pace = PACE_WAITING if behind else PACE_HASTY if hasty else self._pace()
 
     def _counted(self, client: Client) -> int:
         with suppress(grpc.RpcError):  # nobody has asked yet, or the monitor is away: what was known stands

@@ -20,6 +20,7 @@ import skops.io
 from google.protobuf.message import Message
 from sklearn.linear_model import LinearRegression
 
+from headrace.api.audit.v1.service_pb2_grpc import AuditServiceStub
 from headrace.api.common.v1 import resources_pb2 as common
 from headrace.api.common.v1.telemetry_pb2 import PredictionBatch
 from headrace.api.registry.v1 import resources_pb2 as registry
@@ -98,8 +99,10 @@ class Platform:
     stack: BackgroundStack
     token: str
     registry: Any  # stubs: one class is typed for blocking and awaited calls
+    author: Any  # the registry in the name of the orchestrator, whose versions the operator may let pass
     serving: Any
     inference: Any
+    audit: Any  # of serving
     http: httpx2.Client
     objects: S3ObjectStore
     channels: list[grpc.Channel]
@@ -111,13 +114,12 @@ class Platform:
         token = addresses.token_file.read_text().strip()
         store = addresses.s3
         assert store is not None
-        credentials = grpc.composite_channel_credentials(
-            grpc.local_channel_credentials(), grpc.access_token_call_credentials(token)
-        )
-
         channels: list[grpc.Channel] = []
 
-        def channel(service: str) -> grpc.Channel:
+        def channel(service: str, token: str = token) -> grpc.Channel:
+            credentials = grpc.composite_channel_credentials(
+                grpc.local_channel_credentials(), grpc.access_token_call_credentials(token)
+            )
             channels.append(grpc.secure_channel(addresses.grpc[service], credentials))
             return channels[-1]
 
@@ -125,8 +127,12 @@ class Platform:
             stack=stack,
             token=token,
             registry=RegistryServiceStub(channel("registry")),
+            author=RegistryServiceStub(
+                channel("registry", (stack.stack.folder.path / "secrets" / "orchestrator.token").read_text().strip())
+            ),
             serving=ServingServiceStub(channel("serving")),
             inference=GRPCInferenceServiceStub(channel("serving")),
+            audit=AuditServiceStub(channel("serving")),
             http=httpx2.Client(base_url=addresses.serving_url, headers={"authorization": f"Bearer {token}"}),
             objects=S3ObjectStore(
                 store.endpoint, access_key=store.access_key, secret_key=store.secret_key, bucket=store.bucket
@@ -145,7 +151,7 @@ class Platform:
         """A new version of a model (made when absent); its name."""
         body = package(weight, kind) if content is None else content
         reference = await self.objects.put("default", body, "application/octet-stream")
-        response = self.registry.CreateVersion(
+        response = self.author.CreateVersion(
             registry_service.CreateVersionRequest(
                 command_id=command_id(),
                 model=f"projects/default/models/{model}",

@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from google.protobuf.message import Message
 from google.protobuf.wrappers_pb2 import Int64Value, StringValue
 
 from headrace.api.audit.v1 import service_pb2 as service
+from headrace.api.audit.v1.resources_pb2 import LogEntry
 from headrace.api.audit.v1.service_pb2_grpc import add_AuditServiceServicer_to_server
 from headrace.api.monitor.v1.events_pb2 import AlertRaised
 from headrace.api.monitor.v1.resources_pb2 import Alert
 from headrace.api.registry.v1.events_pb2 import VersionPromoted
 from headrace.connection import Connection
+from headrace.merkle import Range
 from headrace_kit.audit import AuditServicer
 from headrace_kit.auth import Tokens
 from headrace_kit.context import CommandContext
-from headrace_kit.eventstore import Aggregate, MemoryEventStore
+from headrace_kit.eventstore import Aggregate, MemoryEventStore, StoredEvent
 from headrace_kit.eventtypes import EventTypes
+from headrace_kit.logmessages import entry_message
 from headrace_kit.rpc import Server
 from headrace_kit.testing import OPERATOR_CALLER, FixedClock, write_tokens
+from tests.support.counters import whole_log
 
 TYPES = EventTypes(AlertRaised, VersionPromoted, Int64Value)
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -34,11 +38,27 @@ ANYTHING = Aggregate("anything", StringValue, lambda state, _: state or StringVa
 
 
 class MemoryAudit(AuditServicer):
-    """The audit service over a log in memory, which has no relay."""
+    """The audit service over a log in memory, which has no relay, no notary, and no database."""
 
     def __init__(self, store: MemoryEventStore) -> None:
         self._memory = store
-        super().__init__(cast("Any", store), cast("Any", None), {})  # reads of the log ask nothing else of them
+        anything = cast("Any", store)
+        anything.database = None  # reads of the log, and the tree below, do not ask it
+        super().__init__(anything, cast("Any", None), {})
+
+    async def GetTree(  # noqa: N802 - named by the protos
+        self, request: service.GetTreeRequest, context: Any
+    ) -> service.GetTreeResponse:
+        tree = Range()
+        tree.extend(each.leaf for each in await self._memory.read_log(1, request.size or 1 << 60))
+        return service.GetTreeResponse(source=self._memory.source, size=tree.size, root=tree.root(), peaks=tree.peaks)
+
+    async def _filling(self) -> bool:
+        return False
+
+    async def _entries(self, events: Sequence[StoredEvent]) -> list[LogEntry]:
+        wanted = {event.event_id for event in events}
+        return [entry_message(each) for each in await whole_log(self._memory) if each.event.event_id in wanted]
 
     async def GetLogStatus(  # noqa: N802 - named by the protos
         self, request: service.GetLogStatusRequest, context: Any
@@ -106,10 +126,11 @@ class Logs:
         name = f"projects/{project}/models/{model}"
         await self.add("registry", name, VersionPromoted(version=f"{name}/versions/{version}"))
 
-    async def add(self, service_name: str, stream: str, *events: Message) -> None:
-        """Adds events to a stream, a second after those before."""
+    async def add(self, service_name: str, stream: str, *events: Message, cause: str = "") -> str:
+        """Adds events to a stream, a second after those before; returns the id of the first."""
         self.clock.advance(timedelta(seconds=1))
-        context = CommandContext(uuid4(), "persons/operator", self.clock.now)
+        caused_by = UUID(cause) if cause else None
+        context = CommandContext(uuid4(), "persons/operator", self.clock.now, causation_id=caused_by)
         await self.servers[service_name].store.execute(
             ANYTHING,
             stream,
@@ -118,6 +139,7 @@ class Logs:
             decide=lambda _: events,
             respond=lambda state: state,
         )
+        return str(context.event_id(0))
 
 
 @asynccontextmanager

@@ -40,7 +40,6 @@ PIPELINE = pipelines.PipelineDefinition(
     steps=[pipelines.StepDefinition(id="first", function="somewhere.else:first", timeout_s=5)],
     parameters=[pipelines.ParameterDefinition(name="days", type="int", default_json="7")],
 )
-CONFIG = monitors.MonitorConfig(task=monitors.TASK_KIND_REGRESSION, prediction_column="variable")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +50,7 @@ class World:
     run: str
     ended_run: str
     artifact: common.ObjectRef
+    profile: common.ObjectRef
     model: str
     endpoint: str
     monitor: str
@@ -66,6 +66,13 @@ class World:
     def version(self) -> str:
         """The version that the endpoint answers with."""
         return f"{self.model}/versions/1"
+
+    @property
+    def config(self) -> monitors.MonitorConfig:
+        """Settings of a monitor."""
+        return monitors.MonitorConfig(
+            task=monitors.TASK_KIND_REGRESSION, prediction_column="variable", reference_profile=self.profile
+        )
 
     @property
     def served(self) -> str:
@@ -85,8 +92,8 @@ class World:
         return found
 
 
-def build(client: Client, project: str) -> World:
-    """Makes a world in an empty project."""
+def build(client: Client, author: Client, project: str) -> World:
+    """Makes a world in an empty project; the versions are ``author``'s, for whom the client may set gates."""
     parent = f"projects/{project}"
     content = package(1.0)
     world = World(
@@ -94,6 +101,7 @@ def build(client: Client, project: str) -> World:
         run=f"{parent}/runs/{uuid4()}",
         ended_run=f"{parent}/runs/{uuid4()}",
         artifact=_upload(client, parent, content),
+        profile=_upload(client, parent, monitors.ReferenceProfile(error_edges=[1.0, 2.0]).SerializeToString()),
         model=f"{parent}/models/delays",
         endpoint=f"{parent}/endpoints/delays",
         monitor=f"{parent}/monitors/delays",
@@ -109,11 +117,13 @@ def build(client: Client, project: str) -> World:
         register = _registry(world)["CreateVersion"]()
         assert isinstance(register, registry.CreateVersionRequest)
         register.command_id, register.create_model = command_id(), True
-        client.registry.CreateVersion(register)
+        author.registry.CreateVersion(register)
     _call(client.registry, world, "headrace.api.registry.v1.RegistryService", "SetGates", "PromoteVersion")
     create = serving.CreateEndpointRequest(command_id=command_id(), name=world.endpoint, model=world.model)
     client.serving.CreateEndpoint(create)
-    watch = monitor.CreateMonitorRequest(command_id=command_id(), name=world.monitor, endpoint="delays", config=CONFIG)
+    watch = monitor.CreateMonitorRequest(
+        command_id=command_id(), name=world.monitor, endpoint="delays", config=world.config
+    )
     client.monitor.CreateMonitor(watch)
     _call(
         client.orchestrator,
@@ -147,6 +157,9 @@ def _upload(client: Client, parent: str, content: bytes) -> common.ObjectRef:
     return presigned.object
 
 
+DATASET = common.DatasetVersion(
+    name="flights", digest="sha256:1", columns=[common.DatasetColumn(name="hour", type="int64")]
+)
 Requests = dict[str, Callable[[], Message]]
 
 
@@ -163,12 +176,7 @@ def _tracking(world: World) -> Requests:
         "LogMetrics": lambda: tracking.LogMetricsRequest(run=run, points=[point]),
         "StreamMetrics": lambda: tracking.StreamMetricsRequest(run=run, points=[point]),
         "ChangeTags": lambda: tracking.ChangeTagsRequest(run=run, set={"team": "ops"}, removed=["none"]),
-        "LogDataset": lambda: tracking.LogDatasetRequest(
-            run=run,
-            dataset=common.DatasetVersion(
-                name="flights", digest="sha256:1", columns=[common.DatasetColumn(name="hour", type="int64")]
-            ),
-        ),
+        "LogDataset": lambda: tracking.LogDatasetRequest(run=run, dataset=DATASET),
         "LogArtifact": lambda: tracking.LogArtifactRequest(
             run=run, artifact=runs.Artifact(path="model/model.onnx", object=world.artifact)
         ),
@@ -204,12 +212,19 @@ def _registry(world: World) -> Requests:
             artifact=world.artifact,
             format=models.MODEL_FORMAT_ONNX,
             signature=signature(),
-            datasets=[common.DatasetVersion(name="flights", digest="sha256:1")],
+            datasets=[DATASET],
+            reference_profile=world.profile,
             metrics=[common.NamedValue(name="rmse", value=20.0)],
         ),
         "GetVersion": lambda: registry.GetVersionRequest(name=version),
         "ListVersions": lambda: registry.ListVersionsRequest(parent=model, page_size=2),
-        "RecordValidation": lambda: registry.RecordValidationRequest(version=version, check="quality", passed=True),
+        "RecordValidation": lambda: registry.RecordValidationRequest(
+            version=version,
+            check="quality",
+            passed=True,
+            dataset=DATASET,
+            metrics=[common.NamedValue(name="rmse", value=20.0)],
+        ),
         "ReviewVersion": lambda: registry.ReviewVersionRequest(version=version, approve=True, reason="looked at it"),
         "SetGates": lambda: registry.SetGatesRequest(model=model, gates=models.Gates(alias="production")),
         "GrantStandingApproval": lambda: registry.GrantStandingApprovalRequest(model=model, standing_approval=approval),
@@ -322,11 +337,11 @@ def _monitor(world: World) -> Requests:
     name = world.monitor
     return {
         "CreateMonitor": lambda: monitor.CreateMonitorRequest(
-            name=world.fresh("monitors"), endpoint=f"e-{uuid4()}", config=CONFIG
+            name=world.fresh("monitors"), endpoint=f"e-{uuid4()}", config=world.config
         ),
         "GetMonitor": lambda: monitor.GetMonitorRequest(name=name),
         "ListMonitors": lambda: monitor.ListMonitorsRequest(parent=world.parent, page_size=2),
-        "ConfigureMonitor": lambda: monitor.ConfigureMonitorRequest(name=name, config=CONFIG),
+        "ConfigureMonitor": lambda: monitor.ConfigureMonitorRequest(name=name, config=world.config),
         "PauseMonitor": lambda: monitor.PauseMonitorRequest(name=name, paused=False, reason="enough"),
         "ListWindows": lambda: monitor.ListWindowsRequest(monitor=name, page_size=2),
         "ListAlerts": lambda: monitor.ListAlertsRequest(parent=world.parent, monitor=name, page_size=2),
@@ -371,6 +386,16 @@ def _audit(world: World) -> Requests:
         "RedriveParked": lambda: audit.RedriveParkedRequest(consumer="none", stream_id=world.run),
         "StateAt": lambda: audit.StateAtRequest(stream_id=world.run, position=1),
         "PositionAt": lambda: audit.PositionAtRequest(time=Timestamp(seconds=1_700_000_000)),
+        "ListEffects": lambda: audit.ListEffectsRequest(event_ids=[str(uuid4())], page_size=2),
+        "ListConsumers": audit.ListConsumersRequest,
+        "ListStates": lambda: audit.ListStatesRequest(stream_id=world.run, from_version=1, page_size=2),
+        "GetCheckpoint": audit.GetCheckpointRequest,
+        "ListCheckpoints": lambda: audit.ListCheckpointsRequest(from_size=1, page_size=2),
+        "ListVerifyingKeys": audit.ListVerifyingKeysRequest,
+        "ProveInclusion": lambda: audit.ProveInclusionRequest(position=1),
+        "ProveConsistency": lambda: audit.ProveConsistencyRequest(old_size=1),
+        "GetTree": lambda: audit.GetTreeRequest(size=1),
+        "ReadLeaves": lambda: audit.ReadLeavesRequest(from_position=1, to_position=2),
     }
 
 

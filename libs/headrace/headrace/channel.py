@@ -56,8 +56,9 @@ OPTIONS: Final[Sequence[tuple[str, Any]]] = (
     ("grpc.enable_http_proxy", 0),  # a company's proxy never knows the way to loopback
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_time_ms", 15_000),  # a half-open connection is found within 20 s
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.ping_timeout_ms", 5_000),  # of all other pings: 60 s, and while one is under way no keepalive is sent
     ("grpc.keepalive_permit_without_calls", 1),
     # A service that was killed is back within two seconds; so is the channel.
     ("grpc.initial_reconnect_backoff_ms", 100),

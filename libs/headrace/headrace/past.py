@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-import grpc
 from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
 
 from headrace.api.audit.v1 import service_pb2 as service
 from headrace.api.audit.v1.resources_pb2 import LogEntry
@@ -16,6 +16,7 @@ from headrace.api.registry.v1.resources_pb2 import Model
 from headrace.client import Client
 from headrace.connection import SERVICES
 from headrace.errors import InvalidArgument, NotFound
+from headrace.story import decode
 
 OWNERS: Final = {
     "experiments": "tracking",
@@ -28,6 +29,9 @@ OWNERS: Final = {
 }
 """Collection -> the service that owns its entities."""
 _PAGE: Final = 1000
+_STATES: Final = 200
+_REASONS: Final = ("reason", "comment", "note")
+"""Fields in which somebody says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,14 +96,28 @@ def of_alias(found: service.StateAtResponse, alias: str) -> service.StateAtRespo
 
 
 def events_of(client: Client, entity: str) -> list[LogEntry]:
-    """Every event of an entity, in order; raises as ``state_at``."""
+    """Every event of an entity, in order; raises as ``state_at``.
+
+    Of a model's alias, ``projects/p/models/m@production``, those that name the alias.
+    """
+    entity, _, alias = entity.partition("@")
     log, found, version = client.log(owner_of(entity)), list[LogEntry](), 1
     while version:
         request = service.ReadStreamRequest(stream_id=entity, from_version=version, page_size=_PAGE)
         page = log.ReadStream(request)
         found.extend(page.entries)
         version = page.next_version
-    return found
+    return [entry for entry in found if names_alias(entry, alias)] if alias else found
+
+
+def names_alias(entry: LogEntry, alias: str) -> bool:
+    """Whether an event says something of an alias of its model."""
+    return any(name == "alias" and value == alias for name, value in _texts_of(entry))
+
+
+def reason_of(entry: LogEntry) -> str:
+    """Why it was done, in the words of whoever did it; empty when the event does not say."""
+    return next((value for name, value in _texts_of(entry) if name in _REASONS and value), "")
 
 
 def changes_between(client: Client, start: datetime, end: datetime, *, prefix: str) -> list[Change]:
@@ -109,13 +127,15 @@ def changes_between(client: Client, start: datetime, end: datetime, *, prefix: s
         if name not in client.connection.addresses:
             continue
         first, last = (position_at(client, name, time) for time in (start, end))
-        before: dict[str, dict[str, object]] = {}
+        versions: dict[str, list[int]] = {}
         for entry in _range(client, name, first + 1, last, prefix=prefix):
-            entity = entry.stream_id
-            old = before[entity] if entity in before else _fields_at(client, name, entity, first)
-            new = before[entity] = _fields_at(client, name, entity, entry.position)
-            keys = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
-            found.extend(Change(entity, key, old.get(key), new.get(key), entry) for key in keys)
+            versions.setdefault(entry.stream_id, []).append(entry.version)
+        changes = [
+            change
+            for entity, changed in versions.items()
+            for change in _changes_of(client, name, entity, changed[0], changed[-1])
+        ]
+        found.extend(sorted(changes, key=lambda change: change.entry.position))
     return found
 
 
@@ -139,8 +159,12 @@ def flat(value: object, path: str = "") -> Iterator[tuple[str, object]]:
 
 
 def holes(client: Client, name: str) -> list[tuple[int, int]]:
-    """Ranges of positions (first, last) that a service's log should have and does not; reads the whole log."""
+    """Ranges of positions (first, last) that a service's log should have and does not; reads the whole log.
+
+    What was published lies in the log, so a log that ends before what is known to be in Kafka has a hole at its end.
+    """
     found: list[tuple[int, int]] = []
+    published = client.log(name).GetLogStatus(service.GetLogStatusRequest()).relayed_position
     expected, end = 1, False
     while not end:
         page = client.log(name).ReadLog(service.ReadLogRequest(from_position=expected, page_size=_PAGE))
@@ -149,20 +173,44 @@ def holes(client: Client, name: str) -> list[tuple[int, int]]:
                 found.append((expected, entry.position - 1))
             expected = entry.position + 1
         end = page.end_of_log or not page.entries
+    if expected <= published:
+        found.append((expected, published))
     return found
 
 
-def _fields_at(client: Client, name: str, entity: str, position: int) -> dict[str, object]:
-    if position == 0:
-        return {}
-    try:
-        found = client.log(name).StateAt(service.StateAtRequest(stream_id=entity, position=position))
-    except grpc.RpcError as error:
-        if error.code() is grpc.StatusCode.NOT_FOUND:
-            return {}
-        raise
-    plain = MessageToDict(found.state, preserving_proto_field_name=True)
-    return {key: value for key, value in flat(plain) if key != "@type"}
+def _changes_of(client: Client, name: str, entity: str, first: int, last: int) -> Iterator[Change]:
+    """What the events of an entity from one version to another changed: each state is folded once."""
+    before: dict[str, object] = {}
+    for each in _states(client, name, entity, max(first - 1, 1), last):
+        plain = MessageToDict(each.state, preserving_proto_field_name=True)
+        after = {key: value for key, value in flat(plain) if key != "@type"}
+        if each.entry.version >= first:
+            keys = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
+            yield from (Change(entity, key, before.get(key), after.get(key), each.entry) for key in keys)
+        before = after
+
+
+def _states(client: Client, name: str, entity: str, first: int, last: int) -> Iterator[service.StreamState]:
+    while first:
+        request = service.ListStatesRequest(stream_id=entity, from_version=first, to_version=last, page_size=_STATES)
+        page = client.log(name).ListStates(request)
+        yield from page.states
+        first = page.next_version
+
+
+def _texts_of(entry: LogEntry) -> Iterator[tuple[str, str]]:
+    """The texts of an event by the names of their fields, its own before those of the messages in it."""
+    message = decode(entry)
+    waiting = [message] if message is not None else []
+    while waiting:
+        inner: list[Message] = []
+        for each in waiting:
+            for spec, value in each.ListFields():
+                if spec.type == spec.TYPE_MESSAGE and not spec.is_repeated:
+                    inner.append(value)
+                elif spec.type == spec.TYPE_STRING and not spec.is_repeated:
+                    yield spec.name, value
+        waiting = inner
 
 
 def _range(client: Client, name: str, first: int, last: int, *, prefix: str) -> Iterator[LogEntry]:

@@ -51,6 +51,33 @@ def read_logs(
     return list(heapq.merge(*logs, key=order_of))
 
 
+def newest(
+    client: Client, name: str, count: int, *, prefix: str = "", types: Iterable[str] = ()
+) -> tuple[list[LogEntry], int]:
+    """The last entries of a service's log that a filter accepts, in order, and the position where the log ended.
+
+    Reads from the end only as far as it must.
+
+    Raises:
+        grpc.RpcError: The service can not be reached.
+    """
+    head = client.log(name).GetLogStatus(service.GetLogStatusRequest()).last_position
+    found: list[LogEntry] = []
+    position = head
+    while position and len(found) < count:
+        request = service.ReadLogRequest(
+            from_position=position,
+            page_size=min(count - len(found), _PAGE),
+            stream_prefix=prefix,
+            types=types,
+            backwards=True,
+        )
+        page = client.log(name).ReadLog(request)
+        found.extend(page.entries)
+        position = page.next_position
+    return found[::-1], head
+
+
 def order_of(entry: LogEntry) -> tuple[int, str, int]:
     """The order of entries of several logs."""
     return entry.hlc, entry.source, entry.position

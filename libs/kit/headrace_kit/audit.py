@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from datetime import UTC
 from typing import Any, Final, TypeAlias
-from uuid import UUID
 
 import grpc
 import structlog
 
 from headrace.api.audit.v1 import resources_pb2 as resources
 from headrace.api.audit.v1 import service_pb2 as service
-from headrace.api.audit.v1.service_pb2_grpc import AuditServiceServicer, AuditServiceStub
+from headrace.api.audit.v1.service_pb2_grpc import AuditServiceStub
+from headrace_kit.causes import filling
 from headrace_kit.cloudevents import ReceivedEvent
-from headrace_kit.consumer import Consumer, ProjectionConsumer, list_parked
+from headrace_kit.consumer import Consumer, ParkedKey, ProjectionConsumer, list_consumers, list_parked
 from headrace_kit.errors import FailedPrecondition, InvalidArgument, KitError, NotFound, Unavailable
-from headrace_kit.eventstore import EventMeta, LogEntry, PostgresEventStore, StoredEvent, project_of
+from headrace_kit.eventstore import LogEntry, PostgresEventStore, StoredEvent
+from headrace_kit.evidence_rpc import EvidenceServicer
 from headrace_kit.history import History
 from headrace_kit.logkeeper import LogKeeper
+from headrace_kit.logmessages import consumer_message, entry_message, event_message, received_event, received_message
 from headrace_kit.logtime import position_at
 from headrace_kit.names import require_text
+from headrace_kit.paging import page_of
 from headrace_kit.rpc import command_context, parse_uuid
 from headrace_kit.validate import require_range, require_size, require_time
 
@@ -34,15 +37,14 @@ MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
 _SCAN: Final = 500
 _MAX_SCANS: Final = 40
 """Pages that one call looks through for what its filter accepts; then it answers with what it has."""
-_PLACES: Final = """
-SELECT e.version, l.position, l.sequenced_at, l.leaf FROM events e JOIN log_entries l USING (local_id)
-WHERE e.stream_id = $1 AND e.version = ANY($2)
-"""
+MAX_CAUSES: Final = 100
+"""Events whose effects one call asks for."""
+_PLACES: Final = "SELECT local_id, position, sequenced_at, leaf FROM log_entries WHERE local_id = ANY($1::bigint[])"
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"  # Any: the messages of whichever method
 
 
-class AuditServicer(AuditServiceServicer):
+class AuditServicer(EvidenceServicer):
     """Serves the log of one service.
 
     Args:
@@ -59,21 +61,37 @@ class AuditServicer(AuditServiceServicer):
         consumers: Mapping[str, Consumer | ProjectionConsumer],
         history: History | None = None,
     ) -> None:
+        super().__init__(store)
         self._store, self._keeper, self._consumers = store, keeper, consumers
         self._history = history or History(store, ())
 
     async def ReadLog(self, request: service.ReadLogRequest, context: Context) -> service.ReadLogResponse:
         """A page of the log; what the filter leaves out is passed over."""
         page = _Page(_page_size(request.page_size), _filter(request.stream_prefix, request.types))
+        if request.backwards:
+            return await self._read_backwards(request, page)
         position = max(_position(request.from_position, least=0), await self._since(request), 1)
-        scan = _SCAN if request.stream_prefix or request.types else min(_SCAN, page.limit)
+        scan = _scan(request, page)
         for _ in range(_MAX_SCANS):
             entries = await self._store.read_log(position, scan)
-            position += page.take(entries)
+            position = page.take(entries) + 1 if entries else position
             if page.full or len(entries) < scan:
                 break
         end = position > await self._store.head()
         return service.ReadLogResponse(entries=page.entries, next_position=position, end_of_log=end)
+
+    async def _read_backwards(self, request: service.ReadLogRequest, page: _Page) -> service.ReadLogResponse:
+        """A page of the log from a position down."""
+        head, since = await self._store.head(), max(await self._since(request), 1)
+        position = min(_position(request.from_position, least=0) or head, head)
+        scan = _scan(request, page)
+        for _ in range(_MAX_SCANS):
+            if position < since or page.full:
+                break
+            entries = await self._store.read_log_backwards(position, min(scan, position - since + 1))
+            position = page.take(entries) - 1 if entries else 0
+        end = position < since
+        return service.ReadLogResponse(entries=page.entries, next_position=0 if end else position, end_of_log=end)
 
     async def FollowLog(
         self, request: service.FollowLogRequest, context: Context
@@ -88,7 +106,7 @@ class AuditServicer(AuditServiceServicer):
                 await asyncio.sleep(FOLLOW_POLL_S)
                 continue
             page = _Page(DEFAULT_PAGE, accept)
-            position += page.take(entries)
+            position = page.take(entries) + 1
             if page.entries:
                 yield service.FollowLogResponse(entries=page.entries)
 
@@ -101,7 +119,7 @@ class AuditServicer(AuditServiceServicer):
         if not events and request.from_version <= 1:
             raise NotFound("stream", request.stream_id, field="stream_id")
         count = _fitting([len(event.data) for event in events], limit)
-        entries = await self._entries(request.stream_id, events[:count])
+        entries = await self._entries(events[:count])
         following = events[count].version if len(events) > count else 0
         return service.ReadStreamResponse(entries=entries, next_version=following)
 
@@ -110,8 +128,22 @@ class AuditServicer(AuditServiceServicer):
         event = await self._store.find_event(parse_uuid(request.event_id, field="event_id"))
         if event is None:
             raise NotFound("event", request.event_id, field="event_id")
-        [entry] = await self._entries(event.stream_id, [event])
+        [entry] = await self._entries([event])
         return service.GetEventResponse(entry=entry)
+
+    async def ListEffects(self, request: service.ListEffectsRequest, context: Context) -> service.ListEffectsResponse:
+        """What some events caused directly."""
+        require_size(request.event_ids, field="event_ids", least=1, most=MAX_CAUSES)
+        causes = [parse_uuid(each, field=f"event_ids[{index}]") for index, each in enumerate(request.event_ids)]
+        page = page_of(request, default=DEFAULT_PAGE, most=MAX_PAGE)
+        waiting = await self._filling()
+        events = await self._store.effects_of(causes, after=int(page.after or 0), limit=page.limit)
+        count = _fitting([len(event.data) for event in events], page.limit)
+        # The column is an index outside the leaf: what an event says itself decides.
+        told = [event for event in events[:count] if event.origin.causation_id in causes]
+        more = count < len(events) or count == page.limit
+        token = page.token(str(events[count - 1].local_id), count=page.limit) if more else ""
+        return service.ListEffectsResponse(entries=await self._entries(told), next_page_token=token, filling=waiting)
 
     async def GetLogStatus(
         self, request: service.GetLogStatusRequest, context: Context
@@ -125,9 +157,19 @@ class AuditServicer(AuditServiceServicer):
             source=self._store.source,
         )
 
+    async def ListConsumers(
+        self, request: service.ListConsumersRequest, context: Context
+    ) -> service.ListConsumersResponse:
+        """Where each consumer of this service stands."""
+        found = await list_consumers(self._store.database, self._keeper.log, list(self._consumers))
+        return service.ListConsumersResponse(consumers=[consumer_message(each) for each in found])
+
     async def ListParked(self, request: service.ListParkedRequest, context: Context) -> service.ListParkedResponse:
         """Parked events of this service's consumers."""
-        parked = await list_parked(self._store.database, _page_size(request.page_size))
+        page = page_of(request)
+        after: ParkedKey = tuple(json.loads(page.after)) if page.after else ("", "", "", 0)
+        parked = await list_parked(self._store.database, page.limit, after=after)
+        last = json.dumps(parked[-1].key) if parked else ""
         messages = [
             service.ParkedEvent(
                 consumer=each.consumer,
@@ -138,7 +180,7 @@ class AuditServicer(AuditServiceServicer):
             )
             for each in parked
         ]
-        return service.ListParkedResponse(parked=messages)
+        return service.ListParkedResponse(parked=messages, next_page_token=page.token(last, count=len(parked)))
 
     async def RedriveParked(
         self, request: service.RedriveParkedRequest, context: Context
@@ -182,6 +224,25 @@ class AuditServicer(AuditServiceServicer):
         response.state.Pack(found.state, deterministic=True)
         return response
 
+    async def ListStates(self, request: service.ListStatesRequest, context: Context) -> service.ListStatesResponse:
+        """The states of an entity after each of some events."""
+        require_text(request.stream_id, field="stream_id", most=500)
+        require_range(request.from_version, field="from_version", least=0, most=1 << 60)
+        require_range(request.to_version, field="to_version", least=0, most=1 << 60)
+        limit = _page_size(request.page_size)
+        found = await self._history.states(
+            request.stream_id, max(request.from_version, 1), request.to_version or None, limit=limit + 1
+        )
+        response, size = service.ListStatesResponse(), 0
+        for each in found:
+            if len(response.states) == limit or size >= MAX_ANSWER_BYTES:
+                response.next_version = each.entry.event.version
+                break
+            state = response.states.add(entry=entry_message(each.entry))
+            state.state.Pack(each.state, deterministic=True)
+            size += state.ByteSize()
+        return response
+
     async def PositionAt(self, request: service.PositionAtRequest, context: Context) -> service.PositionAtResponse:
         """The last position at a time."""
         if not request.HasField("time"):
@@ -189,13 +250,16 @@ class AuditServicer(AuditServiceServicer):
         position = await self._history.position_at(require_time(request.time, field="time"))
         return service.PositionAtResponse(position=position)
 
-    async def _entries(self, stream_id: str, events: Sequence[StoredEvent]) -> list[resources.LogEntry]:
-        """Events of one stream, with their places where they have any yet."""
-        rows = await self._store.database.fetch(_PLACES, stream_id, [event.version for event in events])
-        places = {row["version"]: row for row in rows}
-        messages = [_event_message(event, self._store.source) for event in events]
-        for message in messages:
-            place = places.get(message.version)
+    async def _filling(self) -> bool:
+        return await filling(self._store.database)
+
+    async def _entries(self, events: Sequence[StoredEvent]) -> list[resources.LogEntry]:
+        """Events with their places, where they have any yet."""
+        rows = await self._store.database.fetch(_PLACES, [event.local_id for event in events])
+        places = {row["local_id"]: row for row in rows}
+        messages = [event_message(event, self._store.source) for event in events]
+        for event, message in zip(events, messages, strict=True):
+            place = places.get(event.local_id)
             if place is not None:
                 message.position, message.leaf = place["position"], place["leaf"]
                 message.sequenced_at.FromDatetime(place["sequenced_at"])
@@ -215,14 +279,16 @@ class _Page:
         return len(self.entries) >= self.limit or self._bytes >= MAX_ANSWER_BYTES
 
     def take(self, entries: Sequence[LogEntry]) -> int:
-        """Takes entries in order until full; returns how many were looked at."""
-        for index, entry in enumerate(entries):
+        """Takes entries in order until full; returns the position of the last one looked at, 0 for none."""
+        last = 0
+        for entry in entries:
             if self.full:
-                return index
+                break
+            last = entry.position
             if self._accept(entry):
                 self.entries.append(entry_message(entry))
                 self._bytes += len(entry.event.data)
-        return len(entries)
+        return last
 
 
 class RemoteLogReader:
@@ -238,90 +304,7 @@ class RemoteLogReader:
             page: service.ReadLogResponse = await self._stub.ReadLog(request)
         except grpc.aio.AioRpcError as error:
             raise Unavailable(f"the owner's log can not be read: {error.code().name}") from error
-        return [_received(entry) for entry in page.entries]
-
-
-def entry_message(entry: LogEntry) -> resources.LogEntry:
-    """A log entry as it is served."""
-    message = _event_message(entry.event, entry.source)
-    message.position = entry.position
-    message.sequenced_at.FromDatetime(entry.sequenced_at)
-    message.leaf = entry.leaf
-    return message
-
-
-def received_message(event: ReceivedEvent) -> resources.LogEntry:
-    """An event from Kafka as it is served."""
-    message = resources.LogEntry(
-        source=event.source,
-        position=event.position,
-        event_id=str(event.id),
-        stream_id=event.subject,
-        version=event.sequence,
-        type=event.type,
-        hlc=event.hlc,
-        data=event.data,
-        meta=resources.EventMeta(
-            actor=event.actor,
-            on_behalf_of=event.on_behalf_of,
-            causation_id=str(event.causation_id or ""),
-            correlation_id=str(event.correlation_id or ""),
-            traceparent=event.traceparent,
-            project=event.project,
-        ),
-    )
-    message.occurred_at.FromDatetime(event.time)
-    return message
-
-
-def _event_message(event: StoredEvent, source: str) -> resources.LogEntry:
-    message = resources.LogEntry(
-        source=source,
-        event_id=str(event.event_id),
-        stream_id=event.stream_id,
-        version=event.version,
-        type=event.type,
-        hlc=event.hlc,
-        data=event.data,
-        meta=_meta_message(event.origin, event.stream_id),
-    )
-    message.occurred_at.FromDatetime(event.occurred_at)
-    message.recorded_at.FromDatetime(event.recorded_at)
-    return message
-
-
-def _meta_message(meta: EventMeta, stream_id: str) -> resources.EventMeta:
-    return resources.EventMeta(
-        actor=meta.actor,
-        on_behalf_of=meta.on_behalf_of,
-        causation_id=str(meta.causation_id or ""),
-        correlation_id=str(meta.correlation_id or ""),
-        command_id=str(meta.command_id),
-        traceparent=meta.traceparent,
-        project=project_of(stream_id),
-    )
-
-
-def _received(entry: resources.LogEntry) -> ReceivedEvent:
-    meta = entry.meta
-    return ReceivedEvent(
-        id=UUID(entry.event_id),
-        type=entry.type,
-        source=entry.source,
-        subject=entry.stream_id,
-        time=entry.occurred_at.ToDatetime(tzinfo=UTC),
-        sequence=entry.version,
-        position=entry.position,
-        hlc=entry.hlc,
-        project=meta.project,
-        actor=meta.actor,
-        on_behalf_of=meta.on_behalf_of,
-        causation_id=UUID(meta.causation_id) if meta.causation_id else None,
-        correlation_id=UUID(meta.correlation_id) if meta.correlation_id else None,
-        traceparent=meta.traceparent,
-        data=entry.data,
-        message=None,
-    )
+        return [received_event(entry) for entry in page.entries]
 
 
 def _filter(prefix: str, types: Sequence[str]) -> Callable[[LogEntry], bool]:
@@ -329,6 +312,11 @@ def _filter(prefix: str, types: Sequence[str]) -> Callable[[LogEntry], bool]:
     require_size(types, field="types", most=100)
     wanted = frozenset(types)
     return lambda entry: entry.event.stream_id.startswith(prefix) and (not wanted or entry.event.type in wanted)
+
+
+def _scan(request: service.ReadLogRequest, page: _Page) -> int:
+    """Entries to look at at once: more than are wanted where a filter leaves some out."""
+    return _SCAN if request.stream_prefix or request.types else min(_SCAN, page.limit)
 
 
 def _fitting(sizes: Sequence[int], limit: int) -> int:

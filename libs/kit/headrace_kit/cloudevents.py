@@ -13,6 +13,7 @@ from uuid import UUID
 
 from google.protobuf.message import DecodeError, Message
 
+from headrace.api.audit.v1 import resources_pb2
 from headrace_kit.errors import InvalidArgument
 from headrace_kit.eventtypes import EventTypes
 
@@ -75,26 +76,61 @@ def to_headers(event: ReceivedEvent, *, dataref: str = "") -> list[tuple[str, by
         event: The event.
         dataref: Where the value lies when it is not in the record.
     """
-    attributes = {
-        "ce_specversion": "1.0",
-        "ce_id": str(event.id),
-        "ce_type": event.type,
-        "ce_source": event.source,
-        "ce_subject": event.subject,
-        "ce_time": _to_text(event.time),
-        "ce_sequence": str(event.sequence),
-        "ce_position": str(event.position),
-        "ce_hlc": str(event.hlc),
-        "ce_project": event.project,
-        "ce_actor": event.actor,
-        "ce_onbehalfof": event.on_behalf_of,
-        "ce_causationid": str(event.causation_id or ""),
-        "ce_correlationid": str(event.correlation_id or ""),
-        "ce_dataref": dataref,
-        "traceparent": event.traceparent,
-        "content-type": CONTENT_TYPE,
-    }
-    return [(name, value.encode()) for name, value in attributes.items() if value]
+    return stored_headers(
+        event_id=event.id,
+        type=event.type,
+        source=event.source,
+        stream_id=event.subject,
+        occurred_at=event.time,
+        version=event.sequence,
+        position=event.position,
+        hlc=event.hlc,
+        meta=resources_pb2.EventMeta(
+            project=event.project,
+            actor=event.actor,
+            on_behalf_of=event.on_behalf_of,
+            causation_id=str(event.causation_id or ""),
+            correlation_id=str(event.correlation_id or ""),
+            traceparent=event.traceparent,
+        ),
+        dataref=dataref,
+    )
+
+
+def stored_headers(
+    *,
+    event_id: UUID,
+    type: str,
+    source: str,
+    stream_id: str,
+    occurred_at: datetime,
+    version: int,
+    position: int,
+    hlc: int,
+    meta: resources_pb2.EventMeta,
+    dataref: str = "",
+) -> list[tuple[str, bytes]]:
+    """As ``to_headers``, of what the store holds: the relay's own, which makes nothing that it does not send."""
+    attributes = (
+        ("ce_specversion", "1.0"),
+        ("ce_id", str(event_id)),
+        ("ce_type", type),
+        ("ce_source", source),
+        ("ce_subject", stream_id),
+        ("ce_time", _to_text(occurred_at)),
+        ("ce_sequence", str(version)),
+        ("ce_position", str(position)),
+        ("ce_hlc", str(hlc)),
+        ("ce_project", meta.project),
+        ("ce_actor", meta.actor),
+        ("ce_onbehalfof", meta.on_behalf_of),
+        ("ce_causationid", meta.causation_id),
+        ("ce_correlationid", meta.correlation_id),
+        ("ce_dataref", dataref),
+        ("traceparent", meta.traceparent),
+        ("content-type", CONTENT_TYPE),
+    )
+    return [(name, value.encode()) for name, value in attributes if value]
 
 
 def from_headers(headers: Headers, data: bytes) -> tuple[ReceivedEvent, str]:

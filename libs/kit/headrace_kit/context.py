@@ -35,6 +35,7 @@ class CommandContext:
         correlation_id: The first event or command of the causal chain; the command id where there is none.
         traceparent: W3C trace context.
         hlc: Hybrid logical clock of the cause, 0 where there is none; the events written get higher ones.
+        method: How it was given: a gRPC method (``/package.Service/Method``) or a handler; empty where neither did.
     """
 
     command_id: UUID
@@ -45,8 +46,11 @@ class CommandContext:
     correlation_id: UUID | None = None
     traceparent: str = ""
     hlc: int = 0
+    method: str = ""
 
     def __post_init__(self) -> None:
+        if not self.actor:
+            raise InvalidArgument("a command names who gives it", field="actor")
         if self.now.utcoffset() != timedelta(0):
             raise InvalidArgument("the clock of a command must be timezone-aware UTC", field="now")
 
@@ -82,4 +86,5 @@ class CommandContext:
             correlation_id=event.correlation_id or event.id,
             traceparent=event.traceparent,
             hlc=event.hlc,
+            method=handler,
         )

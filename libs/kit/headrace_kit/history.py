@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 from google.protobuf.message import Message
 
 from headrace_kit.errors import FailedPrecondition, InvalidArgument, NotFound
-from headrace_kit.eventstore import Aggregate, LogEntry, PostgresEventStore
+from headrace_kit.eventstore import Aggregate, LogEntry, PostgresEventStore, StoredEvent
 from headrace_kit.eventstore.postgres import EVENT_COLUMNS, log_entry
 
 SNAPSHOT_EVERY: Final = 256
@@ -33,9 +33,9 @@ ON CONFLICT (stream_id, version) DO UPDATE SET
     aggregate = EXCLUDED.aggregate, revision = EXCLUDED.revision, state = EXCLUDED.state
 WHERE snapshots.revision < EXCLUDED.revision
 """
-_ENTRY: Final = f"""
+_ENTRIES: Final = f"""
 SELECT l.position, l.sequenced_at, l.leaf, {EVENT_COLUMNS} FROM events e JOIN log_entries l USING (local_id)
-WHERE e.stream_id = $1 AND e.version = $2
+WHERE e.stream_id = $1 AND e.version BETWEEN $2 AND $3 ORDER BY e.version
 """  # noqa: S608 - constants
 
 
@@ -93,14 +93,50 @@ class History:
         version = 0 if stream is None else await self._version_at(stream_id, wanted, newest=stream["version"])
         if stream is None or version == 0:
             raise NotFound("stream", stream_id, field="stream_id")
-        aggregate = self._aggregates.get(stream["aggregate"])
-        if aggregate is None:
-            raise FailedPrecondition(f"no state is kept of streams of {stream['aggregate']}", field="stream_id")
+        aggregate = self._aggregate(stream["aggregate"])
         state = await self._fold(aggregate, stream_id, version)
-        row = await self._store.database.fetchrow(_ENTRY, stream_id, version)
+        row = await self._store.database.fetchrow(_ENTRIES, stream_id, version, version)
         if row is None:
             raise AssertionError("a version with a position has an entry")
         return PastState(state, log_entry(row, self._store.source, self._store.types), wanted)
+
+    async def states(self, stream_id: str, first: int, last: int | None = None, *, limit: int) -> list[PastState]:
+        """The states after each of a stream's versions from ``first`` to ``last`` that have positions, in order.
+
+        Args:
+            stream_id: The stream.
+            first: First version, from 1.
+            last: Last version; None for the newest.
+            limit: Most states given.
+
+        Raises:
+            NotFound: There is no such stream.
+            FailedPrecondition: The stream is of a kind this service does not fold.
+        """
+        stream = await self._store.database.fetchrow(_STREAM, stream_id)
+        if stream is None:
+            raise NotFound("stream", stream_id, field="stream_id")
+        aggregate = self._aggregate(stream["aggregate"])
+        final = min(first + limit - 1, stream["version"] if last is None else last)
+        rows = await self._store.database.fetch(_ENTRIES, stream_id, first, final)
+        state = await self._fold(aggregate, stream_id, first - 1) if rows and first > 1 else None
+        found: list[PastState] = []
+        for row in rows:
+            entry = log_entry(row, self._store.source, self._store.types)
+            state = self._evolve(aggregate, state, entry.event)
+            found.append(PastState(state, entry, entry.position))
+        return found
+
+    def _aggregate(self, name: str) -> Aggregate[Any]:
+        aggregate = self._aggregates.get(name)
+        if aggregate is None:
+            raise FailedPrecondition(f"no state is kept of streams of {name}", field="stream_id")
+        return aggregate
+
+    def _evolve(self, aggregate: Aggregate[Any], state: Message | None, event: StoredEvent) -> Message:
+        if event.message is None:
+            raise FailedPrecondition(f"{event.type} is not an event type of {self._store.source}")
+        return cast("Message", aggregate.evolve(state, event.message))
 
     async def _version_at(self, stream_id: str, position: int, *, newest: int) -> int:
         """The stream's last version at or before a position, 0 for none; positions rise with versions."""
@@ -117,9 +153,7 @@ class History:
     async def _fold(self, aggregate: Aggregate[Any], stream_id: str, version: int) -> Message:
         state, base = await self._snapshot(aggregate, stream_id, version)
         for event in await self._store.read_stream(stream_id, base + 1, version):
-            if event.message is None:
-                raise FailedPrecondition(f"{event.type} is not an event type of {self._store.source}")
-            state = aggregate.evolve(state, event.message)
+            state = self._evolve(aggregate, state, event)
             if self._every and event.version % self._every == 0:
                 await self._keep(aggregate, stream_id, event.version, state=state)
         if state is None:

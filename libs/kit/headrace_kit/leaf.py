@@ -23,12 +23,16 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
-def _number(value: int) -> bytes:
-    return struct.pack(">q", value)
+# What lies between fields of variable length: each fixed field behind its length, and the length of what follows.
+_START = struct.Struct(">BI")
+_TO_STREAM = struct.Struct(">IqI16sI")
+_TO_TYPE = struct.Struct(">IqI")
+_TO_META = struct.Struct(">IqIqIqIqI")
+_TO_DATA = struct.Struct(">I")
 
 
-def _time(value: datetime) -> bytes:
-    return _number((value - _EPOCH) // _MICROSECOND)
+def _time(value: datetime) -> int:
+    return (value - _EPOCH) // _MICROSECOND
 
 
 def leaf_bytes(
@@ -47,21 +51,22 @@ def leaf_bytes(
     data: bytes,
 ) -> bytes:
     """The canonical bytes of one log entry; all times timezone-aware."""
-    fields = (
-        source.encode(),
-        _number(position),
-        event_id.bytes,
-        stream_id.encode(),
-        _number(version),
-        type.encode(),
-        _time(occurred_at),
-        _time(recorded_at),
-        _time(sequenced_at),
-        _number(hlc),
-        meta,
-        data,
+    owner, stream, kind = source.encode(), stream_id.encode(), type.encode()
+    times = _time(occurred_at), _time(recorded_at), _time(sequenced_at)
+    return b"".join(
+        (
+            _START.pack(VERSION, len(owner)),
+            owner,
+            _TO_STREAM.pack(8, position, 16, event_id.bytes, len(stream)),
+            stream,
+            _TO_TYPE.pack(8, version, len(kind)),
+            kind,
+            _TO_META.pack(8, times[0], 8, times[1], 8, times[2], 8, hlc, len(meta)),
+            meta,
+            _TO_DATA.pack(len(data)),
+            data,
+        )
     )
-    return bytes([VERSION]) + b"".join(struct.pack(">I", len(each)) + each for each in fields)
 
 
 def leaf_hash(leaf: bytes) -> bytes:

@@ -20,10 +20,11 @@ from headrace_kit.postgres import Connection, ConnectionLost, Database
 
 _log = structlog.get_logger(__name__)
 
+# A lease that ends later than any could is what a clock left that was set back since.
 _TAKE = """
 INSERT INTO leases AS l (name, epoch, holder, expires_at) VALUES ($1, 1, $2, clock_timestamp() + $3)
 ON CONFLICT (name) DO UPDATE SET epoch = l.epoch + 1, holder = $2, expires_at = clock_timestamp() + $3
-WHERE l.expires_at < clock_timestamp() OR l.holder = $2
+WHERE l.expires_at < clock_timestamp() OR l.expires_at > clock_timestamp() + 2 * $3 OR l.holder = $2
 RETURNING epoch
 """
 _RENEW = "UPDATE leases SET expires_at = clock_timestamp() + $3 WHERE name = $1 AND epoch = $2"

@@ -24,6 +24,15 @@ LOG_TAIL_AGE = Gauge(
 )
 RELAY_BACKLOG = Gauge("headrace_relay_backlog_events", "Events with a position that Kafka has not yet.", ["source"])
 RELAY_FAILURES = Gauge("headrace_relay_failures", "How often the broker failed the relay, since the start.", ["source"])
+CHECKPOINT_POSITION = Gauge(
+    "headrace_checkpoint_position", "Last position that a signed checkpoint covers; 0 on a standby.", ["source"]
+)
+CHECKPOINT_REFUSED = Gauge(
+    "headrace_checkpoint_refused", "1 while the notary refuses to sign: the log is not what it was, else 0.", ["source"]
+)
+CHECKPOINT_FAILURES = Gauge(
+    "headrace_checkpoint_failures", "How often a place for checkpoints failed, since the start.", ["source", "place"]
+)
 STORE_CONFLICTS = Gauge("headrace_store_conflicts", "Version conflicts of commands, since the start.", ["source"])
 STORE_UNKNOWN_OUTCOMES = Gauge(
     "headrace_store_unknown_outcomes", "Commands whose connection died under them, since the start.", ["source"]

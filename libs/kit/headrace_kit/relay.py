@@ -13,13 +13,15 @@ from contextlib import suppress
 
 import structlog
 
+from headrace.api.audit.v1.resources_pb2 import EventMeta
 from headrace_kit import metrics
-from headrace_kit.cloudevents import to_headers
+from headrace_kit.cloudevents import stored_headers
 from headrace_kit.dataref import MAX_INLINE_BYTES, DataRefs
 from headrace_kit.errors import Deposed, FailedPrecondition
-from headrace_kit.eventstore import LogEntry, PostgresEventStore
+from headrace_kit.eventstore import PostgresEventStore
 from headrace_kit.lease import Fence, check_fence
 from headrace_kit.log import Log, LogProducer, LogUnavailable, OutgoingRecord, events_topic, partition_of
+from headrace_kit.postgres import Record
 from headrace_kit.wakeup import WakeUp
 
 _log = structlog.get_logger(__name__)
@@ -103,42 +105,59 @@ class Relay:
             FailedPrecondition: an event is over 256 KiB and there is no place for it.
         """
         before = int(await self._store.database.fetchval(_MARKED))
-        entries = await self._store.read_log(before + 1, self._batch)
+        entries = await self._store.read_log_rows(before + 1, self._batch)
         if not entries:
             self.position, self.backlog = before, 0
             return 0
         acknowledged = await self._publish(producer, entries)
         if acknowledged > before:
             await self._mark(fence, before, acknowledged)
-        self.backlog = entries[-1].position - acknowledged
+        self.backlog = entries[-1]["position"] - acknowledged
         if len(entries) == self._batch:
             await self._measure()
         return acknowledged - before
 
-    async def _publish(self, producer: LogProducer, entries: Sequence[LogEntry]) -> int:
+    async def _publish(self, producer: LogProducer, entries: Sequence[Record]) -> int:
         """Sends entries; returns the position up to which all of them are acknowledged."""
         partitions = await producer.partitions(self.topic)
         lanes: dict[int, list[tuple[int, OutgoingRecord]]] = {}
         for entry in entries:
-            key = entry.event.stream_id.encode()
-            lanes.setdefault(partition_of(key, partitions), []).append((entry.position, await self._record(key, entry)))
+            key = entry["stream_id"].encode()
+            lane = lanes.setdefault(partition_of(key, partitions), [])
+            lane.append((entry["position"], await self._record(key, entry)))
         taken = await producer.append(self.topic, {lane: [each for _, each in lanes[lane]] for lane in lanes})
         left = [lanes[lane][taken[lane]][0] for lane in lanes if taken[lane] < len(lanes[lane])]
-        return min(left) - 1 if left else entries[-1].position
+        return min(left) - 1 if left else int(entries[-1]["position"])
 
-    async def _record(self, key: bytes, entry: LogEntry) -> OutgoingRecord:
-        event = entry.received()
-        if event.message is None:
-            metrics.EVENTS_UNKNOWN.labels(event.source, "type").inc()
-        if len(event.data) <= MAX_INLINE_BYTES:
-            return OutgoingRecord(key, event.data, tuple(to_headers(event)))
+    async def _record(self, key: bytes, entry: Record) -> OutgoingRecord:
+        if entry["type"] not in self._store.types:
+            metrics.EVENTS_UNKNOWN.labels(self._store.source, "type").inc()
+        meta, data = EventMeta.FromString(entry["meta"]), entry["data"]
+        if len(data) <= MAX_INLINE_BYTES:
+            return OutgoingRecord(key, data, self._headers(entry, meta))
         if self._data_refs is None:
             raise FailedPrecondition(
-                f"event {event.id} has {len(event.data)} bytes, and the relay has no place for large values",
+                f"event {entry['event_id']} has {len(data)} bytes, and the relay has no place for large values",
                 reason="NO_DATA_REFS",
             )
-        reference = await self._data_refs.put(event.project, event.data)
-        return OutgoingRecord(key, b"", tuple(to_headers(event, dataref=reference)))
+        reference = await self._data_refs.put(meta.project, data)
+        return OutgoingRecord(key, b"", self._headers(entry, meta, dataref=reference))
+
+    def _headers(self, entry: Record, meta: EventMeta, *, dataref: str = "") -> tuple[tuple[str, bytes], ...]:
+        return tuple(
+            stored_headers(
+                event_id=entry["event_id"],
+                type=entry["type"],
+                source=self._store.source,
+                stream_id=entry["stream_id"],
+                occurred_at=entry["occurred_at"],
+                version=entry["version"],
+                position=entry["position"],
+                hlc=entry["hlc"],
+                meta=meta,
+                dataref=dataref,
+            )
+        )
 
     async def _mark(self, fence: Fence, before: int, after: int) -> None:
         async with self._store.database.transaction() as connection:

@@ -23,6 +23,7 @@ from headrace_kit.eventtypes import EventTypes
 from headrace_kit.history import History
 from headrace_kit.log import KafkaLog, KafkaSettings, Log, events_topic
 from headrace_kit.logkeeper import LogKeeper
+from headrace_kit.notary import FolderPlace, Notary, ObjectsPlace, Place, Signer, TopicPlace
 from headrace_kit.objects import ObjectStore, S3ObjectStore, object_key, verified
 from headrace_kit.postgres import Database, create_pool, migrate
 from headrace_kit.rpc import Server, Servicer, channel
@@ -62,22 +63,27 @@ class LogOwner:
         ``aggregates`` are every kind of stream of the service, for the states of the past.
 
         Raises:
-            KitError: The database can not be reached or migrated.
+            KitError: The database can not be reached or migrated, or the key that signs the log is unfit.
         """
         dsn = settings.postgres_dsn.get_secret_value()
+        signer = open_signer(f"headrace/{name}", settings)
         if settings.migration_dsn is not None:
             await migrate(settings.migration_dsn.get_secret_value(), [f"headrace_{name}"], service_dsn=dsn)
         database = await create_pool(dsn, max_size=settings.postgres_pool, application=f"headrace-{name}")
         store = PostgresEventStore(database, f"headrace/{name}", EventTypes(*event_types))
         log = KafkaLog(KafkaSettings(settings.kafka_bootstrap))
         objects = open_objects(settings)
+        places: list[Place] = [TopicPlace(log), ObjectsPlace(objects)]
+        if settings.checkpoint_folder is not None:
+            places.append(FolderPlace(settings.checkpoint_folder, store.source, signer.key))
+        notary = Notary(database, signer, places=places, every_s=settings.checkpoint_every_s)
         return LogOwner(
             name=name,
             settings=settings,
             database=database,
             store=store,
             log=log,
-            keeper=LogKeeper(store, log, data_refs=ObjectDataRefs(objects)),
+            keeper=LogKeeper(store, log, data_refs=ObjectDataRefs(objects), notary=notary),
             objects=objects,
             tokens=Tokens(settings.tokens_file),
             history=History(store, aggregates),
@@ -170,6 +176,11 @@ class LogOwner:
         metrics.LOG_LEADER.labels(source).set(self.keeper.leadership.fence is not None)
         metrics.RELAY_BACKLOG.labels(source).set(self.keeper.relay.backlog)
         metrics.RELAY_FAILURES.labels(source).set(self.keeper.relay.failures)
+        if self.keeper.notary is not None:
+            metrics.CHECKPOINT_POSITION.labels(source).set(self.keeper.notary.size)
+            metrics.CHECKPOINT_REFUSED.labels(source).set(bool(self.keeper.notary.refused))
+            for place, failures in self.keeper.notary.failures.items():
+                metrics.CHECKPOINT_FAILURES.labels(source, place).set(failures)
         metrics.RESPONSES_FORGOTTEN.labels(source).set(self.keeper.upkeep.forgotten)
         metrics.STORE_CONFLICTS.labels(source).set(self.store.conflicts)
         metrics.STORE_UNKNOWN_OUTCOMES.labels(source).set(self.store.unknown_outcomes)
@@ -208,4 +219,15 @@ def open_objects(settings: ProcessSettings) -> S3ObjectStore:
     )
 
 
-__all__ = ["DataRefs", "LogOwner", "ObjectDataRefs", "open_objects"]
+def open_signer(source: str, settings: StoreSettings) -> Signer:
+    """What signs a log: the key of the settings, which must exist, or that of the data folder, made when missing.
+
+    Raises:
+        FailedPrecondition: The key is missing or unfit.
+    """
+    if settings.checkpoint_key_file is not None:
+        return Signer.load(source, settings.checkpoint_key_file)
+    return Signer.load_or_make(source, settings.data / "checkpoint.key")
+
+
+__all__ = ["DataRefs", "LogOwner", "ObjectDataRefs", "open_objects", "open_signer"]

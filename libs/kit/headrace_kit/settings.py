@@ -120,6 +120,16 @@ class StoreSettings(ServiceSettings):
         default=None, description="The same database, as the owner of its tables; without it nothing is migrated."
     )
     postgres_pool: int = Field(default=10, ge=2, le=200, description="Most connections to the database.")
+    checkpoint_key_file: Path | None = Field(
+        default=None,
+        description="Ed25519 key (PEM) that signs checkpoints of the log; by default one is made in the data folder.",
+    )
+    checkpoint_folder: Path | None = Field(
+        default=None, description="Folder, best of another host, that gets every checkpoint; it must exist."
+    )
+    checkpoint_every_s: float = Field(
+        default=5.0, ge=0.1, le=3600, description="Least seconds between two checkpoints of the log."
+    )
 
 
 S = TypeVar("S", bound=ProcessSettings)

@@ -1,4 +1,8 @@
-"""What a service's database forgets in time: the answers to commands, after 30 days. Their ids stay for ever."""
+"""What a service's database does in time.
+
+It forgets the answers to commands after 30 days (their ids stay for ever), and fills in causes that an earlier release
+did not write into their column.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from typing import Final
 
 import structlog
 
+from headrace_kit.causes import fill
 from headrace_kit.errors import KitError
 from headrace_kit.postgres import Database
 
@@ -25,7 +30,7 @@ _FORGET = "SELECT forget_responses($1, $2)"
 
 
 class Upkeep:
-    """Forgets old answers, hourly. Several processes do no harm; the keeper of the log is the one that does.
+    """Forgets old answers and fills in causes, hourly. Several processes do no harm; the keeper of the log does it.
 
     Args:
         database: The service's own, as its role.
@@ -36,6 +41,8 @@ class Upkeep:
     def __init__(self, database: Database, *, every_s: float = EVERY_S, chunk: int = CHUNK) -> None:
         self.forgotten = 0
         """Answers forgotten since the start."""
+        self.looked_at = 0
+        """Events since the start whose cause was looked for."""
         self._database = database
         self._every_s = every_s
         self._chunk = chunk
@@ -45,6 +52,7 @@ class Upkeep:
         while True:
             try:
                 await self.step()
+                await self.fill()
             except KitError as error:
                 _log.warning("upkeep_delayed", cause=error.message)
                 await asyncio.sleep(min(RETRY_S, self._every_s))
@@ -63,4 +71,13 @@ class Upkeep:
             await asyncio.sleep(PAUSE_S)
         if round_total:
             _log.info("responses_forgotten", count=round_total)
+        return round_total
+
+    async def fill(self) -> int:
+        """Fills in causes up to the end of the log, chunk by chunk; returns how many events were looked at."""
+        round_total = 0
+        while count := await fill(self._database):
+            round_total += count
+            self.looked_at += count
+            await asyncio.sleep(PAUSE_S)
         return round_total

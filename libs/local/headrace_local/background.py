@@ -47,8 +47,25 @@ class BackgroundStack:
             self._end_loop()
 
     def call(self, coroutine: Coroutine[object, object, T]) -> T:
-        """Run ``coroutine`` in the stack's loop and return its result."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(_WITHIN_S)
+        """Run ``coroutine`` in the stack's loop and return its result.
+
+        Who stops waiting for it, by Ctrl-C or because it takes minutes, has it cancelled, and waits for that.
+        """
+        ended = threading.Event()
+
+        async def until_ended() -> T:
+            try:
+                return await coroutine
+            finally:
+                ended.set()
+
+        future = asyncio.run_coroutine_threadsafe(until_ended(), self._loop)
+        try:
+            return future.result(_WITHIN_S)
+        except BaseException:
+            future.cancel()
+            ended.wait(_WITHIN_S)
+            raise
 
     def kill(self, name: str, *, by: signal.Signals = signal.SIGKILL) -> int:
         """Send a signal (SIGKILL) to a part's process and return its process id; the supervisor starts it again."""

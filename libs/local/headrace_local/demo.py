@@ -49,10 +49,14 @@ def run(data: Path, console: Console, *, pace: float, as_json: bool, keep: bool)
     """
     flights = _example()
     began = time.monotonic()
-    with jar_progress(console) as progress:
-        stack = BackgroundStack(Stack(data, jar_progress=progress, report=lambda notice: console.print(str(notice))))
-        console.print(f"starting the platform in {data} ...", highlight=False)
-        stack.start()
+    try:
+        with jar_progress(console) as progress:
+            stack = BackgroundStack(Stack(data, jar_progress=progress, report=lambda each: console.print(str(each))))
+            console.print(f"starting the platform in {data} ...", highlight=False)
+            stack.start()
+    except KeyboardInterrupt:
+        console.print("stopped before it was ready", highlight=False)
+        return 130
     status = 1
     try:
         link = stack.stack.console_link()
@@ -60,7 +64,9 @@ def run(data: Path, console: Console, *, pace: float, as_json: bool, keep: bool)
         status = _play(flights, stack.stack, console, pace=pace, as_json=as_json, link=link)
         if keep:
             console.print("KEEP=1: everything runs on; Ctrl-C stops it", highlight=False)
-            threading.Event().wait()
+            # Not one wait without end: libraries replace the handler of SIGINT by one that wakes nobody.
+            while True:
+                time.sleep(_REFRESH_S)
     except KeyboardInterrupt:
         console.print("stopping ...", highlight=False)
         status = status if keep else 130

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
 
+import orjson
 from google.protobuf.timestamp_pb2 import Timestamp
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from headrace.api.audit.v1.resources_pb2 import LogEntry
+from headrace.past import OWNERS
 from headrace_gateway.told import told
 
 FOLDER: Final = Path(__file__).parent / "templates"
@@ -73,6 +75,7 @@ class Pages:
         filters: dict[str, Any] = {
             "when": when,
             "iso": iso,
+            "micros": micros,
             "ago": ago,
             "short": short,
             "words": words,
@@ -80,9 +83,11 @@ class Pages:
             "duration": duration,
             "seconds": seconds,
             "bytes": size,
+            "value": value,
             "event": event_name,
             "area": area,
             "link": link,
+            "past": past,
             "label": label,
             "kind": kind,
             "told": told,
@@ -127,6 +132,11 @@ def when(stamp: Timestamp) -> str:
 def iso(stamp: Timestamp) -> str:
     """A time as machines read it; empty for none."""
     return f"{_time(stamp):%Y-%m-%dT%H:%M:%SZ}" if stamp.seconds else ""
+
+
+def micros(stamp: Timestamp) -> str:
+    """A time to the microsecond, as addresses carry it; empty for none."""
+    return f"{_time(stamp):%Y-%m-%dT%H:%M:%S.%fZ}" if stamp.seconds else ""
 
 
 def ago(stamp: Timestamp) -> str:
@@ -178,6 +188,11 @@ def number(value: float) -> str:
     return f"{value:.6g}"
 
 
+def value(found: object) -> str:
+    """A value of a field as JSON has it, texts without their quotes; a dash for none."""
+    return found if isinstance(found, str) else "\u2013" if found is None else orjson.dumps(found).decode()
+
+
 def size(count: int) -> str:
     """Bytes for people."""
     value, unit = float(count), "B"
@@ -206,6 +221,12 @@ def link(name: str) -> str:
     if parts[2] == "models" and len(parts) >= 6 and parts[4] == "versions":
         return f"/models/{parts[3]}/versions/{parts[5]}"
     return _KINDS[parts[2]].format(parts[3]) if parts[2] in _KINDS else ""
+
+
+def past(name: str) -> str:
+    """The console's page about a resource through time; empty when no log has such entities."""
+    parts = name.split("/")
+    return f"/events/of/{'/'.join(parts[2:])}" if len(parts) > 3 and parts[2] in OWNERS else ""
 
 
 def label(name: str) -> str:

@@ -80,7 +80,10 @@ async def build(settings: MonitorSettings) -> Application:
     leadership = Leadership(owner.database, LEASE)
     application = owner.application(
         [
-            (add_MonitorServiceServicer_to_server, MonitorServicer(owner.store, MonitorStore(owner.database))),
+            (
+                add_MonitorServiceServicer_to_server,
+                MonitorServicer(owner.store, MonitorStore(owner.database), owner.objects),
+            ),
             (add_TelemetryServiceServicer_to_server, TelemetryServicer(producer)),
             (add_ArchiveServiceServicer_to_server, ArchiveServicer(owner.store, archives, erasures, owner.objects)),
         ]

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 import grpc
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from headrace.api.monitor.v1 import service_pb2 as service
@@ -19,13 +19,14 @@ from headrace_kit.eventstore import EventStore, StoredEvent
 from headrace_kit.masks import merged, picked, require_mask
 from headrace_kit.names import ALERT, ENDPOINT, PROJECT, parse_id, require_text
 from headrace_kit.names import MONITOR as MONITOR_NAME
+from headrace_kit.objects import ObjectCorrupt, ObjectStore
 from headrace_kit.paging import page_of
 from headrace_kit.postgres import UniqueViolation
 from headrace_kit.rpc import command_context
-from headrace_kit.validate import require_range, require_time
+from headrace_kit.validate import require_object, require_range, require_time
 from headrace_monitor import domain, requests
 from headrace_monitor.detectors import distances
-from headrace_monitor.layout import Layout, layout_of
+from headrace_monitor.layout import Layout, fault_of, layout_of
 from headrace_monitor.store import MONITOR, MonitorStore, StoredWindow, project_of
 
 R = TypeVar("R", bound=Message)
@@ -35,6 +36,7 @@ Decide = Callable[[Monitor | None, CommandContext], Sequence[Message]]
 _END_US = 2**62
 _LOG_PAGE = 200
 _LOOK_S = 10.0
+MAX_PROFILE_BYTES = 64 * 1024 * 1024
 
 
 class MonitorServicer(MonitorServiceServicer):
@@ -43,10 +45,11 @@ class MonitorServicer(MonitorServiceServicer):
     Args:
         store: The monitors' streams.
         monitors: The read models.
+        objects: Where reference profiles lie.
     """
 
-    def __init__(self, store: EventStore, monitors: MonitorStore) -> None:
-        self._store, self._monitors = store, monitors
+    def __init__(self, store: EventStore, monitors: MonitorStore, objects: ObjectStore) -> None:
+        self._store, self._monitors, self._objects = store, monitors, objects
 
     async def CreateMonitor(
         self, request: service.CreateMonitorRequest, context: Context
@@ -54,6 +57,7 @@ class MonitorServicer(MonitorServiceServicer):
         project = MONITOR_NAME.parse(request.name, field="name")["project"]
         parse_id(request.endpoint, field="endpoint")
         config = requests.completed(request.config)
+        await self._require_profile(config, project)
         watching = await self._monitors.monitor_of_endpoint(project, request.endpoint)
         if watching not in {"", request.name}:
             raise AlreadyExists(f"{watching} watches this endpoint", field="endpoint")
@@ -69,7 +73,9 @@ class MonitorServicer(MonitorServiceServicer):
 
     async def GetMonitor(self, request: service.GetMonitorRequest, context: Context) -> service.GetMonitorResponse:
         MONITOR_NAME.parse(request.name, field="name")
-        return service.GetMonitorResponse(monitor=await self._monitor(request.name, field="name"))
+        monitor = await self._monitor(request.name, field="name")
+        await self._tell_progress([monitor])
+        return service.GetMonitorResponse(monitor=monitor)
 
     async def ListMonitors(
         self, request: service.ListMonitorsRequest, context: Context
@@ -78,16 +84,20 @@ class MonitorServicer(MonitorServiceServicer):
         page = page_of(request)
         monitors = await self._monitors.list_monitors(project, after=page.after, limit=page.limit)
         token = page.token(monitors[-1].name, count=len(monitors)) if monitors else ""
+        await self._tell_progress(monitors)
         shown = picked(monitors, request.read_mask, kind=Monitor)
         return service.ListMonitorsResponse(monitors=shown, next_page_token=token)
 
     async def ConfigureMonitor(
         self, request: service.ConfigureMonitorRequest, context: Context
     ) -> service.ConfigureMonitorResponse:
-        MONITOR_NAME.parse(request.name, field="name")
+        project = MONITOR_NAME.parse(request.name, field="name")["project"]
         require_mask(request.update_mask, MonitorConfig, field="update_mask")
-        if not request.update_mask.paths:
+        changed = request.update_mask.paths
+        if not changed:
             requests.completed(request.config)
+        if not changed or any(each.partition(".")[0] == "reference_profile" for each in changed):
+            await self._require_profile(request.config, project)
         return await self._command(
             request.name,
             request,
@@ -200,6 +210,27 @@ class MonitorServicer(MonitorServiceServicer):
         if loaded is None:
             raise NotFound("monitor", name, field=field)
         return loaded[0]
+
+    async def _require_profile(self, config: MonitorConfig, project: str) -> None:
+        """A reference that can not be read would leave a monitor that never finds anything, and says nothing of it."""
+        if not config.HasField("reference_profile"):
+            return
+        reference, field = config.reference_profile, "config.reference_profile"
+        require_object(reference, project=project, field=field)
+        require_range(reference.size_bytes, field=f"{field}.size_bytes", least=0, most=MAX_PROFILE_BYTES)
+        try:
+            fault = fault_of(ReferenceProfile.FromString(await self._objects.get(reference)))
+        except (NotFound, ObjectCorrupt, DecodeError) as error:
+            raise InvalidArgument(f"no profile can be read from {reference.uri}: {error}", field=field) from error
+        if fault:
+            raise InvalidArgument(f"the profile at {reference.uri} is not sound: {fault}", field=field)
+
+    async def _tell_progress(self, monitors: Sequence[Monitor]) -> None:
+        """Fills what is no part of their state."""
+        until_us = await self._monitors.decided_until(monitors)
+        for monitor in monitors:
+            if monitor.name in until_us:
+                monitor.decided_until.FromMicroseconds(until_us[monitor.name])
 
     async def _command(self, name: str, request: Message, decide: Decide, respond: Callable[[Monitor], R]) -> R:
         command_id: str = getattr(request, "command_id")  # noqa: B009 - every command has one

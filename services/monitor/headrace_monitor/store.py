@@ -15,6 +15,7 @@ from headrace_kit.postgres import Database
 from headrace_monitor.countstore import COUNTERS, counts_of
 from headrace_monitor.domain import evolve, find_alert
 from headrace_monitor.slots import SlotCounts
+from headrace_monitor.windowstore import NEVER_US
 
 
 def monitor_rows(stream_id: str, state: Monitor, changes: Sequence[Message]) -> Sequence[Row]:
@@ -76,6 +77,17 @@ class MonitorStore:
             "SELECT name FROM monitors WHERE project = $1 AND endpoint = $2", project, endpoint
         )
         return name or ""
+
+    async def decided_until(self, monitors: Sequence[Monitor]) -> dict[str, int]:
+        """Microseconds of event time before which slots are decided, by monitor; none of what decided none."""
+        rows = await self._database.fetch(
+            "SELECT m.name, p.decided_until_us FROM monitors m"
+            " JOIN watched_endpoints e ON e.project = m.project AND e.endpoint = m.endpoint"
+            " JOIN monitor_progress p ON p.endpoint_id = e.id WHERE m.name = ANY($1) AND p.decided_until_us > $2",
+            [each.name for each in monitors],
+            NEVER_US,
+        )
+        return {row["name"]: row["decided_until_us"] for row in rows}
 
     async def list_alerts(self, project: str, *, monitor: str, after: str, limit: int) -> list[Alert]:
         """At most ``limit`` alerts, newest first, older than the alert ``after``."""

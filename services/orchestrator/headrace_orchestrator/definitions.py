@@ -203,7 +203,11 @@ def check_parameters(
     known = {each.name: each for each in definition.parameters}
     for name in given:
         _require(name in known, f"the pipeline has no parameter {name!r}", f"{field}[{name!r}]")
-    _require(sum(map(len, given.values())) <= MAX_JSON_BYTES, f"together at most {MAX_JSON_BYTES} bytes", field)
+    _require(
+        sum(len(each.encode()) for each in given.values()) <= MAX_JSON_BYTES,
+        f"together at most {MAX_JSON_BYTES} bytes",
+        field,
+    )
     parameters: dict[str, str] = {}
     for name, parameter in known.items():
         text = given.get(name, "") or parameter.default_json
@@ -277,7 +281,7 @@ def _check_source(source: resources.StepInput, parameters: set[str], field: str)
         case "parameter":
             _require(source.parameter in parameters, f"no parameter {source.parameter!r}", field)
         case "constant_json":
-            _require(len(source.constant_json) <= MAX_JSON_BYTES, f"at most {MAX_JSON_BYTES} bytes", field)
+            _require(len(source.constant_json.encode()) <= MAX_JSON_BYTES, f"at most {MAX_JSON_BYTES} bytes", field)
             _json(source.constant_json, field)
         case None:
             raise InvalidArgument("an item has no source", field=field)

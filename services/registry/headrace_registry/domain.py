@@ -116,12 +116,21 @@ def decide_review(
 def decide_gates(
     state: resources.Model | None, command: service.SetGatesRequest, context: CommandContext
 ) -> list[Message]:
-    """The gates of an alias as a person wants them, unless they are so already."""
+    """The gates of an alias as a person wants them, unless they are so already on this person's word."""
     model = _model(state, command.model)
     _require_person(context.actor, to="set gates")
-    if command.gates in model.gates:
+    wanted = resources.Gates(
+        alias=command.gates.alias,
+        required_checks=command.gates.required_checks,
+        approval_required=command.gates.approval_required,
+        compatible_signature_required=command.gates.compatible_signature_required,
+        actor=context.actor,
+        time=_timestamp(context.now),
+        event_id=str(context.event_id(0)),
+    )
+    if any(gates.same_word(each, wanted) for each in model.gates):
         return []
-    return [events.GatesSet(model=model.name, gates=command.gates)]
+    return [events.GatesSet(model=model.name, gates=wanted)]
 
 
 def decide_grant(
@@ -185,13 +194,18 @@ def decide_promotion(
     promotion.validations.extend(verdict.validations)
     if verdict.standing_approval is not None:
         promotion.standing_approval.CopyFrom(verdict.standing_approval)
+    if verdict.gates is not None:
+        promotion.gates.CopyFrom(verdict.gates)
     return [events.VersionPromoted(version=version.name, promotion=promotion, artifact=version.artifact)]
 
 
 def decide_rollback(
     state: resources.Model | None, command: service.RollBackAliasRequest, context: CommandContext
 ) -> list[Message]:
-    """An alias moves back. Raises FailedPrecondition when there is nothing to go back to."""
+    """An alias moves back. Raises FailedPrecondition when there is nothing to go back to.
+
+    A version that the alias never pointed to has not passed its gates: to that one it can only be promoted.
+    """
     model = _model(state, command.model)
     pointer = gates.find_alias(model, command.alias)
     if pointer is None:
@@ -209,6 +223,10 @@ def decide_rollback(
         raise FailedPrecondition(f"{target.name} is archived", field="version")
     if target.number == pointer.version:
         raise FailedPrecondition(f"{command.alias} points to {target.name} already", field="version")
+    if all(each.version != target.number for each in pointer.history):
+        raise FailedPrecondition(
+            f"{command.alias} never pointed to {target.name}: promote it instead", field="version", reason="NEVER_THERE"
+        )
     return [_rolled_back(model, pointer, target, reason=command.reason, context=context)]
 
 

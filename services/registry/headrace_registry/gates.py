@@ -1,4 +1,8 @@
-"""What a promotion lacks: pure questions to the state of a model."""
+"""What a promotion lacks: pure questions to the state of a model.
+
+A promotion stands on the word of a person who is not the author of the version: an approval of the version, a standing
+approval, or gates that ask for no approval.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -27,12 +31,14 @@ class Verdict:
         approvals: Persons' approvals it stands on.
         standing_approval: The standing approval it cites when no person approved the version itself.
         validations: The newest result of each check, those that passed.
+        gates: The gates that were set for the alias, or None.
     """
 
     unmet: tuple[UnmetGate, ...]
     approvals: tuple[Approval, ...]
     standing_approval: StandingApproval | None
     validations: tuple[Validation, ...]
+    gates: Gates | None
 
 
 def find_alias(model: Model, alias: str) -> Alias | None:
@@ -40,10 +46,9 @@ def find_alias(model: Model, alias: str) -> Alias | None:
     return next((each for each in model.aliases if each.alias == alias), None)
 
 
-def gates_of(model: Model, alias: str) -> Gates:
-    """The gates of an alias; without any, an approval is what it takes."""
-    found = next((each for each in model.gates if each.alias == alias), None)
-    return found or Gates(alias=alias, approval_required=True)
+def same_word(one: Gates, other: Gates) -> bool:
+    """Whether two gates ask for the same, set by the same person."""
+    return _word(one) == _word(other)
 
 
 def newest_validations(version: Version) -> dict[str, Validation]:
@@ -53,7 +58,8 @@ def newest_validations(version: Version) -> dict[str, Validation]:
 
 def judge(model: Model, version: Version, *, alias: str, actor: str, now: datetime) -> Verdict:
     """Whether ``actor`` may move ``alias`` to ``version`` at ``now``, and on what grounds."""
-    gates = gates_of(model, alias)
+    found = next((each for each in model.gates if each.alias == alias), None)
+    gates = found or Gates(alias=alias, approval_required=True)
     newest = newest_validations(version)
     unmet = list(_unmet_checks(newest, gates.required_checks))
     if version.state == VERSION_STATE_ARCHIVED:
@@ -67,16 +73,16 @@ def judge(model: Model, version: Version, *, alias: str, actor: str, now: dateti
     if rejections:
         last = rejections[-1]
         unmet.append(UnmetGate(gate="approval", reason=f"{last.actor} rejected it: {last.reason}"))
-    elif gates.approval_required and not granted:
+    elif not granted and not _vouched_for(version, gates):
         standing = citable_approval(model, version, alias=alias, actor=actor, now=now)
         if standing is None:
-            reason = "nobody but its author may approve it yet: ask another person, or grant a standing approval"
-            unmet.append(UnmetGate(gate="approval", reason=reason))
+            unmet.append(UnmetGate(gate="approval", reason=_reason_for_approval(version, gates)))
     return Verdict(
         unmet=tuple(unmet),
         approvals=tuple(granted),
         standing_approval=standing,
         validations=tuple(each for each in newest.values() if each.passed),
+        gates=found,
     )
 
 
@@ -88,13 +94,34 @@ def standing_reviews(version: Version) -> dict[str, Approval]:
 def citable_approval(
     model: Model, version: Version, *, alias: str, actor: str, now: datetime
 ) -> StandingApproval | None:
-    """The newest standing approval that lets ``actor`` promote ``version`` now, or None."""
+    """The newest standing approval, not of its author, that lets ``actor`` promote ``version`` now, or None."""
     passed = {name for name, each in newest_validations(version).items() if each.passed}
     for each in reversed(model.standing_approvals):
         in_time = not each.revoked and now < each.expire_time.ToDatetime(tzinfo=now.tzinfo)
-        if in_time and each.alias == alias and actor in each.grantees and passed.issuperset(each.required_checks):
+        meant = each.alias == alias and actor in each.grantees and each.approver != version.author
+        if in_time and meant and passed.issuperset(each.required_checks):
             return each
     return None
+
+
+def _word(gates: Gates) -> Gates:
+    word = Gates()
+    word.CopyFrom(gates)
+    word.ClearField("time")
+    word.ClearField("event_id")
+    return word
+
+
+def _vouched_for(version: Version, gates: Gates) -> bool:
+    """Whether a person other than the author said that what passes these gates needs no approval."""
+    return not gates.approval_required and gates.actor not in ("", version.author)
+
+
+def _reason_for_approval(version: Version, gates: Gates) -> str:
+    ask = f"a person other than {version.author}, its author, must approve it or grant a standing approval"
+    if gates.approval_required:
+        return ask
+    return f"{ask}: it is {gates.actor or 'nobody known'} who set gates that need none"
 
 
 def incompatibilities(current: common.Signature, candidate: common.Signature) -> list[str]:

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 from uuid import UUID, uuid4
 
+import psutil
 from google.protobuf.wrappers_pb2 import Int64Value
 
-from headrace_kit.eventstore import LogEntry, PostgresEventStore
+from headrace_kit.eventstore import EventMeta, LogEntry, PostgresEventStore
 from headrace_kit.leaf import leaf_bytes, leaf_hash
 from headrace_kit.log import KafkaLog, KafkaSettings, TopicSpec
 from headrace_kit.postgres import Record
 from headrace_local.testing import FreshDatabase, Infrastructure
 from tests.chaos.backbone.members import Scene, acknowledged, command_of
 from tests.support.counters import TYPES, stream
+from tests.support.eventually import eventually
 from tests.support.kit import pooled, prepare
 
 _ROOT = Path(__file__).resolve().parents[3]
@@ -36,11 +41,14 @@ class Stage:
     counters: FreshDatabase
     answers: FreshDatabase
     parts: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict[str, "subprocess.Popen[bytes]"])
+    roles: set[str] = field(default_factory=set[str])
+    """Every role that was ever played."""
 
-    def start(self, name: str, *, role: str = "", environment: Mapping[str, str] | None = None) -> None:
-        """Start a part; its role is its name up to a hyphen unless it is given."""
-        role = role or name.partition("-")[0]
-        command = [sys.executable, "-m", "tests.chaos.backbone.members", role, str(self._path), str(self.notes)]
+    def start(self, name: str, *, environment: Mapping[str, str] | None = None) -> None:
+        """Start a part; its role is its name up to a hyphen."""
+        role = name.partition("-")[0]
+        self.roles.add(role)
+        command = [sys.executable, "-m", "tests.chaos.backbone.members", role, name, str(self.folder)]
         with (self.folder / f"{name}.log").open("ab") as log:
             self.parts[name] = subprocess.Popen(
                 command, cwd=_ROOT, stdout=log, stderr=log, env={**os.environ, **(environment or {})}
@@ -55,15 +63,15 @@ class Stage:
         self.parts[name].kill()
         self.parts[name].wait(10)
 
-    def restart(self, name: str) -> None:
+    def restart(self, name: str, *, environment: Mapping[str, str] | None = None) -> None:
         """Kill a part with -9 and start it anew."""
         self.kill(name)
-        self.start(name)
+        self.start(name, environment=environment)
 
     def end(self, name: str) -> None:
         """Ask a part to stop, and wait; fails when it ended by itself before."""
         part = self.parts.pop(name)
-        assert part.poll() is None, f"{name} ended by itself: {(self.folder / f'{name}.log').read_text()[-2000:]}"
+        assert part.poll() is None, f"{name} ended by itself: {self.log(name)[-2000:]}"
         part.send_signal(signal.SIGCONT)
         part.terminate()
         part.wait(30)
@@ -74,29 +82,54 @@ class Stage:
             part.kill()
             part.wait(10)
 
-    @property
-    def notes(self) -> Path:
-        """Where the writer notes what was acknowledged."""
-        return self.folder / "acknowledged"
+    def log(self, name: str) -> str:
+        """What a part has said so far."""
+        return (self.folder / f"{name}.log").read_text()
+
+    def resident(self) -> dict[str, int]:
+        """Bytes of memory of each part."""
+        return {name: int(psutil.Process(part.pid).memory_info().rss) for name, part in self.parts.items()}
 
     def written(self) -> int:
         """How many numbers were acknowledged."""
-        return sum(acknowledged(self.notes).values())
-
-    @property
-    def _path(self) -> Path:
-        return self.folder / "scene.json"
+        return sum(acknowledged(self.folder).values())
 
 
 @contextmanager
-def staged(infrastructure: Infrastructure, folder: Path, *, rate: float = 100.0) -> Iterator[Stage]:
-    """A scene of its own on running servers; nothing of it runs yet."""
+def staged(
+    infrastructure: Infrastructure,
+    folder: Path,
+    *,
+    rate: float = 100.0,
+    burst: int = 1,
+    streams: int = 8,
+    postgres: str = "",
+    kafka: str = "",
+) -> Iterator[Stage]:
+    """A scene of its own on running servers; nothing of it runs yet.
+
+    Args:
+        infrastructure: The servers.
+        folder: For what the parts leave behind.
+        rate: As ``Scene.rate``.
+        burst: As ``Scene.burst``.
+        streams: As ``Scene.streams``.
+        postgres: ``host:port`` where the parts find PostgreSQL; its own by default.
+        kafka: Likewise, Kafka.
+    """
     with infrastructure.database() as counters, infrastructure.database() as answers:
         for each in (counters, answers):
             infrastructure.call(prepare(each))
         bootstrap = infrastructure.addresses.kafka_bootstrap
-        source = f"headrace/counters-{uuid4().hex[:8]}"
-        scene = Scene(source, counters.service_dsn, answers.service_dsn, bootstrap, rate=rate)
+        scene = Scene(
+            source=f"headrace/counters-{uuid4().hex[:8]}",
+            counters_dsn=_at(counters.service_dsn, postgres),
+            answers_dsn=_at(answers.service_dsn, postgres),
+            bootstrap=kafka or bootstrap,
+            streams=streams,
+            rate=rate,
+            burst=burst,
+        )
         infrastructure.call(KafkaLog(KafkaSettings(bootstrap)).ensure_topics([TopicSpec(scene.topic, 4)]))
         stage = Stage(scene, folder, counters, answers)
         scene.write(folder / "scene.json")
@@ -104,6 +137,50 @@ def staged(infrastructure: Infrastructure, folder: Path, *, rate: float = 100.0)
             yield stage
         finally:
             stage.stop()
+
+
+def _at(dsn: str, address: str) -> str:
+    """A DSN with another address, if one is given."""
+    parts = urlsplit(dsn)
+    return urlunsplit(parts._replace(netloc=f"{parts.netloc.rpartition('@')[0]}@{address}")) if address else dsn
+
+
+def grows(stage: Stage, *, by: int, within_s: float = 120.0) -> float:
+    """Wait until so many more were acknowledged; returns the seconds it took."""
+    until, began = stage.written() + by, time.monotonic()
+    eventually(lambda: stage.written() >= until, within_s=within_s)
+    return time.monotonic() - began
+
+
+def passes(seconds: float) -> None:
+    """Wait until so much time is over: a fault is defined by its length."""
+    over = time.monotonic() + seconds
+    eventually(lambda: time.monotonic() >= over, within_s=seconds + 30)
+
+
+def at_rest(stage: Stage, *, within_s: float = 200.0) -> list[str]:
+    """Let the writers stop and the rest catch up; returns the faults of what is there."""
+    for name in [each for each in stage.parts if each.startswith("writer")]:
+        stage.end(name)
+    eventually(lambda: asyncio.run(drained(stage)), within_s=within_s)
+    for part in list(stage.parts):
+        stage.end(part)
+    return faults(asyncio.run(find(stage)), stage)
+
+
+@contextmanager
+def frozen(servers: Infrastructure, part: str) -> Iterator[None]:
+    """All processes of a part, stopped for the length of a ``with`` block."""
+    leader = psutil.Process(servers.stack.supervised[part].pid)
+    family = [leader, *leader.children(recursive=True)]
+    for each in family:
+        each.suspend()
+    try:
+        yield
+    finally:
+        for each in family:
+            with suppress(psutil.NoSuchProcess):
+                each.resume()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,62 +191,81 @@ class Found:
     commands: set[UUID]
     log: list[LogEntry]
     points: dict[str, list[int]]
-    answered: dict[str, list[int]]
+    answers: list[Record]
     parked: int
 
 
 async def drained(stage: Stage) -> bool:
-    """Whether all that was written was sequenced, answered and folded."""
+    """Whether all that was written was sequenced, and answered and folded by those who were there for it."""
     async with pooled(stage.counters, max_size=1) as counters, pooled(stage.answers, max_size=1) as answers:
-        written = await counters.fetchval("SELECT count(*) FROM events")
-        sequenced = await counters.fetchval("SELECT count(*) FROM log_entries")
-        answered = await answers.fetchval("SELECT count(*) FROM events")
-        folded = await answers.fetchval("SELECT count(*) FROM points")
-    return len({written, sequenced, answered, folded}) == 1
+        counts = {
+            await counters.fetchval("SELECT count(*) FROM events"),
+            await counters.fetchval("SELECT count(*) FROM log_entries"),
+        }
+        if "answerer" in stage.roles:
+            counts.add(await answers.fetchval("SELECT count(*) FROM events"))
+        if "folder" in stage.roles:
+            counts.add(await answers.fetchval("SELECT count(*) FROM points"))
+    return len(counts) == 1
 
 
 async def find(stage: Stage) -> Found:
     """Reads everything."""
     async with pooled(stage.counters, max_size=1) as counters, pooled(stage.answers, max_size=1) as answers:
         store = PostgresEventStore(counters, stage.scene.source, TYPES)
-        answered: defaultdict[str, list[int]] = defaultdict(list)
-        for row in await answers.fetch("SELECT stream_id, data FROM events ORDER BY stream_id, version"):
-            answered[row["stream_id"]].append(_number(row["data"]))
         points: defaultdict[str, list[int]] = defaultdict(list)
         for row in await answers.fetch("SELECT name, value FROM points ORDER BY arrived"):
             points[row["name"]].append(row["value"])
+        events = "SELECT stream_id, version, event_id, hlc, meta, data FROM events ORDER BY stream_id, version"
         return Found(
-            events=await counters.fetch("SELECT stream_id, version, data FROM events ORDER BY stream_id, version"),
+            events=await counters.fetch(events),
             commands={row["command_id"] for row in await counters.fetch("SELECT command_id FROM commands")},
             log=await store.read_log(1, 10_000_000),
             points=points,
-            answered=answered,
+            answers=await answers.fetch(events),
             parked=await answers.fetchval("SELECT count(*) FROM parked_streams"),
         )
 
 
 def faults(found: Found, stage: Stage) -> list[str]:
     """Everything that is wrong with a scene at rest; an empty list when nothing is."""
-    return [*_of_writing(found, stage), *_of_the_log(found), *_of_consumers(found)]
+    return [
+        *_of_writing(found, stage),
+        *_of_the_log(found),
+        *_of_clocks(found.events),
+        *(_of_answers(found) if "answerer" in stage.roles else ()),
+        *(_of_folding(found) if "folder" in stage.roles else ()),
+        *([f"{found.parked} streams are parked"] if found.parked else ()),
+    ]
 
 
 def _of_writing(found: Found, stage: Stage) -> Iterator[str]:
-    """Every acknowledged command once, no command twice, and at most one more than was acknowledged."""
+    """Every acknowledged command once and whole, no command twice, and at most one more than was acknowledged."""
+    burst = stage.scene.burst
     numbers: defaultdict[str, list[int]] = defaultdict(list)
     for row in found.events:
         numbers[row["stream_id"]].append(_number(row["data"]))
-    for counter, last in acknowledged(stage.notes).items():
+    for counter, last in acknowledged(stage.folder).items():
         stored = numbers.pop(stream(counter), [])
         if stored != list(range(1, len(stored) + 1)):
             yield f"counter {counter}: {_first_wrong(stored)}"
-        if not last <= len(stored) <= last + 1:
+        if len(stored) not in (last, last + burst):
             yield f"counter {counter}: {last} were acknowledged and {len(stored)} stored"
-        missing = [value for value in range(1, last + 1) if command_of(counter, value) not in found.commands]
+        missing = [value for value in range(burst, last + 1, burst) if command_of(counter, value) not in found.commands]
         if missing:
             yield f"counter {counter}: the commands of {missing[:5]} are not known"
-    yield from (f"{name}: {len(values)} stored, none acknowledged" for name, values in numbers.items() if values[1:])
-    if len(found.commands) != len(found.events):
-        yield f"{len(found.commands)} commands wrote {len(found.events)} events"
+    yield from (f"{name}: {len(each)} stored, none acknowledged" for name, each in numbers.items() if each[burst:])
+    if len(found.commands) * burst != len(found.events):
+        yield f"{len(found.commands)} commands of {burst} wrote {len(found.events)} events"
+
+
+def _of_clocks(events: list[Record]) -> Iterator[str]:
+    """Along a stream the hybrid clock rises."""
+    last: Counter[str] = Counter()
+    for row in events:
+        if row["hlc"] <= last[row["stream_id"]]:
+            yield f"{row['stream_id']}: the clock of version {row['version']} is not above the one before"
+        last[row["stream_id"]] = row["hlc"]
 
 
 def _of_the_log(found: Found) -> Iterator[str]:
@@ -192,16 +288,31 @@ def _of_the_log(found: Found) -> Iterator[str]:
             yield f"the leaf of {expected} is not its entry's"
 
 
-def _of_consumers(found: Found) -> Iterator[str]:
-    """Each event answered once and folded once, in order."""
-    written: Counter[str] = Counter(row["stream_id"] for row in found.events)
-    for what, by_stream in (("answered", found.answered), ("folded", found.points)):
-        for name, count in written.items():
-            values = by_stream.get(name, [])
-            if values != list(range(1, count + 1)):
-                yield f"{name}: {what} {len(values)} of {count}: {_first_wrong(values)}"
-    if found.parked:
-        yield f"{found.parked} streams are parked"
+def _of_answers(found: Found) -> Iterator[str]:
+    """Each event answered once, in order, by an event whose clock is higher."""
+    values: defaultdict[str, list[int]] = defaultdict(list)
+    causes = {row["event_id"]: row for row in found.events}
+    for row in found.answers:
+        values[row["stream_id"]].append(_number(row["data"]))
+        cause = causes.pop(EventMeta.decode(row["meta"]).causation_id, None)
+        if cause is None:
+            yield f"{row['stream_id']}: version {row['version']} answers nothing, or what was answered before"
+        elif row["hlc"] <= cause["hlc"]:
+            yield f"{row['stream_id']}: the clock of version {row['version']} is not above that of its cause"
+    yield from _not_once("answered", values, found)
+    yield from _of_clocks(found.answers)
+
+
+def _of_folding(found: Found) -> Iterator[str]:
+    """Each event folded once, in order."""
+    yield from _not_once("folded", found.points, found)
+
+
+def _not_once(what: str, by_stream: Mapping[str, list[int]], found: Found) -> Iterator[str]:
+    for name, count in Counter(row["stream_id"] for row in found.events).items():
+        values = by_stream.get(name, [])
+        if values != list(range(1, count + 1)):
+            yield f"{name}: {what} {len(values)} of {count}: {_first_wrong(values)}"
 
 
 def _first_wrong(values: list[int]) -> str:

@@ -4,27 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import psutil
 import pytest
 
-from headrace_local.testing import Infrastructure, run_infrastructure
-from tests.chaos.backbone.scene import Stage, drained, faults, find, staged
+from headrace_local.testing import Infrastructure
+from tests.chaos.backbone.scene import Stage, at_rest, drained, frozen, grows, passes, staged
 from tests.support.eventually import eventually
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.slow]
 CONSUMERS = ("answerer", "folder")
-
-
-@pytest.fixture(scope="module")
-def servers() -> Iterator[Infrastructure]:
-    """Servers of this module's own: it freezes and kills them."""
-    with run_infrastructure() as running:
-        yield running
 
 
 @pytest.fixture
@@ -37,28 +27,6 @@ def stage(servers: Infrastructure, tmp_path: Path) -> Iterator[Stage]:
         yield scene
 
 
-def grows(stage: Stage, *, by: int, within_s: float = 60.0) -> float:
-    """Wait until so many more were acknowledged; returns the seconds it took."""
-    until, began = stage.written() + by, time.monotonic()
-    eventually(lambda: stage.written() >= until, within_s=within_s)
-    return time.monotonic() - began
-
-
-def passes(seconds: float) -> None:
-    """Wait until so much time is over: a freeze is defined by its length."""
-    over = time.monotonic() + seconds
-    eventually(lambda: time.monotonic() >= over, within_s=seconds + 30)
-
-
-def at_rest(stage: Stage) -> list[str]:
-    """Let the writer stop and the rest catch up; returns the faults of what is there."""
-    stage.end("writer")
-    eventually(lambda: asyncio.run(drained(stage)), within_s=200.0)
-    for part in list(stage.parts):
-        stage.end(part)
-    return faults(asyncio.run(find(stage)), stage)
-
-
 def test_a_keeper_killed_between_publish_and_mark_repeats_nothing(stage: Stage) -> None:
     for _ in range(6):
         stage.restart("keeper")
@@ -69,10 +37,10 @@ def test_a_keeper_killed_between_publish_and_mark_repeats_nothing(stage: Stage) 
 
 def test_a_frozen_keeper_wakes_to_a_stale_epoch(stage: Stage) -> None:
     stage.start("keeper-standby")
-    for frozen in ("keeper", "keeper-standby", "keeper"):
-        stage.send(frozen, signal.SIGSTOP)
+    for asleep in ("keeper", "keeper-standby", "keeper"):
+        stage.send(asleep, signal.SIGSTOP)
         passes(2 * stage.scene.ttl_s)
-        stage.send(frozen, signal.SIGCONT)
+        stage.send(asleep, signal.SIGCONT)
 
     assert at_rest(stage) == []
 
@@ -88,6 +56,23 @@ def test_consumers_killed_and_frozen_through_rebalances_act_once(stage: Stage) -
         stage.send(part, signal.SIGCONT)
         stage.restart(f"{part}-second")
     grows(stage, by=60)
+
+    assert at_rest(stage) == []
+
+
+def test_a_member_that_sleeps_in_the_middle_of_an_event_wakes_to_a_lost_partition(stage: Stage) -> None:
+    hold = stage.folder / "answerer.hold"
+    hold.touch()
+    eventually((stage.folder / "answerer.held").exists, within_s=30)
+    stage.send("answerer", signal.SIGSTOP)
+    stage.start("answerer-second")
+    stage.end("writer")
+    eventually(lambda: asyncio.run(drained(stage)), within_s=60)  # the other one has answered that and all else
+    hold.unlink()
+    stage.send("answerer", signal.SIGCONT)
+    # It comes to its commit, or, when all that took very long, to its handler's deadline before that.
+    ends = ("partition_lost", "the handler took more than")
+    eventually(lambda: any(each in stage.log("answerer") for each in ends), within_s=60)
 
     assert at_rest(stage) == []
 
@@ -127,30 +112,11 @@ def test_kafka_killed_and_away_holds_nobody_up(servers: Infrastructure, stage: S
 
 
 def test_postgresql_frozen_for_a_while_costs_time_and_nothing_else(servers: Infrastructure, stage: Stage) -> None:
-    before = {part: _resident(stage, part) for part in stage.parts}
+    before = stage.resident()
     with frozen(servers, "postgres"):
         passes(20)
     grows(stage, by=400)
-    after = {part: _resident(stage, part) for part in stage.parts}
+    after = stage.resident()
 
     assert {part: after[part] - before[part] for part in before if after[part] - before[part] > 50 << 20} == {}
     assert at_rest(stage) == []
-
-
-@contextmanager
-def frozen(servers: Infrastructure, part: str) -> Iterator[None]:
-    """All processes of a part, stopped for the length of a ``with`` block."""
-    leader = psutil.Process(servers.stack.supervised[part].pid)
-    family = [leader, *leader.children(recursive=True)]
-    for each in family:
-        each.suspend()
-    try:
-        yield
-    finally:
-        for each in family:
-            with suppress(psutil.NoSuchProcess):
-                each.resume()
-
-
-def _resident(stage: Stage, part: str) -> int:
-    return int(psutil.Process(stage.parts[part].pid).memory_info().rss)

@@ -215,6 +215,7 @@ async def test_events_say_who_wrote_them_and_why(subject: Subject) -> None:
         causation_id=cause,
         correlation_id=chain,
         traceparent="00-aa-bb-01",
+        method="/headrace.api.registry.v1.RegistryService/PromoteVersion",
     )
     await subject.store.execute(
         COUNTER,
@@ -235,6 +236,7 @@ async def test_events_say_who_wrote_them_and_why(subject: Subject) -> None:
         "00-aa-bb-01",
     )
     assert (event.causation_id, event.correlation_id, event.project) == (cause, chain, "p")
+    assert entry.event.origin.method == given.method
     assert (event.id, event.time) == (given.event_id(0), NOW)
 
 
@@ -274,6 +276,44 @@ async def test_the_log_is_read_in_pages(subject: Subject) -> None:
     assert [each.position for each in await subject.store.read_log(2, 2)] == [2, 3]
     assert await subject.store.read_log(5, 10) == []
     assert await subject.store.head() == 4
+
+
+async def test_the_log_is_read_backwards(subject: Subject) -> None:
+    for name in "abc":
+        await add(subject.store, name, 1, 2)
+    await subject.sequence()
+
+    log = await whole_log(subject.store)
+
+    assert await subject.store.read_log_backwards(6, 100) == log[::-1]
+    assert [each.position for each in await subject.store.read_log_backwards(4, 3)] == [4, 3, 2]
+    assert await subject.store.read_log_backwards(0, 3) == []
+
+
+async def test_effects_are_found_by_their_causes_before_they_have_a_position(subject: Subject) -> None:
+    first, second = uuid4(), uuid4()
+    for name, cause in (("a", first), ("b", second), ("a", second), ("c", None), ("b", first)):
+        await subject.store.execute(
+            COUNTER,
+            stream(name),
+            context=replace(context(), causation_id=cause),
+            request=StringValue(),
+            decide=lambda _: [Int64Value(value=1)],
+            respond=lambda state: state,
+        )
+
+    found = await subject.store.effects_of([first, second, uuid4()])
+    of_first = await subject.store.effects_of([first])
+
+    assert [(each.stream_id, each.version) for each in found] == [
+        (stream("a"), 1),
+        (stream("b"), 1),
+        (stream("a"), 2),
+        (stream("b"), 2),
+    ]
+    assert of_first == [found[0], found[3]]
+    assert await subject.store.effects_of([first, second], after=found[0].local_id, limit=2) == found[1:3]
+    assert await subject.store.effects_of([uuid4()]) == []
 
 
 async def test_who_wrote_can_wait_for_the_place_in_the_log(subject: Subject) -> None:

@@ -145,6 +145,16 @@ async def test_only_partitions_that_are_asked_for_are_read(subject: Subject) -> 
         assert [each.value for each in await read(client, subject.lane(0), 1)] == [b"1"]
 
 
+async def test_where_partitions_end_is_told_without_a_group(subject: Subject) -> None:
+    async with producing(subject) as producer:
+        await producer.append(subject.topic, {1: [OutgoingRecord(None, b"1"), OutgoingRecord(None, b"2")]})
+
+    ends = await subject.log.end_offsets([subject.lane(0), subject.lane(1), TopicPartition("no-such-topic", 0)])
+
+    assert ends == {subject.lane(0): 0, subject.lane(1): 2}
+    assert await subject.log.end_offsets([]) == {}
+
+
 async def test_a_topic_that_is_missing_is_unavailable(subject: Subject) -> None:
     async with producing(subject) as producer:
         with pytest.raises(LogUnavailable):

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID, uuid4
 
+import asyncpg
 import pytest
 from google.protobuf.wrappers_pb2 import Int64Value, StringValue
 
+from headrace_kit.causes import fill, filling
 from headrace_kit.errors import Aborted, AlreadyExists, DeadlineExceeded, FailedPrecondition, InvalidArgument
 from headrace_kit.eventstore import Aggregate, PostgresEventStore, Row, Within
+from headrace_kit.lease import Leadership
 from headrace_kit.log import MemoryLog
 from headrace_kit.logkeeper import LogKeeper
 from headrace_kit.postgres import Connection, ConnectionLost, UniqueViolation, connected, create_pool, migrate
+from headrace_kit.sequencer import Sequencer
 from headrace_kit.upkeep import Upkeep
 from headrace_local.testing import FreshDatabase, Infrastructure
-from tests.support.counters import COUNTER, LISTED, SOURCE, TYPES, add, context, evolve, stream
+from tests.support.counters import COUNTER, LISTED, SOURCE, TYPES, add, context, evolve, stream, whole_log
 from tests.support.kit import counter_store, pooled, prepare, until
 
 
@@ -223,6 +228,43 @@ async def test_the_keeper_of_the_log_keeps_it_up(database: FreshDatabase) -> Non
         finally:
             keeping.cancel()
             await asyncio.gather(keeping, return_exceptions=True)
+
+
+async def test_causes_of_an_earlier_release_are_filled_in_and_nothing_else_of_an_event_may_change(
+    database: FreshDatabase,
+) -> None:
+    async with counter_store(database) as store:
+        cause = uuid4()
+        for index in range(7):
+            await store.execute(
+                COUNTER,
+                stream(index % 2),
+                context=replace(context(), causation_id=cause if index % 3 else None),
+                request=StringValue(),
+                decide=lambda _: [Int64Value(value=1)],
+                respond=lambda state: state,
+            )
+        fence = await Leadership(store.database, "log", ttl_s=0).take()
+        assert fence is not None
+        assert await Sequencer(store.database, SOURCE).step(fence) == 7
+        expected, log = await store.effects_of([cause]), await whole_log(store)
+        async with connected(database.migration_dsn) as owner:
+            await owner.execute("UPDATE events SET causation_id = NULL")
+            await owner.execute("UPDATE causes_filled SET until = 7")
+        assert (await store.effects_of([cause]), await filling(store.database)) == ([], True)
+
+        upkeep = Upkeep(store.database)
+        assert await fill(store.database, chunk=2) == 2
+        assert await store.effects_of([cause]) == expected[:1]
+        assert (await upkeep.fill(), await upkeep.fill(), upkeep.looked_at) == (5, 0, 5)
+
+        assert (await store.effects_of([cause]), await filling(store.database)) == (expected, False)
+        assert await whole_log(store) == log
+        assert len(expected) == 4
+        refill = "SELECT fill_causes($1, $2)"
+        assert await store.database.fetchval(refill, [expected[0].local_id], [uuid4()]) == 0
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await store.database.execute("UPDATE events SET causation_id = NULL")
 
 
 async def test_errors_of_the_database_are_the_kits(database: FreshDatabase) -> None:

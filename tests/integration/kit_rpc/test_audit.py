@@ -7,25 +7,28 @@ from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
+from google.protobuf.wrappers_pb2 import Int64Value, StringValue
 
 from headrace.api.audit.v1 import service_pb2 as service
 from headrace.api.audit.v1.service_pb2_grpc import AuditServiceStub, add_AuditServiceServicer_to_server
 from headrace.errors import error_details
 from headrace_kit import audit
 from headrace_kit.audit import AuditServicer, RemoteLogReader
+from headrace_kit.consumer.parking import Parking
 from headrace_kit.errors import Unavailable
 from headrace_kit.eventstore import PostgresEventStore
 from headrace_kit.lease import Fence
-from headrace_kit.log import MemoryLog
+from headrace_kit.log import MemoryLog, OutgoingRecord, TopicPartition
 from headrace_kit.logkeeper import LogKeeper
+from headrace_kit.postgres import connected
 from headrace_kit.testing import RunningServer, serving
 from headrace_local.testing import FreshDatabase
-from tests.support.counters import SOURCE, add, stream
+from tests.support.counters import COUNTER, SOURCE, TOPIC, add, context, stream
 from tests.support.kit import counter_store, until
 
 
@@ -138,6 +141,129 @@ async def test_the_log_is_read_from_a_moment_on(served: Served) -> None:
     assert (list(answer.entries), answer.next_position, answer.end_of_log) == ([], 15, True)
 
 
+async def test_the_log_is_read_from_its_end_down(served: Served) -> None:
+    for name in ("a", "b", "a", "b"):
+        await add(served.store, name, 1, 2)
+        await served.sequence()
+    found: list[int] = []
+    request = service.ReadLogRequest(stream_prefix=stream("a"), page_size=3, backwards=True)
+    while True:
+        page = await served.stub.ReadLog(request)
+        found += [each.position for each in page.entries]
+        if page.end_of_log:
+            break
+        request.from_position = page.next_position
+    assert (found, page.next_position) == ([6, 5, 2, 1], 0)
+    since = service.ReadLogRequest(backwards=True)
+    entries = await served.store.read_log(1, 100)
+    moment = entries[3].sequenced_at
+    since.from_time.FromDatetime(moment)
+    page = await served.stub.ReadLog(since)  # events that took their positions at one moment come together
+    wanted = [each.position for each in reversed(entries) if each.sequenced_at >= moment]
+    assert wanted[:5] == [8, 7, 6, 5, 4]
+    assert ([each.position for each in page.entries], page.end_of_log) == (wanted, True)
+    page = await served.stub.ReadLog(service.ReadLogRequest(backwards=True, from_position=99, page_size=1))
+    assert ([each.position for each in page.entries], page.next_position) == ([8], 7)
+
+
+async def test_a_log_with_holes_is_read_both_ways_without_repeats(served: Served, database: FreshDatabase) -> None:
+    await add(served.store, "a", *range(1, 13))
+    await served.sequence()
+    async with connected(database.migration_dsn) as owner:
+        await owner.execute("DELETE FROM log_entries WHERE position IN (1, 4, 5, 9)")
+    left = [2, 3, 6, 7, 8, 10, 11, 12]
+    for backwards, expected in ((False, left), (True, left[::-1])):
+        found: list[int] = []
+        request = service.ReadLogRequest(page_size=2, backwards=backwards)
+        while True:
+            page = await served.stub.ReadLog(request)
+            found += [each.position for each in page.entries]
+            if page.end_of_log:
+                break
+            request.from_position = page.next_position
+        assert found == expected
+    follower = served.stub.FollowLog(service.FollowLogRequest(from_position=3))
+    assert [each.position for each in (await follower.read()).entries] == left[1:]
+
+
+async def test_an_empty_log_read_backwards_has_ended(served: Served) -> None:
+    page = await served.stub.ReadLog(service.ReadLogRequest(backwards=True))
+    assert (list(page.entries), page.next_position, page.end_of_log) == ([], 0, True)
+
+
+async def caused(store: PostgresEventStore, name: str, cause: UUID, count: int = 1) -> None:
+    await store.execute(
+        COUNTER,
+        stream(name),
+        context=replace(context(), causation_id=cause),
+        request=StringValue(),
+        decide=lambda _: [Int64Value(value=1)] * count,
+        respond=lambda state: state,
+    )
+
+
+async def test_effects_are_listed_in_pages_with_their_places(served: Served) -> None:
+    first, second = uuid4(), uuid4()
+    await caused(served.store, "a", first, 3)
+    await served.sequence()
+    await caused(served.store, "b", second, 2)
+    await add(served.store, "a", 1)
+    request = service.ListEffectsRequest(event_ids=[str(first), str(second)], page_size=2)
+    found: list[tuple[str, int, int]] = []
+    while True:
+        page = await served.stub.ListEffects(request)
+        assert not page.filling
+        found += [(each.stream_id, each.version, each.position) for each in page.entries]
+        if not page.next_page_token:
+            break
+        request.page_token = page.next_page_token
+    a, b = stream("a"), stream("b")
+    assert found == [(a, 1, 1), (a, 2, 2), (a, 3, 3), (b, 1, 0), (b, 2, 0)]
+
+
+async def test_what_the_index_says_is_held_to_what_the_event_says(served: Served, database: FreshDatabase) -> None:
+    cause, claimed = uuid4(), uuid4()
+    await caused(served.store, "a", cause)
+    async with connected(database.migration_dsn) as owner:
+        await owner.execute("UPDATE events SET causation_id = $1", claimed)
+    answer = await served.stub.ListEffects(service.ListEffectsRequest(event_ids=[str(claimed)]))
+    assert list(answer.entries) == []
+
+
+async def test_consumers_are_listed_with_where_they_stand(served: Served) -> None:
+    log = served.keeper.log
+    assert isinstance(log, MemoryLog)
+    log.create(TOPIC, 1)
+    log.store(TopicPartition(TOPIC, 0), [OutgoingRecord(b"k", b"v")] * 9)
+    async with served.store.database.transaction() as connection:
+        await connection.execute(
+            "INSERT INTO consumer_offsets (consumer, topic, partition, next_offset, generation) "
+            "VALUES ('x.one', $1, 0, 4, 1), ('x.one', 'headrace.telemetry.predictions.v1', 1, NULL, 1)",
+            TOPIC,
+        )
+        await connection.execute(
+            "INSERT INTO consumer_positions (consumer, source, partition, position) VALUES ('x.one', $1, 0, 17)", SOURCE
+        )
+        await connection.execute(
+            "INSERT INTO parked_events VALUES ('x.one', $1, 's', 3, 1, '[]', '', 'bad', 1), "
+            "('x.one', $1, 's', 4, 2, '[]', '', '', 0), ('x.two', $1, 's', 3, 1, '[]', '', 'bad', 1)",
+            SOURCE,
+        )
+
+    one, two = (await served.stub.ListConsumers(service.ListConsumersRequest())).consumers
+
+    events, telemetry = one.partitions
+    assert (events.topic, events.partition, events.next_offset, events.end_offset) == (TOPIC, 0, 4, 9)
+    assert (events.source, events.position) == (SOURCE, 17)
+    assert not telemetry.HasField("next_offset")
+    assert (telemetry.source, telemetry.position) == ("", 0)
+    assert (one.consumer, one.parked_streams, one.parked_events) == ("x.one", 1, 2)
+    assert (two.consumer, list(two.partitions), two.parked_streams, two.parked_events) == ("x.two", [], 1, 1)
+    log.available = False
+    one, _ = (await served.stub.ListConsumers(service.ListConsumersRequest())).consumers
+    assert (one.partitions[0].next_offset, one.partitions[0].HasField("end_offset")) == (4, False)
+
+
 async def test_a_stream_is_read_before_it_is_sequenced(served: Served) -> None:
     await add(served.store, "a", 5)
     await served.sequence()
@@ -181,9 +307,22 @@ async def test_the_owner_of_a_log_is_read_by_others(served: Served) -> None:
         ("ReadStream", service.ReadStreamRequest(), "INVALID_ARGUMENT", "stream_id"),
         ("ReadStream", service.ReadStreamRequest(stream_id="'; DROP TABLE events --"), "NOT_FOUND", "stream_id"),
         ("ReadStream", service.ReadStreamRequest(stream_id="a", from_version=-1), "INVALID_ARGUMENT", "from_version"),
+        ("ListEffects", service.ListEffectsRequest(), "INVALID_ARGUMENT", "event_ids"),
+        ("ListEffects", service.ListEffectsRequest(event_ids=["x"]), "INVALID_ARGUMENT", "event_ids[0]"),
+        ("ListEffects", service.ListEffectsRequest(event_ids=[str(uuid4())] * 101), "INVALID_ARGUMENT", "event_ids"),
+        (
+            "ListEffects",
+            service.ListEffectsRequest(event_ids=[str(uuid4())], page_token="x"),
+            "INVALID_ARGUMENT",
+            "page_token",
+        ),
+        ("ListStates", service.ListStatesRequest(), "INVALID_ARGUMENT", "stream_id"),
+        ("ListStates", service.ListStatesRequest(stream_id="a", from_version=-1), "INVALID_ARGUMENT", "from_version"),
+        ("ListStates", service.ListStatesRequest(stream_id="none"), "NOT_FOUND", "stream_id"),
         ("GetEvent", service.GetEventRequest(event_id="x"), "INVALID_ARGUMENT", "event_id"),
         ("GetEvent", service.GetEventRequest(event_id=str(uuid4())), "NOT_FOUND", "event_id"),
         ("ListParked", service.ListParkedRequest(page_size=-1), "INVALID_ARGUMENT", "page_size"),
+        ("ListParked", service.ListParkedRequest(page_token="x"), "INVALID_ARGUMENT", "page_token"),
         ("RedriveParked", service.RedriveParkedRequest(), "INVALID_ARGUMENT", "command_id"),
         (
             "RedriveParked",
@@ -198,3 +337,25 @@ async def test_what_can_not_be_answered_is_refused_by_name(
 ) -> None:
     found, named = await refused(getattr(served.stub, method)(request_))
     assert (found.name, named) == (code, field)
+
+
+async def test_parked_events_come_in_pages_and_each_once(served: Served) -> None:
+    await add(served.store, "a", *range(9, 12))
+    await served.sequence()
+    events = [entry.received() for entry in await served.store.read_log(1, 10)]
+    consumers = ("registry.rollback", "serving.follow")
+    async with served.store.database.transaction() as connection:
+        for consumer in consumers:
+            for event in events:
+                cause = f"{consumer} {event.position}"
+                await Parking(served.store.database, consumer).park(connection, event, cause=cause, attempts=1)
+
+    request, found = service.ListParkedRequest(page_size=2), [""]
+    while True:
+        page = await served.stub.ListParked(request)
+        found += [each.cause for each in page.parked]
+        request.page_token = page.next_page_token
+        if not page.next_page_token:
+            break
+
+    assert found[1:] == [f"{consumer} {event.position}" for consumer in consumers for event in events]

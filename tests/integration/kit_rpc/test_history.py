@@ -101,6 +101,37 @@ async def test_a_time_stands_for_the_prefix_sequenced_by_then(served: Served) ->
     assert await refused(served.stub.StateAt(early)) == (grpc.StatusCode.NOT_FOUND, "stream_id")
 
 
+@pytest.mark.parametrize("page_size", [0, 1, 3])
+async def test_the_states_after_a_streams_events_come_in_pages(served: Served, page_size: int) -> None:
+    await some_history(served, seed=3)
+    whole = (await served.stub.ListStates(service.ListStatesRequest(stream_id=stream("a"), page_size=1000))).states
+    request = service.ListStatesRequest(stream_id=stream("a"), from_version=3, to_version=9, page_size=page_size)
+    found: list[service.StreamState] = []
+    while True:
+        page = await served.stub.ListStates(request)
+        found.extend(page.states)
+        request.from_version = page.next_version
+        if not page.next_version:
+            break
+
+    assert [each.entry.version for each in found] == [3, 4, 5, 6, 7, 8, 9]
+    assert found == list(whole)[2:9]
+    for each in whole:
+        at = service.StateAtRequest(stream_id=stream("a"), position=each.entry.position)
+        answer = await served.stub.StateAt(at)
+        assert (each.state, each.entry) == (answer.state, answer.entry)
+
+
+async def test_states_are_listed_of_what_has_a_position(served: Served) -> None:
+    await add(served.store, "a", 1, 2)
+    await served.sequence()
+    await add(served.store, "a", 4)
+    answer = await served.stub.ListStates(service.ListStatesRequest(stream_id=stream("a")))
+    assert ([each.entry.version for each in answer.states], answer.next_version) == ([1, 2], 0)
+    none = await served.stub.ListStates(service.ListStatesRequest(stream_id=stream("a"), from_version=3))
+    assert list(none.states) == []
+
+
 async def test_what_is_asked_wrongly_is_named(served: Served) -> None:
     invalid = grpc.StatusCode.INVALID_ARGUMENT
     ahead = service.StateAtRequest(stream_id=stream("a"), position=9)

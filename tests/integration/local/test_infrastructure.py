@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import io
+import zipfile
 
 import asyncpg
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 
+from headrace_local.jars import cache_home, ensure, lock_file, read_lock
 from headrace_local.s3 import ObjectStoreAddress
 from headrace_local.testing import FreshDatabase, Infrastructure, Topics
 from headrace_local.topics import TOPICS
@@ -103,3 +105,16 @@ async def test_a_killed_server_comes_back_with_its_data(
     connection = await asyncpg.connect(database.migration_dsn)
     assert await connection.fetchval("SELECT value FROM kept") == 42
     await connection.close()
+
+
+def test_jars_with_machine_code_have_it_for_both_kinds_of_machine() -> None:
+    found: dict[str, set[str]] = {}
+    for jar in ensure(read_lock(lock_file()), cache=cache_home()):
+        code = {name.lower() for name in zipfile.ZipFile(jar).namelist() if name.endswith(".so")}
+        if code:
+            found[jar.name] = code
+
+    assert len(found) == 3
+    for code in found.values():
+        assert any("linux/aarch64/" in each for each in code)
+        assert any("linux/amd64/" in each or "linux/x86_64/" in each for each in code)

@@ -133,6 +133,15 @@ async def counts(service_: Service, world: World) -> service.GetCountsResponse:
     )
 
 
+async def decided_until_us(service_: Service, world: World) -> int:
+    """As a list shows it, which is as the monitor itself does; -1 while it is absent."""
+    listed = await service_.monitors.ListMonitors(service.ListMonitorsRequest(parent="projects/default"))
+    found = await service_.monitors.GetMonitor(service.GetMonitorRequest(name=world.monitor))
+    [until] = [each.decided_until for each in listed.monitors if each.name == world.monitor]
+    assert until.ToMicroseconds() <= found.monitor.decided_until.ToMicroseconds()
+    return found.monitor.decided_until.ToMicroseconds() if found.monitor.HasField("decided_until") else -1
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 async def test_published_telemetry_is_counted_and_shown_by_window(
@@ -142,6 +151,7 @@ async def test_published_telemetry_is_counted_and_shown_by_window(
     async with running(infrastructure, database, tmp_path) as service_:
         monitor = await create(service_, world, hourly(lateness_s=3600))
         assert monitor.config.false_alarm_budget == 1.0
+        assert await decided_until_us(service_, world) == -1
         publisher = Publisher(service_.telemetry, world)
         for hour in range(12):
             await publisher.hour(hour)
@@ -159,6 +169,10 @@ async def test_published_telemetry_is_counted_and_shown_by_window(
         assert (found.predictions, found.labels_joined, found.batches_lost) == (12 * ROWS, 12 * ROWS, 0)
         assert [each.predictions for each in windows] == [ROWS] * 12
         assert windows[0].mean_error == pytest.approx(0.3, abs=1e-5)
+        closed = [each.start.ToMicroseconds() for each in windows if each.closed]
+        async with asyncio.timeout(30):
+            while (await decided_until_us(service_, world)) < closed[-1]:
+                await asyncio.sleep(0.1)
 
 
 @pytest.mark.slow
@@ -195,17 +209,22 @@ async def test_a_subscriber_gets_each_alert_once_and_goes_on_after_its_cursor(
         assert listed.alerts[-1].acknowledged_by == "persons/operator"
 
 
-async def stored_profile(environment: dict[str, str]) -> ObjectRef:
-    """The reference of a standard normal world, in the object store."""
+async def stored(environment: dict[str, str], content: bytes) -> ObjectRef:
+    """Bytes in the object store."""
     objects = S3ObjectStore(
         environment["HEADRACE_S3_ENDPOINT"],
         access_key=environment["HEADRACE_S3_ACCESS_KEY"],
         secret_key=environment["HEADRACE_S3_SECRET_KEY"],
         bucket=environment["HEADRACE_S3_BUCKET"],
     )
+    return await objects.put("default", content, "application/protobuf")
+
+
+async def stored_profile(environment: dict[str, str]) -> ObjectRef:
+    """The reference of a standard normal world, in the object store."""
     x = np.random.default_rng(5).normal(size=4000)
     profile = reference_profile({"x": x}, x, x + 0.3 + 0.01 * x, prediction_name="y")
-    return await objects.put("default", profile.SerializeToString(), "application/protobuf")
+    return await stored(environment, profile.SerializeToString())
 
 
 @pytest.mark.timeout(120)
@@ -221,6 +240,13 @@ async def test_what_is_wrong_is_refused_by_its_field(
             seq=1,
         )
         batch.columns[1].values = b"short"
+        sha256 = "0" * 64
+        lost = hourly()
+        lost.reference_profile.CopyFrom(ObjectRef(uri=f"default/sha256/00/{sha256}", sha256=sha256, size_bytes=3))
+        unsound = hourly()
+        unsound.reference_profile.CopyFrom(
+            await stored(service_.environment, resources.ReferenceProfile(error_edges=[2.0, 1.0]).SerializeToString())
+        )
         publish = service_.telemetry.PublishPredictions
         for call, field in (
             (publish(service.PublishPredictionsRequest(batches=[batch])), "batches[0].columns[1].values"),
@@ -234,6 +260,8 @@ async def test_what_is_wrong_is_refused_by_its_field(
             (create(service_, world, hourly(false_alarm_budget=float("nan"))), "config.false_alarm_budget"),
             (create(service_, world, hourly(error_detector="'; DROP TABLE")), "config.error_detector"),
             (create(service_, World("Ümlaut"), hourly()), "name"),
+            (create(service_, world, lost), "config.reference_profile"),
+            (create(service_, world, unsound), "config.reference_profile"),
         ):
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await call

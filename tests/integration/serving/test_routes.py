@@ -13,7 +13,6 @@ import pytest
 
 from headrace.api.audit.v1 import service_pb2 as audit_service
 from headrace.api.audit.v1.resources_pb2 import LogEntry
-from headrace.api.audit.v1.service_pb2_grpc import AuditServiceStub
 from headrace.api.monitor.v1.events_pb2 import RollbackRequested
 from headrace.api.registry.v1 import resources_pb2 as registry
 from headrace.api.registry.v1 import service_pb2 as registry_service
@@ -59,7 +58,7 @@ class Load:
 def _history(platform: Platform, name: str) -> list[LogEntry]:
     """The events of an endpoint."""
     request = audit_service.ReadStreamRequest(stream_id=f"projects/default/endpoints/{name}")
-    return list(AuditServiceStub(platform.channels[1]).ReadStream(request).entries)
+    return list(platform.audit.ReadStream(request).entries)
 
 
 async def test_a_requested_rollback_stops_the_bad_version_at_once_and_drops_no_request(platform: Platform) -> None:

@@ -15,7 +15,7 @@ from headrace.archive.decoding import decoded
 from headrace.archive.parquet import encode, read_records, rows_of
 from headrace.archive.record import Record, leaf_of, root_of
 from headrace.kafka import ColumnData, Labels, Predictions, encode_labels, encode_predictions, new_id
-from headrace_kit.merkle import Range
+from headrace.merkle import Range
 from headrace_monitor.selection import Selection, cut_labels, cut_predictions
 
 NAMES = ("ada", "bob", "persons/1", None)

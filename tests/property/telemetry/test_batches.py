@@ -1,5 +1,7 @@
 """What is encoded is decoded, for every type and any values; what is not a batch is refused by its field."""
 
+from datetime import UTC, datetime
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -19,6 +21,7 @@ from headrace.kafka import (
     new_id,
     shard_of,
 )
+from headrace.kafka.batches import EARLIEST_US, LATEST_US
 
 WORDS = st.text(alphabet="aé漢🙂 ", max_size=3)
 DTYPES = ("?", "i1", "<i2", "<i4", "<i8", "u1", "<u2", "<u4", "<u8", "<f2", "<f4", "<f8")
@@ -46,7 +49,7 @@ def predictions(draw: st.DrawFn) -> Predictions:
         ids=[new_id(shard) for _ in row_counts],
         row_counts=np.array(row_counts, dtype="<u4"),
         times_us=np.array(
-            draw(st.lists(st.integers(-(2**63), 2**63 - 1), min_size=len(row_counts), max_size=len(row_counts))),
+            draw(st.lists(st.integers(EARLIEST_US, LATEST_US), min_size=len(row_counts), max_size=len(row_counts))),
             dtype="<i8",
         ),
         columns=columns,
@@ -118,3 +121,31 @@ def test_a_damaged_batch_is_refused_and_names_its_field(sent: Predictions, data:
         decode_predictions(batch, field="batches[2]")
 
     assert caught.value.field == ("batches[2].ids[0]" if field == "shard" else f"batches[2].{field}")
+
+
+@given(predictions(), st.sampled_from((EARLIEST_US, LATEST_US)), st.integers(1, 2**60), st.data())
+def test_a_time_beyond_the_calendar_is_refused(sent: Predictions, bound: int, beyond: int, data: st.DataObject) -> None:
+    at = data.draw(st.integers(0, len(sent.ids) - 1))
+    sent.times_us[at] = bound
+    decode_predictions(encode_predictions(sent, producer_id="p", epoch=1, seq=1))
+    sent.times_us[at] = bound + (beyond if bound == LATEST_US else -beyond)
+    labels = group_labels(
+        "default",
+        "e",
+        ids=[sent.ids[at]],
+        values=ColumnData.of("y", np.zeros(1, dtype="<f8")),
+        times_us=[int(sent.times_us[at])],
+    )
+
+    with pytest.raises(InvalidBatch) as predicted:
+        decode_predictions(encode_predictions(sent, producer_id="p", epoch=1, seq=1))
+    with pytest.raises(InvalidBatch) as known:
+        decode_labels(encode_labels(labels[0], producer_id="p", epoch=1, seq=1))
+
+    assert (predicted.value.field, known.value.field) == ("times_us", "times_us")
+
+
+def test_the_calendar_is_that_of_every_other_time() -> None:
+    first, last = (datetime(year, 1, 1, tzinfo=UTC) for year in (1900, 2200))
+
+    assert [int(each.timestamp()) * 1_000_000 for each in (first, last)] == [EARLIEST_US, LATEST_US]

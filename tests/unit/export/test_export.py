@@ -20,7 +20,8 @@ from headrace.api.registry.v1.events_pb2 import VersionPromoted
 from headrace.cli import build
 from headrace.export import parquet
 from headrace.export.writers import Format, open_writer
-from headrace_kit.audit import entry_message
+from headrace.merkle import Range
+from headrace_kit.logmessages import entry_message
 from tests.support.subscribing import Logs, served_logs
 
 
@@ -68,7 +69,10 @@ async def test_the_same_range_gives_the_same_bytes(logs: Logs, tmp_path: Path, k
     assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in names)
     found = manifest(tmp_path / "a")
     assert (found["registry"]["count"], found["monitor"]["count"]) == (6, 6)
-    assert found["registry"]["last_leaf"] == (await entries(logs, "registry"))[5].leaf.hex()
+    log = await entries(logs, "registry")
+    tree = Range()
+    tree.extend(each.leaf for each in log[:6])
+    assert (found["registry"]["last_leaf"], found["registry"]["root"]) == (log[5].leaf.hex(), tree.root().hex())
     assert [path for path in tmp_path.iterdir() if path.name.startswith(".")] == []  # noqa: ASYNC240
 
 

@@ -13,7 +13,7 @@ from headrace.api.audit.v1.resources_pb2 import LogEntry
 from headrace.api.orchestrator.v1.events_pb2 import StepFailed
 from headrace.api.registry.v1.events_pb2 import VersionPromoted
 from headrace.api.registry.v1.resources_pb2 import Promotion
-from headrace.cli.log import line_of
+from headrace.cli.entries import line_of
 from headrace.story import chain
 from headrace_gateway import pages
 from headrace_gateway.pages import Pages

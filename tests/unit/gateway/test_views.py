@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import struct
+from datetime import UTC, datetime
 
 import numpy as np
+import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from headrace.api.audit.v1.resources_pb2 import LogEntry
@@ -14,13 +16,15 @@ from headrace.api.monitor.v1 import resources_pb2 as monitor
 from headrace.api.orchestrator.v1 import resources_pb2 as orchestrator
 from headrace.api.registry.v1 import resources_pb2 as registry
 from headrace.api.tracking.v1 import resources_pb2 as tracking
+from headrace_gateway.logs import newest
 from headrace_gateway.views.drift import chart_data
-from headrace_gateway.views.events import matches
+from headrace_gateway.views.events import HEX_BYTES, hex_of, matches, text_of
 from headrace_gateway.views.graph import HEIGHT, WIDTH, draw
-from headrace_gateway.views.home import newest
+from headrace_gateway.views.history import Asked, changed_fields, moment_of
 from headrace_gateway.views.models import aliases, moves
 from headrace_gateway.views.pipelines import graph, layers, needed
 from headrace_gateway.views.runs import columns_response, comparison, frequent
+from headrace_kit.errors import InvalidArgument
 
 
 def run(**metrics: float) -> tracking.Run:
@@ -169,3 +173,48 @@ def test_logs_merge_so_that_no_cause_stands_above_its_effect() -> None:
 
     assert [each.event_id for each in newest([[cause], [effect]], 10)] == ["effect", "cause"]
     assert [each.event_id for each in newest([[cause], [effect]], 1)] == ["effect"]
+
+
+def test_a_state_shows_first_what_an_event_changed() -> None:
+    fields = changed_fields({"a": 1, "b": 2, "gone": 3}, {"a": 1, "b": 5, "new": True})
+
+    assert [(each.path, each.value, each.before, each.differs) for each in fields] == [
+        ("b", 5, 2, True),
+        ("new", True, None, True),
+        ("gone", None, 3, True),
+        ("a", 1, 1, False),
+    ]
+
+
+def test_moments_are_read_to_the_microsecond_and_as_utc() -> None:
+    exact = datetime(2026, 5, 3, 14, 3, 0, 1, tzinfo=UTC)
+
+    assert moment_of("2026-05-03T14:03:00.000001Z") == moment_of("2026-05-03 16:03:00.000001+02:00") == exact
+    assert moment_of("2026-05-03T14:03:00.000001") == exact
+    with pytest.raises(InvalidArgument):
+        moment_of("soon")
+
+
+def test_an_address_asks_for_a_moment_or_a_position_or_now() -> None:
+    name = "projects/default/models/m"
+    assert not Asked.of({"at": " "})
+    by_time, by_position = Asked.of({"at": "2026-05-03T14:03:00Z", "position": "7"}), Asked.of({"position": "7"})
+
+    assert (by_time.query, by_position.query) == ("at=2026-05-03T14%3A03%3A00Z", "position=7")
+    assert by_time.request(name).time.ToDatetime(tzinfo=UTC) == moment_of("2026-05-03T14:03:00Z")
+    assert by_position.request(name).position == 7
+    with pytest.raises(InvalidArgument):
+        Asked.of({"position": "-1"})
+
+
+def test_bytes_are_shown_in_hexadecimal_and_as_text_up_to_a_limit() -> None:
+    assert hex_of(b"") == ""
+    assert hex_of(b"ab\x00\xff").split() == ["000000", "61", "62", "00", "ff", "ab.."]
+    assert hex_of(bytes(range(17))).splitlines()[1].split() == ["000010", "10", "."]
+    assert len(hex_of(bytes(HEX_BYTES + 1)).splitlines()) == HEX_BYTES // 16
+
+
+def test_what_can_not_be_decoded_has_no_text() -> None:
+    assert text_of(LogEntry(type="headrace.somewhere.v1.Unknown", data=b"x")) == ""
+    assert text_of(LogEntry(type="headrace.registry.v1.VersionPromoted", data=b"\xff\xff")) == ""
+    assert text_of(LogEntry(type="headrace.registry.v1.VersionPromoted")) == "{}"

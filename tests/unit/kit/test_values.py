@@ -42,6 +42,11 @@ def test_a_context_refuses_clocks_that_are_not_utc() -> None:
             CommandContext(uuid4(), "persons/operator", now)
 
 
+def test_a_context_refuses_commands_of_nobody() -> None:
+    with pytest.raises(InvalidArgument, match="who gives it"):
+        CommandContext(uuid4(), "", datetime(2026, 1, 1, tzinfo=UTC))
+
+
 def test_every_error_has_a_stable_reason() -> None:
     def tree(root: type[KitError]) -> list[type[KitError]]:
         return [root, *(each for child in root.__subclasses__() for each in tree(child))]

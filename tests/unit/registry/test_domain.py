@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from google.protobuf.message import Message
@@ -90,13 +90,26 @@ class Registry:
         self.promote(version)
         return version
 
-    def grant(self, *, checks: tuple[str, ...] = ("quality",), lasts: timedelta = timedelta(days=30)) -> None:
+    def grant(
+        self,
+        *,
+        checks: tuple[str, ...] = ("quality",),
+        lasts: timedelta = timedelta(days=30),
+        grantee: str = "services/serving",
+        actor: str = "persons/operator",
+    ) -> None:
         approval = resources.StandingApproval(
-            id="retrain", alias="production", required_checks=checks, grantees=["services/serving"], reason="routine"
+            id=f"of {actor}", alias="production", required_checks=checks, grantees=[grantee], reason="routine"
         )
         approval.expire_time.FromDatetime(NOW + lasts)
         command = service.GrantStandingApprovalRequest(model=MODEL, standing_approval=approval)
-        self.apply(lambda state: domain.decide_grant(state, command, by("persons/operator")))
+        self.apply(lambda state: domain.decide_grant(state, command, by(actor)))
+
+    def set_gates(self, *, actor: str, alias: str = "production", checks: tuple[str, ...] = ()) -> list[Message]:
+        """Gates that ask for no approval."""
+        gates = resources.Gates(alias=alias, required_checks=checks)
+        command = service.SetGatesRequest(model=MODEL, gates=gates)
+        return self.apply(lambda state: domain.decide_gates(state, command, by(actor)))
 
 
 @pytest.fixture
@@ -204,7 +217,7 @@ def test_a_standing_approval_serves_only_its_grantees_and_its_time(registry: Reg
 def test_a_revoked_standing_approval_serves_nobody(registry: Registry) -> None:
     version = registry.register()
     registry.grant(checks=())
-    command = service.RevokeStandingApprovalRequest(model=MODEL, id="retrain", reason="no more")
+    command = service.RevokeStandingApprovalRequest(model=MODEL, id="of persons/operator", reason="no more")
     registry.apply(lambda state: domain.decide_revoke(state, command, by("persons/operator")))
     with pytest.raises(FailedPrecondition):
         registry.promote(version, actor="services/serving")
@@ -300,3 +313,80 @@ def test_gates_that_are_so_already_are_not_set_again(registry: Registry) -> None
     decided = [registry.apply(lambda state: domain.decide_gates(state, command, OPERATOR)) for _ in range(2)]
 
     assert [len(each) for each in decided] == [1, 0]
+
+
+def test_a_promotion_cites_the_gates_it_passed_and_who_set_them(registry: Registry) -> None:
+    version = registry.register()
+    [set_by] = registry.set_gates(actor="persons/grace", checks=("quality",))
+    registry.validate(version, "quality", passed=True)
+
+    [event] = registry.promote(version, actor="services/serving")
+
+    assert isinstance(event, events.VersionPromoted)
+    assert isinstance(set_by, events.GatesSet)
+    cited = event.promotion.gates
+    assert cited == set_by.gates
+    assert cited.actor == "persons/grace"
+    assert UUID(cited.event_id).version == 7
+    assert not event.promotion.approvals
+    assert not event.promotion.HasField("standing_approval")
+
+
+def test_an_author_can_not_let_their_own_version_pass(registry: Registry) -> None:
+    version = registry.register(author="persons/ada")
+    registry.set_gates(actor="persons/ada")
+    registry.grant(checks=(), grantee="persons/ada", actor="persons/ada")
+
+    with pytest.raises(FailedPrecondition, match="a person other than persons/ada") as refusal:
+        registry.promote(version, actor="persons/ada")
+
+    assert unmet(refusal.value) == {"approval"}
+    assert not registry.model.aliases
+
+
+def test_what_another_person_said_beforehand_lets_a_version_of_the_author_pass(registry: Registry) -> None:
+    version = registry.register(author="persons/ada")
+    registry.set_gates(actor="persons/grace", alias="staging")
+    registry.grant(checks=(), grantee="persons/ada", actor="persons/grace")
+
+    assert registry.promote(version, alias="staging", actor="persons/ada")
+    assert registry.promote(version, alias="production", actor="persons/ada")
+
+
+def test_gates_that_another_person_confirms_are_that_persons_word(registry: Registry) -> None:
+    version = registry.register(author="persons/ada")
+    registry.set_gates(actor="persons/ada")
+    with pytest.raises(FailedPrecondition):
+        registry.promote(version, actor="persons/ada")
+
+    assert registry.set_gates(actor="persons/grace")
+
+    assert registry.promote(version, actor="persons/ada")
+
+
+def test_gates_of_which_nobody_is_known_who_set_them_vouch_for_nothing(registry: Registry) -> None:
+    version = registry.register()
+    old = events.GatesSet(model=MODEL, gates=resources.Gates(alias="production"))
+    registry.apply(lambda _: [old])
+
+    with pytest.raises(FailedPrecondition) as refusal:
+        registry.promote(version)
+
+    assert unmet(refusal.value) == {"approval"}
+
+
+def test_an_alias_can_not_be_rolled_back_to_where_it_never_was(registry: Registry) -> None:
+    first, second = registry.promoted(), registry.promoted()
+    never = registry.register(author="persons/ada")
+    command = service.RollBackAliasRequest(
+        model=MODEL, alias="production", version=3, expected_revision=-1, reason="sneaked in"
+    )
+
+    with pytest.raises(FailedPrecondition, match="never pointed to"):
+        registry.apply(lambda state: domain.decide_rollback(state, command, by("persons/ada")))
+
+    assert never.endswith("/3")
+    command.version = 1
+    [event] = registry.apply(lambda state: domain.decide_rollback(state, command, by("persons/ada")))
+    assert isinstance(event, events.VersionRolledBack)
+    assert (event.bad_version, event.version) == (second, first)

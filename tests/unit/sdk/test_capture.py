@@ -46,10 +46,12 @@ def test_credentials_never_leave_with_the_remote(repository: Path) -> None:
 def test_the_home_folder_s_name_does_not_leave(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = tmp_path / "ada.lovelace"
     monkeypatch.setenv("HOME", str(home))
-    monkeypatch.setattr(sys, "argv", [str(home / "train.py"), f"--data={home}/d", f"{home}-not/x"])
+    arguments = [str(home / "train.py"), f"--data={home}/d", f"{home}-not/x", f"{home}/with space", str(home)]
+    monkeypatch.setattr(sys, "argv", arguments)
+    monkeypatch.setattr(sys, "orig_argv", ["python", *arguments])
     monkeypatch.setattr(sys, "executable", f"{home}/.venv/bin/python")
     version = capture_code(tmp_path).version
-    assert version.command_line == f"~/.venv/bin/python ~/train.py --data=~/d {home}-not/x"
+    assert version.command_line == f"~/.venv/bin/python ~/train.py --data=~/d {home}-not/x '~/with space' ~"
     assert version.entrypoint == "~/train.py"
 
 

@@ -11,7 +11,7 @@ import typer
 from headrace.cli import build
 
 SILENT = {
-    "console", "demo", "down", "logs", "up", "worker", "log export", "log replay",
+    "console", "demo", "down", "logs", "up", "worker", "log export", "log prove", "log replay",
     "pipelines logs", "score",
 }  # fmt: skip
 """Commands that act, stream text, or have JSON of their own kind."""

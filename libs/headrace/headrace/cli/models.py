@@ -223,6 +223,8 @@ def _print_move(move: resources.Promotion, *, as_json: bool) -> None:
 def _grounds(move: resources.Promotion) -> str:
     if move.HasField("standing_approval"):
         return f"{move.standing_approval.approver} (standing approval {move.standing_approval.id})"
+    if not move.approvals and move.HasField("gates"):
+        return f"{move.gates.actor} (gates that need no approval)"
     return ", ".join(each.actor for each in move.approvals)
 
 

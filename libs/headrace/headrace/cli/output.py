@@ -55,6 +55,14 @@ def print_fields(title: str, fields: Iterable[tuple[str, object]]) -> None:
     console.print(table)
 
 
+def fields_of(message: Message) -> dict[str, object]:
+    """The fields of a message for JSON, those that are zero or empty too."""
+    plain: dict[str, object] = MessageToDict(
+        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
+    return plain
+
+
 def when(stamp: Timestamp) -> str:
     """A time for people: UTC, to the second; empty for none."""
     if not stamp.seconds:

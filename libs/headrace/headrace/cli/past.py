@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Annotated
 from uuid import uuid4
@@ -10,24 +11,26 @@ import typer
 from google.protobuf.json_format import MessageToDict
 
 from headrace.api.audit.v1 import service_pb2 as service
-from headrace.cli.output import Json, Project, console, print_fields, print_json, print_table, short, when
+from headrace.api.audit.v1.service_pb2_grpc import AuditServiceStub
+from headrace.cli.entries import as_dict
+from headrace.cli.output import Json, Project, console, fields_of, print_fields, print_json, print_table, short, when
 from headrace.client import connect
 from headrace.connection import SERVICES
 from headrace.errors import InvalidArgument
-from headrace.past import changes_between, events_of, holes, state_at
+from headrace.past import changes_between, events_of, holes, reason_of, state_at
 from headrace.people import display_names
 
-Entity = Annotated[str, typer.Argument(help="Resource name, such as projects/default/models/m.")]
+Entity = Annotated[str, typer.Argument(help="Resource name, such as projects/default/models/m, or that with @ALIAS.")]
 
 
 def who(entity: Entity, as_json: Json = False) -> None:
-    """Print every event of an entity: when, by whom, on whose behalf, by which command."""
+    """Print every event of an entity, or of a model's alias: when, by whom, on whose behalf, how, and why."""
     with connect() as client:
         entries = events_of(client, entity)
         principals = [each for entry in entries for each in (entry.meta.actor, entry.meta.on_behalf_of)]
         names = display_names(client, () if as_json else principals)
     if as_json:
-        print_json(entries)
+        print_json([{**as_dict(each), "reason": reason_of(each)} for each in entries])
         return
     rows = [
         (
@@ -35,13 +38,14 @@ def who(entity: Entity, as_json: Json = False) -> None:
             each.type.rpartition(".")[2],
             names.get(each.meta.actor, ""),
             names.get(each.meta.on_behalf_of, ""),
-            each.meta.command_id,
-            each.meta.traceparent,
+            each.meta.method.rpartition("/")[2] or each.meta.command_id,
+            reason_of(each),
+            trace_id(each.meta.traceparent),
             each.event_id,
         )
         for each in entries
     ]
-    columns = ["time", "event", "by", "on behalf of", "command", "trace", "id"]
+    columns = ["time", "event", "by", "on behalf of", "command", "reason", "trace", "id"]
     print_table(entity, columns, rows, empty="No events.")
 
 
@@ -88,12 +92,14 @@ def diff(
 
 
 def lag(as_json: Json = False) -> None:
-    """Print for each service how far its log came and what is not yet in Kafka."""
+    """Print how far each log came, what of it is not yet in Kafka, and how far behind each consumer is."""
     with connect() as client:
         names = [name for name in SERVICES if name in client.connection.addresses]
         found = [client.log(name).GetLogStatus(service.GetLogStatusRequest()) for name in names]
+        consumers = [list(client.log(name).ListConsumers(service.ListConsumersRequest()).consumers) for name in names]
     if as_json:
-        print_json(found)
+        logs = zip(found, consumers, strict=True)
+        print_json([{**fields_of(log), "consumers": [consumer_dict(each) for each in own]} for log, own in logs])
         return
     rows = [
         (
@@ -106,6 +112,10 @@ def lag(as_json: Json = False) -> None:
     ]
     columns = ["service", "position", "not yet in Kafka", "unsequenced for (s)"]
     print_table("logs", columns, rows, empty="No service runs.")
+    console.print()
+    behind = [row for own in consumers for each in own for row in consumer_rows(each)]
+    columns = ["consumer", "topic", "behind", "to position", "parked events"]
+    print_table("consumers", columns, behind, empty="No service consumes anything.")
 
 
 def gaps(as_json: Json = False) -> None:
@@ -125,17 +135,64 @@ def gaps(as_json: Json = False) -> None:
     print_table("gaps", columns, [[each[key] for key in columns] for each in found], empty="No service runs.")
 
 
+def consumer_rows(status: service.ConsumerStatus) -> list[tuple[str, str, str, str, int]]:
+    """A row for each topic of a consumer: its name, the topic, records behind, last position taken, events parked."""
+    parked_events = status.parked_events
+    topics: dict[str, list[service.PartitionStatus]] = {}
+    for each in status.partitions:
+        topics.setdefault(each.topic, []).append(each)
+    rows = [
+        (
+            status.consumer,
+            topic,
+            "?" if (behind := records_behind(partitions)) is None else str(behind),
+            str(max(each.position for each in partitions)) if partitions[0].source else "",
+            parked_events,
+        )
+        for topic, partitions in topics.items()
+    ]
+    return rows or [(status.consumer, "", "not begun", "", parked_events)]
+
+
+def records_behind(partitions: Iterable[service.PartitionStatus]) -> int | None:
+    """Records not yet taken from begun partitions; None when it is not known of one of them."""
+    begun = [each for each in partitions if each.HasField("next_offset")]
+    if any(not each.HasField("end_offset") for each in begun):
+        return None
+    return sum(max(each.end_offset - each.next_offset, 0) for each in begun)
+
+
+def consumer_dict(status: service.ConsumerStatus) -> dict[str, object]:
+    """A consumer for JSON, with the records it is behind (null when that is not known)."""
+    return {**fields_of(status), "behind": records_behind(status.partitions)}
+
+
+def trace_id(traceparent: str) -> str:
+    """The trace id of a W3C trace context; empty when there is none."""
+    parts = traceparent.split("-")
+    return parts[1] if len(parts) == 4 else ""
+
+
 def parked(as_json: Json = False) -> None:
     """Print the events that consumers set aside, and why."""
     with connect() as client:
         names = [name for name in SERVICES if name in client.connection.addresses]
-        request = service.ListParkedRequest(page_size=1000)
-        found = [each for name in names for each in client.log(name).ListParked(request).parked]
+        found = [each for name in names for each in _parked_in(client.log(name))]
     if as_json:
         print_json(found)
         return
     rows = [(each.consumer, each.stream_id, each.entry.event_id, each.attempts, each.cause) for each in found]
     print_table("parked", ["consumer", "stream", "event", "attempts", "cause"], rows, empty="Nothing is parked.")
+
+
+def _parked_in(log: AuditServiceStub) -> Iterator[service.ParkedEvent]:
+    token = ""
+    while True:
+        page = log.ListParked(service.ListParkedRequest(page_size=1000, page_token=token))
+        yield from page.parked
+        token = page.next_page_token
+        if not token:
+            return
 
 
 def redrive(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from google.protobuf.message import DecodeError, Message
@@ -35,6 +35,7 @@ class Event:
         correlation_id: Id shared by a whole chain.
         data: The protobuf message as stored.
         message: ``data`` decoded, or None when this headrace does not know the type or can not read the bytes.
+        entry: The event as it stands in the log, with its leaf.
     """
 
     id: str
@@ -52,6 +53,7 @@ class Event:
     correlation_id: str
     data: bytes
     message: Message | None
+    entry: LogEntry = field(repr=False)
 
     @property
     def order(self) -> tuple[int, str, int]:
@@ -81,6 +83,7 @@ def event_of(entry: LogEntry, service: str) -> Event:
         correlation_id=entry.meta.correlation_id,
         data=entry.data,
         message=message,
+        entry=entry,
     )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable
-from typing import Any, Final
+from threading import Lock
+from typing import Any, Final, TypeVar
 
 import grpc
 
@@ -25,6 +26,8 @@ from headrace.events.inbox import Inbox
 from headrace.events.merge import Phase
 from headrace.events.start import Start
 
+Q = TypeVar("Q")
+R = TypeVar("R")
 PAGE: Final = 200
 MAX_BACKOFF_S: Final = 5.0
 _FIRST_BACKOFF_S: Final = 0.1
@@ -32,6 +35,10 @@ _FINAL: Final = (FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
 """What no repeat mends. Anything else is an outage."""
 
 _log = logging.getLogger("headrace.events")
+
+
+class _Closed(Exception):
+    """The inbox is closed."""
 
 
 class LogReader:
@@ -65,6 +72,7 @@ class LogReader:
         self._expect, self._passed = expect, passed
         self._next = position if position is not None else start.positions.get(name)
         self._call: Any = None  # Any: grpc's calls are iterators that can be cancelled, which its types do not say
+        self._calling = Lock()
         self._backoff_s = _FIRST_BACKOFF_S
 
     def run(self) -> None:
@@ -72,6 +80,8 @@ class LogReader:
         while not self._inbox.closed:
             try:
                 self._read()
+            except (_Closed, grpc.FutureCancelledError):
+                return
             except grpc.RpcError as error:
                 failure = from_rpc_error(error)
                 if isinstance(failure, _FINAL):
@@ -83,9 +93,18 @@ class LogReader:
                 return
 
     def cancel(self) -> None:
-        """Ends the call under way, once the inbox is closed."""
-        if self._call is not None:
-            self._call.cancel()
+        """Ends the call under way, once the inbox is closed; there is none after it, so that channels may be closed."""
+        with self._calling:
+            if self._call is not None:
+                self._call.cancel()
+
+    def _begin_call(self, method: Callable[[Q], R], request: Q) -> R:
+        """Begins a call, unless the inbox is closed: one on a channel that closes meanwhile ends the process."""
+        with self._calling:
+            if self._inbox.closed:
+                raise _Closed
+            call = self._call = method(request)
+            return call
 
     def _outlast(self, error: HeadraceError) -> None:
         """Waits before another try."""
@@ -116,10 +135,7 @@ class LogReader:
         request = service.FollowLogRequest(
             from_position=position, stream_prefix=self._wanted.stream_prefix, types=self._wanted.types
         )
-        self._call = self._log.FollowLog(request)
-        if self._inbox.closed:  # cancel() may have come before there was a call
-            self.cancel()
-        for answer in self._call:
+        for answer in self._begin_call(self._log.FollowLog, request):
             if not self._put(answer):
                 return
             self._next = answer.entries[-1].position + 1
@@ -135,7 +151,7 @@ class LogReader:
         Raises:
             FailedPrecondition: the cursor is beyond the log's end, so it is the cursor of another platform.
         """
-        last = self._log.GetLogStatus(service.GetLogStatusRequest()).last_position
+        last = self._begin_call(self._log.GetLogStatus.future, service.GetLogStatusRequest()).result().last_position
         if self._next is None:
             self._next = self._started(last)
             self._passed(self.name, self._next)
@@ -153,7 +169,7 @@ class LogReader:
             return 1
         request = service.ReadLogRequest(page_size=1)
         request.from_time.FromDatetime(self._start.moment)
-        page = self._log.ReadLog(request)
+        page = self._read_log(request)
         return page.entries[0].position if page.entries else page.next_position
 
     def _page(self, position: int, size: int) -> service.ReadLogResponse:
@@ -163,4 +179,7 @@ class LogReader:
             stream_prefix=self._wanted.stream_prefix,
             types=self._wanted.types,
         )
-        return self._log.ReadLog(request)
+        return self._read_log(request)
+
+    def _read_log(self, request: service.ReadLogRequest) -> service.ReadLogResponse:
+        return self._begin_call(self._log.ReadLog.future, request).result()

@@ -141,9 +141,9 @@ class Subscription:
         with self._opening:
             for reader in self._readers:
                 reader.cancel()
-        self._client.close()
         for thread in self._threads:
             thread.join(_JOIN_S)
+        self._client.close()
         with self._lock:
             if self._progress is not None:
                 try:

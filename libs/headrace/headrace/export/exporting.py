@@ -13,11 +13,13 @@ from uuid import uuid4
 
 import orjson
 
+from headrace.api.audit.v1 import service_pb2 as service
 from headrace.client import Client
 from headrace.errors import AlreadyExists
 from headrace.events.cursor import sync_folder
 from headrace.export.ranges import LogRange, read_range
 from headrace.export.writers import Format, open_writer
+from headrace.verifier import EMPTY_ROOT
 
 MANIFEST: Final = "manifest.json"
 VERSION: Final = 1
@@ -37,6 +39,7 @@ class ExportedFile:
         bytes: Size of the file.
         sha256: Of the file, in hex.
         last_leaf: Merkle leaf of the last event, in hex; empty when there is none.
+        root: Merkle root of the log up to ``last_position``, in hex: what a checkpoint of that size signs.
     """
 
     file: str
@@ -48,6 +51,7 @@ class ExportedFile:
     bytes: int
     sha256: str
     last_leaf: str
+    root: str
 
 
 def export_logs(
@@ -116,7 +120,14 @@ def _export(
         bytes=path.stat().st_size,
         sha256=digest,
         last_leaf=leaf.hex(),
+        root=_root(client, wanted),
     )
+
+
+def _root(client: Client, wanted: LogRange) -> str:
+    if not wanted.last:
+        return EMPTY_ROOT.hex()
+    return client.log(wanted.service).GetTree(service.GetTreeRequest(size=wanted.last)).root.hex()
 
 
 def _require_free(folder: Path) -> None:

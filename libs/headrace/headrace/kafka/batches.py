@@ -17,6 +17,10 @@ from headrace.kafka.shards import SHARDS, shard_of
 MAX_BATCH_BYTES = 4 * 1024 * 1024
 MAX_BATCH_ROWS = 65_536
 MAX_ID_CHARS = 250
+EARLIEST_US = -2_208_988_800_000_000
+"""1900-01-01 UTC, the least time of a request or label."""
+LATEST_US = 7_258_118_400_000_000
+"""2200-01-01 UTC, the greatest."""
 
 _COUNTS = np.dtype("<u4")
 _TIMES = np.dtype("<i8")
@@ -115,6 +119,7 @@ def decode_predictions(batch: telemetry_pb2.PredictionBatch, *, field: str = "")
     row_counts = decode_array(batch.row_counts, _COUNTS, rows=len(batch.ids), field=f"{at}row_counts")
     rows = _check_rows(row_counts, at)
     times_us = decode_array(batch.times_us, _TIMES, rows=len(batch.ids), field=f"{at}times_us")
+    _check_times(times_us, at)
     columns = [
         decode_column(column, rows=rows, field=f"{at}columns[{index}]") for index, column in enumerate(batch.columns)
     ]
@@ -164,6 +169,7 @@ def decode_labels(batch: telemetry_pb2.LabelBatch, *, field: str = "") -> Labels
     if count and int(rows.max()) >= MAX_BATCH_ROWS:
         raise InvalidBatch(f"a prediction has at most {MAX_BATCH_ROWS} rows", field=f"{at}rows")
     times_us = decode_array(batch.times_us, _TIMES, rows=count, field=f"{at}times_us")
+    _check_times(times_us, at)
     if count or batch.HasField("values"):
         values = decode_column(batch.values, rows=count, field=f"{at}values")
     else:
@@ -204,6 +210,11 @@ def _check_rows(row_counts: NDArray[np.uint32], at: str) -> int:
     if rows > MAX_BATCH_ROWS:
         raise InvalidBatch(f"a batch has at most {MAX_BATCH_ROWS} rows, not {rows}", field=f"{at}row_counts")
     return rows
+
+
+def _check_times(times_us: NDArray[np.int64], at: str) -> None:
+    if times_us.size and not EARLIEST_US <= times_us.min() <= times_us.max() <= LATEST_US:
+        raise InvalidBatch("a time is not between 1900 and 2200, in microseconds since 1970", field=f"{at}times_us")
 
 
 def _check_columns(columns: Sequence[ColumnData], at: str) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import os
 import platform
 import re
+import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ def capture_code(folder: Path | None = None) -> Code:
     where = folder or Path.cwd()
     entry = Path(sys.argv[0]) if sys.argv and sys.argv[0] else None
     version = CodeVersion(
-        command_line=_clip(_without_home(" ".join([sys.executable, *sys.argv])), 8000),
+        command_line=_clip(_without_home(shlex.join([sys.executable, *sys.orig_argv[1:]])), 8000),
         entrypoint=_clip(_without_home(str(entry or "")), 2000),
     )
     commit = _git(where, "rev-parse", "HEAD").decode(errors="replace").strip()
@@ -52,7 +53,10 @@ def capture_code(folder: Path | None = None) -> Code:
 
 def capture_environment() -> Environment:
     """Python, platform, hardware, and the installed packages with their digest."""
-    names = {each.metadata["Name"]: each.version for each in metadata.distributions() if each.metadata["Name"]}
+    names: dict[str, str] = {}
+    for each in metadata.distributions():
+        if each.metadata["Name"]:  # of two of a name the first on the path is the one that is imported
+            names.setdefault(each.metadata["Name"], each.version)
     packages = [Package(name=name, version=names[name]) for name in sorted(names, key=str.lower)][:5000]
     listing = "\n".join(f"{each.name}=={each.version}" for each in packages)
     return Environment(
@@ -81,7 +85,7 @@ def _git(folder: Path, *arguments: str) -> bytes:
 def _without_home(text: str) -> str:
     """A text with ``~`` for the user's home folder: its name is often a person's, and events are for ever."""
     home = str(Path("~").expanduser())
-    return re.sub(rf"{re.escape(home)}(?=/|\s|$)", "~", text) if len(home) > 1 else text
+    return re.sub(rf"{re.escape(home)}(?![\w.-])", "~", text) if len(home) > 1 else text
 
 
 def _without_credentials(remote: str) -> str:

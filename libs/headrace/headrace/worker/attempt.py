@@ -9,7 +9,7 @@ import signal
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from headrace.api.orchestrator.v1.resources_pb2 import StepOutput
 from headrace.api.orchestrator.v1.service_pb2 import Lease, LogChunk, StepResult
@@ -116,8 +116,9 @@ class Attempt:
         lease = self.lease
         result = StepResult(token=lease.token, run=lease.run, step=lease.step)
         try:
-            told: dict[str, str] = json.loads((self._folder / "result.json").read_text())
+            told: dict[str, Any] = json.loads((self._folder / "result.json").read_text())  # Any: JSON
         except (OSError, ValueError):
+            self._suspect(status)
             died = (WORKER_LOST, "its template died") if status == LOST else (PROCESS_DIED, _said(status))
             result.error_class, result.error = self._stop_reason or died
             return result
@@ -128,7 +129,13 @@ class Attempt:
             result.error = f"an output may have {MAX_OUTPUT_BYTES} bytes of JSON: log an artifact and return its name"
         else:
             result.output.CopyFrom(StepOutput(json=told["json"]))
+            self._template.learn(told["imported"])
         return result
+
+    def _suspect(self, status: int) -> None:
+        hung = self._stop_reason is not None and self._stop_reason[0] == TIMEOUT
+        if hung or (self._stop_reason is None and status != LOST):
+            self._template.distrust()
 
 
 async def _end(forked: Forked) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from headrace.pipelines.codec import decode_arguments, encode
 from headrace.pipelines.context import StepContext, enter
 from headrace.pipelines.graph import Step
+from headrace.worker.preload import give_way, imported
 
 MAX_ERROR_LENGTH = 8000
 INPUT, RESULT = "input.json", "result.json"
@@ -22,6 +23,7 @@ INPUT, RESULT = "input.json", "result.json"
 def run(folder: Path) -> int:
     """Carries out the attempt described in ``input.json`` and writes ``result.json``; returns the exit status."""
     given: dict[str, Any] = json.loads((folder / INPUT).read_text())  # Any: JSON
+    before = frozenset(sys.modules)
     enter(
         StepContext(
             run=given["run"],
@@ -36,10 +38,11 @@ def run(folder: Path) -> int:
     )
     if given["source_path"]:
         sys.path.insert(0, given["source_path"])
+        give_way(given["source_path"])
     try:
         function = load(given["function"])
         value = function(**decode_arguments(function, given["arguments"]))
-        result = {"json": encode(value)}
+        result: dict[str, object] = {"json": encode(value), "imported": imported(before)}
     except BaseException as error:  # noqa: BLE001 - SystemExit and KeyboardInterrupt end a step as well
         traceback.print_exc()
         text = f"{error}\n{''.join(traceback.format_tb(error.__traceback__)[-3:])}".strip()

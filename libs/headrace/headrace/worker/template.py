@@ -3,6 +3,8 @@
 It has one thread, calls nothing of gRPC or NumPy, and imports no code of a pipeline: each step imports that anew. It
 takes orders as lines of JSON on standard input and answers on standard output::
 
+    {"preload": ["polars", ...]}                           imports packages, before anything else
+    <- {"ready": true}                                     false when it may not be forked any more
     {"run": 7, "folder": "/...", "environment": {...}}     forks a shim with a step (see ``headrace.worker.shim``)
     {"signal": 7, "number": 15}                            to that shim
     <- {"ended": 7, "status": 0}                           its exit status; minus the number of a signal
@@ -28,6 +30,7 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from headrace.worker import child, shim
+from headrace.worker.preload import import_all
 
 _READ_BYTES: Final = 1 << 16
 
@@ -86,6 +89,11 @@ class _Template:
                         return job
 
     def _obey(self, order: dict[str, Any]) -> _Job | None:  # Any: JSON
+        if "preload" in order:
+            told = {"ready": import_all(order["preload"])}
+            gc.freeze()
+            os.write(1, json.dumps(told).encode() + b"\n")
+            return None
         if "signal" in order:
             for pid, number in self._jobs.items():
                 if number == order["signal"]:

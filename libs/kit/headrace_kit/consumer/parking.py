@@ -11,6 +11,10 @@ from headrace_kit.postgres import Connection, Database, Record
 _COLUMNS = "consumer, source, stream_id, position, version, headers, data, cause, attempts, parked_at"
 
 
+ParkedKey = tuple[str, str, str, int]
+"""Consumer, source, stream and position: the place of a parked event among all."""
+
+
 @dataclass(frozen=True, slots=True)
 class ParkedEvent:
     """One parked event.
@@ -28,6 +32,11 @@ class ParkedEvent:
     cause: str
     attempts: int
     parked_at: datetime
+
+    @property
+    def key(self) -> ParkedKey:
+        """Its place."""
+        return self.consumer, self.event.source, self.event.subject, self.event.position
 
 
 class Parking:
@@ -137,12 +146,14 @@ class Parking:
         return int(await asked.fetchval(statement, self._consumer, stream_id))
 
 
-async def list_parked(database: Database, limit: int) -> list[ParkedEvent]:
-    """Parked events of all consumers of a database, by consumer, stream and version."""
+async def list_parked(database: Database, limit: int, *, after: ParkedKey = ("", "", "", 0)) -> list[ParkedEvent]:
+    """Parked events of all consumers of a database, in the order of their places, after one."""
     rows = await database.fetch(
-        f"SELECT {_COLUMNS} FROM parked_events "  # noqa: S608 - a constant list of columns
-        "ORDER BY consumer, source, stream_id, version LIMIT $1",
+        f"SELECT {_COLUMNS} FROM parked_events"  # noqa: S608 - a constant list of columns
+        " WHERE (consumer, source, stream_id, position) > ($2, $3, $4, $5)"
+        " ORDER BY consumer, source, stream_id, position LIMIT $1",
         limit,
+        *after,
     )
     return [_parked(row) for row in rows]
 

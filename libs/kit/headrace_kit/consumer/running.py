@@ -18,7 +18,7 @@ from headrace_kit.consumer.parking import Parking
 from headrace_kit.consumer.reading import LogReader
 from headrace_kit.consumer.redriving import Redriven, redrive
 from headrace_kit.consumer.watchdog import Watchdog
-from headrace_kit.dataref import DataRefs
+from headrace_kit.dataref import MAX_INLINE_BYTES, DataRefs
 from headrace_kit.errors import KitError
 from headrace_kit.log import (
     QUARANTINE,
@@ -40,6 +40,8 @@ POLL_S = 0.25
 POLL_DEADLINE_S = 30.0
 MAX_RECORDS = 200
 PAGE = 500
+MAX_HEADER_BYTES = 4096
+"""A longer header of a record is left out of the notice of its quarantine."""
 
 
 class _BaseConsumer:
@@ -252,13 +254,21 @@ class _BaseConsumer:
     async def _quarantine(
         self, key: bytes | None, value: bytes, headers: Iterable[tuple[str, bytes]], cause: str
     ) -> None:
-        """Tells the quarantine topic: a notice for people, so a broker that is away only costs the notice."""
-        notice = (*headers, ("headrace-consumer", self.name.encode()), ("headrace-cause", cause.encode()))
+        """Tells the quarantine topic: a notice for people, so a broker that is away only costs the notice.
+
+        What is too long for a notice is cut, and its size told; the whole lies in the topic it came from.
+        """
+        notice = (
+            *(each for each in headers if len(each[1]) <= MAX_HEADER_BYTES),
+            ("headrace-consumer", self.name.encode()),
+            ("headrace-cause", cause.encode()),
+            ("headrace-size", str(len(value)).encode()),
+        )
         try:
             producer = await self._log.open_producer()
             try:
                 lane = partition_of(key or b"", await producer.partitions(QUARANTINE))
-                await producer.append(QUARANTINE, {lane: [OutgoingRecord(key, value, notice)]})
+                await producer.append(QUARANTINE, {lane: [OutgoingRecord(key, value[:MAX_INLINE_BYTES], notice)]})
             finally:
                 await producer.close()
         except LogUnavailable as error:

@@ -37,6 +37,7 @@ class NewEvent:
     hlc: int
     meta: bytes
     data: bytes
+    causation_id: UUID | None
     message: Message
 
 
@@ -115,6 +116,7 @@ class Drafting:
                     hlc=hlc,
                     meta=meta_of(cause),
                     data=data,
+                    causation_id=cause or context.causation_id,
                     message=message,
                 )
             )

@@ -207,6 +207,15 @@ class MemoryEventStore:
         start = max(from_position, 1) - 1
         return self._log[start : start + limit]
 
+    async def read_log_backwards(self, from_position: int, limit: int) -> list[LogEntry]:
+        """As ``EventStore.read_log_backwards``."""
+        return self._log[: max(from_position, 0)][::-1][:limit]
+
+    async def effects_of(self, causes: Sequence[UUID], *, after: int = 0, limit: int = 100) -> list[StoredEvent]:
+        """As ``EventStore.effects_of``."""
+        events = (entry.event for entry in self._log[after:])
+        return [event for event in events if event.origin.causation_id in causes][:limit]
+
     async def head(self) -> int:
         """As ``EventStore.head``."""
         return len(self._log)

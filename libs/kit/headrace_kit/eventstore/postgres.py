@@ -74,6 +74,15 @@ SELECT l.position, l.sequenced_at, l.leaf, {EVENT_COLUMNS}
 FROM log_entries l JOIN events e USING (local_id)
 WHERE l.position >= $1 ORDER BY l.position LIMIT $2
 """
+_READ_LOG_BACKWARDS = f"""
+SELECT l.position, l.sequenced_at, l.leaf, {EVENT_COLUMNS}
+FROM log_entries l JOIN events e USING (local_id)
+WHERE l.position <= $1 ORDER BY l.position DESC LIMIT $2
+"""
+_EFFECTS = f"""
+SELECT {EVENT_COLUMNS} FROM events e
+WHERE causation_id = ANY($1::uuid[]) AND local_id > $2 ORDER BY local_id LIMIT $3
+"""
 _POSITION_OF = """
 SELECT l.position FROM events e JOIN log_entries l USING (local_id) WHERE e.stream_id = $1 AND e.version = $2
 """
@@ -91,14 +100,14 @@ gate AS (
         version = EXCLUDED.version, hlc = EXCLUDED.hlc, revision = EXCLUDED.revision, state = EXCLUDED.state
     WHERE s.version = $7
 ), appended AS (
-    INSERT INTO events (stream_id, version, event_id, type, occurred_at, hlc, meta, data)
-    SELECT $3, $7 + n.ordinality, n.event_id, n.type, $16, n.hlc, n.meta, n.data
-    FROM gate, unnest($12::uuid[], $13::text[], $14::bigint[], $15::bytea[], $17::bytea[])
-        WITH ORDINALITY AS n (event_id, type, hlc, data, meta, ordinality)
+    INSERT INTO events (stream_id, version, event_id, type, occurred_at, hlc, meta, data, causation_id)
+    SELECT $3, $7 + n.ordinality, n.event_id, n.type, $16, n.hlc, n.meta, n.data, n.causation_id
+    FROM gate, unnest($12::uuid[], $13::text[], $14::bigint[], $15::bytea[], $17::bytea[], $18::uuid[])
+        WITH ORDINALITY AS n (event_id, type, hlc, data, meta, causation_id, ordinality)
     ORDER BY n.ordinality
 )"""
-_FENCE = "fence AS (SELECT 1 FROM leases WHERE name = $18 AND epoch = $19 FOR SHARE), "
-_FIXED_PARAMETERS = 17
+_FENCE = "fence AS (SELECT 1 FROM leases WHERE name = $19 AND epoch = $20 FOR SHARE), "
+_FIXED_PARAMETERS = 18
 
 
 class _Outcome(Enum):
@@ -258,8 +267,21 @@ class PostgresEventStore:
 
     async def read_log(self, from_position: int, limit: int) -> list[LogEntry]:
         """As ``EventStore.read_log``."""
-        rows = await self.database.fetch(_READ_LOG, from_position, limit)
+        return [log_entry(row, self.source, self.types) for row in await self.read_log_rows(from_position, limit)]
+
+    async def read_log_rows(self, from_position: int, limit: int) -> list[Record]:
+        """As ``read_log``, the rows as they lie: nothing is decoded."""
+        return await self.database.fetch(_READ_LOG, from_position, limit)
+
+    async def read_log_backwards(self, from_position: int, limit: int) -> list[LogEntry]:
+        """As ``EventStore.read_log_backwards``."""
+        rows = await self.database.fetch(_READ_LOG_BACKWARDS, from_position, limit)
         return [log_entry(row, self.source, self.types) for row in rows]
+
+    async def effects_of(self, causes: Sequence[UUID], *, after: int = 0, limit: int = 100) -> list[StoredEvent]:
+        """As ``EventStore.effects_of``."""
+        rows = await self.database.fetch(_EFFECTS, list(causes), after, limit)
+        return [stored_event(row, self.types) for row in rows]
 
     async def head(self) -> int:
         """As ``EventStore.head``."""
@@ -311,6 +333,7 @@ class _Append:
             [event.data for event in events],
             first.occurred_at,
             [event.meta for event in events],
+            [event.causation_id for event in events],
         )
         fences = () if fence is None else (fence.name, fence.epoch)
         rows, parameters = compile_rows(draft.rows, first_parameter=_FIXED_PARAMETERS + len(fences) + 1)

@@ -66,6 +66,14 @@ class EventStore(Protocol):
         """At most ``limit`` sequenced events from a position on, in order and without holes."""
         ...
 
+    async def read_log_backwards(self, from_position: int, limit: int) -> list[LogEntry]:
+        """At most ``limit`` sequenced events from a position down, the last first and without holes."""
+        ...
+
+    async def effects_of(self, causes: Sequence[UUID], *, after: int = 0, limit: int = 100) -> list[StoredEvent]:
+        """At most ``limit`` events that one of these caused, with a ``local_id`` above ``after``, in its order."""
+        ...
+
     async def head(self) -> int:
         """The last position of the log, 0 when it is empty."""
         ...

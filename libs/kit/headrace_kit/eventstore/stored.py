@@ -30,6 +30,7 @@ class EventMeta:
     causation_id: UUID | None = None
     correlation_id: UUID | None = None
     traceparent: str = ""
+    method: str = ""
 
     @staticmethod
     def of(context: CommandContext, stream_id: str) -> EventMeta:
@@ -42,6 +43,7 @@ class EventMeta:
             causation_id=context.causation_id,
             correlation_id=context.correlation_id or context.command_id,
             traceparent=context.traceparent,
+            method=context.method,
         )
 
     def encode(self) -> bytes:
@@ -54,6 +56,7 @@ class EventMeta:
             command_id=str(self.command_id),
             traceparent=self.traceparent,
             project=self.project,
+            method=self.method,
         ).SerializeToString(deterministic=True)
 
     @staticmethod
@@ -68,6 +71,7 @@ class EventMeta:
             causation_id=UUID(meta.causation_id) if meta.causation_id else None,
             correlation_id=UUID(meta.correlation_id) if meta.correlation_id else None,
             traceparent=meta.traceparent,
+            method=meta.method,
         )
 
 

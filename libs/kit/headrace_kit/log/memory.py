@@ -60,6 +60,11 @@ class MemoryLog:
             self._groups[group].remove(member)
             self.rebalance(group)
 
+    async def end_offsets(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """As ``Log.end_offsets``."""
+        self.require_available()
+        return {each: self.bounds(each)[1] for each in partitions if each in self._partitions}
+
     def members(self, group: str) -> tuple[MemoryConsumer, ...]:
         """The members of a group."""
         return tuple(self._groups.get(group, ()))

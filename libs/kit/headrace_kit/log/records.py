@@ -137,3 +137,11 @@ class Log(Protocol):
             LogUnavailable: the broker cannot be reached.
         """
         ...
+
+    async def end_offsets(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """The offset after the last record of each partition; topics that do not exist are left out.
+
+        Raises:
+            LogUnavailable: the broker cannot be reached.
+        """
+        ...

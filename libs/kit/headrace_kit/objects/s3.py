@@ -214,7 +214,8 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except S3Error as error:
-        raise _refused(str(error.code), str(error.resource or "")) from error
+        first = _first_refusal(error)
+        raise _refused(str(first.code), str(first.resource or "")) from error
     except InvalidResponseError as error:
         # rclone's errors name a charset in their content type, which minio takes for something other than XML.
         found = _CODE.search(str(error))
@@ -223,6 +224,12 @@ def _translated() -> Iterator[None]:
         raise ObjectsUnavailable("the object store can not be reached") from error
     except ConnectionError as error:
         raise ObjectsUnavailable("the object store can not be reached") from error
+
+
+def _first_refusal(error: S3Error) -> S3Error:
+    """What was refused first: minio aborts an upload that failed, and when that fails too it raises the later error."""
+    earlier = error.__context__
+    return _first_refusal(earlier) if isinstance(earlier, S3Error) else error
 
 
 def _refused(code: str, resource: str) -> NotFound | ObjectsUnavailable:

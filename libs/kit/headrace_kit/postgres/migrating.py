@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _KIT = "headrace_kit"
 _LOCK = 0x68656164  # one migration of a database at a time
 _FILE = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
-_APPEND_ONLY = ("events", "log_entries", "commands")
+_APPEND_ONLY = ("events", "log_entries", "commands", "merkle_nodes", "checkpoints", "checkpoint_keys")
 
 _LEDGER = """
 CREATE TABLE IF NOT EXISTS schema_migrations (
@@ -62,7 +62,7 @@ async def migrate(dsn: str, packages: Sequence[str | Path] = (), *, service_dsn:
         dsn: The database as its owner.
         packages: Import names (``headrace_registry``) or package folders, with ``migrations/NNNN_name.sql`` inside.
         service_dsn: The database as the service's role: its user may then read and write every table, but only
-            SELECT and INSERT on events, commands and log entries.
+            SELECT and INSERT on events, commands, log entries, and what is signed of them.
 
     Returns:
         What was applied now.

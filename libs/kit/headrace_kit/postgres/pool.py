@@ -12,6 +12,7 @@ import asyncpg
 
 from headrace_kit.postgres.connection import (
     Connection,
+    ConnectionLost,
     Record,
     prepare,
     require_server_version,
@@ -39,6 +40,13 @@ class Database:
             raw = await self._pool.acquire(timeout=STATEMENT_TIMEOUT_S)
         try:
             yield Connection(raw)
+        except ConnectionLost as error:
+            # Nobody may be at the other end: no goodbye, and no further wait for those who were asked at the same time.
+            with suppress(asyncpg.InterfaceError):  # the pool has let go of it already
+                raw.terminate()
+            if isinstance(error.__cause__, TimeoutError):
+                await self._pool.expire_connections()
+            raise
         finally:
             # The work is done or has failed by now; a connection that cannot be reset is closed by the pool.
             with suppress(Exception):
@@ -96,6 +104,7 @@ async def create_pool(dsn: str, *, max_size: int = 10, application: str = "headr
             command_timeout=STATEMENT_TIMEOUT_S + 5,
             timeout=STATEMENT_TIMEOUT_S,
             init=prepare,
+            reset=_keep,
             server_settings=_session(application),
         )
     database = Database(pool)
@@ -106,6 +115,15 @@ async def create_pool(dsn: str, *, max_size: int = 10, application: str = "headr
         await database.close()
         raise
     return database
+
+
+async def _keep(raw: Any) -> None:  # Any: an untyped asyncpg connection
+    """Leaves a connection as it comes back: nothing here sets, locks or listens for longer than a transaction.
+
+    asyncpg would ask the server to reset it, one round trip more for each statement. It rolls back by itself what was
+    left open.
+    """
+    del raw
 
 
 def _session(application: str) -> Mapping[str, str]:

@@ -32,13 +32,15 @@ def utc_now() -> datetime:
 _NO_METADATA: Final[Mapping[str, str]] = {}
 _metadata: ContextVar[Mapping[str, str]] = ContextVar("headrace_metadata", default=_NO_METADATA)
 _clock: ContextVar[Clock] = ContextVar("headrace_clock", default=utc_now)
+_method: ContextVar[str] = ContextVar("headrace_method", default="")
 _causing: ContextVar[Pairs | None] = ContextVar("headrace_causing", default=None)
 
 
-def set_metadata(metadata: Mapping[str, str], clock: Clock = utc_now) -> None:
-    """Remembers the metadata of the call that this task answers; for the edges only."""
+def set_metadata(metadata: Mapping[str, str], clock: Clock = utc_now, *, method: str = "") -> None:
+    """Remembers the metadata and the method of the call that this task answers; for the edges only."""
     _metadata.set(metadata)
     _clock.set(clock)
+    _method.set(method)
 
 
 def command_context(command_id: str) -> CommandContext:
@@ -61,6 +63,7 @@ def command_context(command_id: str) -> CommandContext:
         correlation_id=_optional(metadata, CORRELATION),
         traceparent=traceparent(),
         hlc=_hlc(metadata),
+        method=_method.get(),
     )
 
 

@@ -132,7 +132,7 @@ class CallInterceptor(ServerInterceptor):
                 self._streams.discard(task)
 
     def _admit(self, call: _Call) -> None:
-        set_metadata(call.metadata, self._clock)
+        set_metadata(call.metadata, self._clock, method=call.method)
         call.authenticate(self._tokens)
 
 
@@ -156,6 +156,10 @@ class _Call:
         self.metadata: Mapping[str, str] = {key: value for key, value in given if isinstance(value, str)}
         self._method = method
         self._principal = ""
+
+    @property
+    def method(self) -> str:
+        return self._method.name
 
     def __enter__(self) -> None:
         self._began = time.perf_counter()

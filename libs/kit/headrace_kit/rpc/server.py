@@ -20,7 +20,7 @@ from headrace_kit.rpc.interceptor import CallInterceptor
 OPTIONS: Final = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),  # below the clients' keepalive of 30 s
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),  # below the clients' keepalive of 15 s
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.keepalive_time_ms", 60_000),  # a client that vanished holds no stream for longer
 )

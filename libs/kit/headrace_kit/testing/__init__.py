@@ -7,6 +7,7 @@ from headrace_kit.eventstore import MemoryEventStore
 from headrace_kit.log import MemoryLog
 from headrace_kit.objects import MemoryObjectStore
 from headrace_kit.testing.clock import FixedClock
+from headrace_kit.testing.network import Conditions, FaultProxy
 from headrace_kit.testing.serving import (
     OPERATOR_CALLER,
     SERVICE_CALLER,
@@ -20,6 +21,8 @@ __all__ = [
     "OPERATOR_CALLER",
     "SERVICE_CALLER",
     "Caller",
+    "Conditions",
+    "FaultProxy",
     "FixedClock",
     "MemoryEventStore",
     "MemoryLog",

@@ -5,7 +5,7 @@ from starlette.routing import BaseRoute
 from headrace_gateway.live import Hub
 from headrace_gateway.pages import Pages
 from headrace_gateway.platform import Platform
-from headrace_gateway.views import drift, endpoints, events, home, models, pipelines, runs
+from headrace_gateway.views import drift, endpoints, events, history, home, models, pipelines, runs
 from headrace_kit.objects import ObjectStore
 
 
@@ -18,5 +18,6 @@ def routes(platform: Platform, pages: Pages, hub: Hub, objects: ObjectStore) -> 
         *endpoints.routes(platform, pages),
         *drift.routes(platform, pages),
         *pipelines.routes(platform, pages),
+        *history.routes(platform, pages),
         *events.routes(platform, pages),
     ]

@@ -14,7 +14,6 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
 from headrace.api.audit.v1.resources_pb2 import LogEntry
-from headrace.api.audit.v1.service_pb2 import GetLogStatusRequest, ReadLogRequest
 from headrace.api.monitor.v1 import resources_pb2 as watching
 from headrace.api.monitor.v1 import service_pb2 as monitor
 from headrace.api.orchestrator.v1 import resources_pb2 as running
@@ -25,8 +24,8 @@ from headrace.api.serving.v1 import resources_pb2 as served
 from headrace.api.serving.v1 import service_pb2 as serving
 from headrace.api.tracking.v1 import resources_pb2 as tracked
 from headrace.api.tracking.v1 import service_pb2 as tracking
-from headrace.story import order_of
 from headrace_gateway.live import Feed, Hub, Notice
+from headrace_gateway.logs import read_page
 from headrace_gateway.pages import Pages
 from headrace_gateway.platform import NAMES, Platform, ServiceMissingError
 
@@ -142,29 +141,6 @@ async def read_loop(platform: Platform) -> Loop:
     return loop
 
 
-async def recent_entries(platform: Platform, count: int) -> list[LogEntry]:
-    """The newest entries of all logs, newest first."""
-
-    async def of(name: str) -> list[LogEntry]:
-        try:
-            async with asyncio.timeout(_WITHIN_S):
-                status = await platform.read.log(name).GetLogStatus(GetLogStatusRequest())
-                start = max(status.last_position - count + 1, 1)
-                request = ReadLogRequest(from_position=start, page_size=count, stream_prefix=f"{platform.parent}/")
-                return list((await platform.read.log(name).ReadLog(request)).entries)
-        except (grpc.aio.AioRpcError, TimeoutError):
-            return []
-
-    found = await asyncio.gather(*(of(name) for name in platform.read.names))
-    return newest(found, count)
-
-
-def newest(logs: Iterable[list[LogEntry]], count: int) -> list[LogEntry]:
-    """The newest entries of several logs, newest first; no cause stands above its effect."""
-    merged = sorted((entry for entries in logs for entry in entries), key=order_of, reverse=True)
-    return merged[:count]
-
-
 class Causes:
     """What the causes of a page's events are called: those of the newest events that it has shown."""
 
@@ -188,7 +164,8 @@ def routes(platform: Platform, pages: Pages, hub: Hub) -> list[BaseRoute]:
     """``/``, its live part and the stream of events."""
 
     async def home(request: Request) -> Response:
-        loop, entries = await asyncio.gather(read_loop(platform), recent_entries(platform, RECENT))
+        loop, page = await asyncio.gather(read_loop(platform), read_page(platform, RECENT))
+        entries = page.entries
         return pages.render(
             request, "home.html", loop=loop, entries=entries, causes=Causes(entries), Status=running.PipelineRunStatus
         )

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%headrace/api/audit/v1/resources.proto\x12\x15headrace.api.audit.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdd\x02\n\x08LogEntry\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x10\n\x08position\x18\x02 \x01(\x03\x12\x10\n\x08\x65vent_id\x18\x03 \x01(\t\x12\x11\n\tstream_id\x18\x04 \x01(\t\x12\x0f\n\x07version\x18\x05 \x01(\x03\x12\x0c\n\x04type\x18\x06 \x01(\t\x12/\n\x0boccurred_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brecorded_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0csequenced_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0b\n\x03hlc\x18\n \x01(\x03\x12.\n\x04meta\x18\x0b \x01(\x0b\x32 .headrace.api.audit.v1.EventMeta\x12\x0c\n\x04\x64\x61ta\x18\x0c \x01(\x0c\x12\x0c\n\x04leaf\x18\r \x01(\x0c\"\x98\x01\n\tEventMeta\x12\r\n\x05\x61\x63tor\x18\x01 \x01(\t\x12\x14\n\x0con_behalf_of\x18\x02 \x01(\t\x12\x14\n\x0c\x63\x61usation_id\x18\x03 \x01(\t\x12\x16\n\x0e\x63orrelation_id\x18\x04 \x01(\t\x12\x12\n\ncommand_id\x18\x05 \x01(\t\x12\x13\n\x0btraceparent\x18\x06 \x01(\t\x12\x0f\n\x07project\x18\x07 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%headrace/api/audit/v1/resources.proto\x12\x15headrace.api.audit.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdd\x02\n\x08LogEntry\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x10\n\x08position\x18\x02 \x01(\x03\x12\x10\n\x08\x65vent_id\x18\x03 \x01(\t\x12\x11\n\tstream_id\x18\x04 \x01(\t\x12\x0f\n\x07version\x18\x05 \x01(\x03\x12\x0c\n\x04type\x18\x06 \x01(\t\x12/\n\x0boccurred_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brecorded_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0csequenced_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0b\n\x03hlc\x18\n \x01(\x03\x12.\n\x04meta\x18\x0b \x01(\x0b\x32 .headrace.api.audit.v1.EventMeta\x12\x0c\n\x04\x64\x61ta\x18\x0c \x01(\x0c\x12\x0c\n\x04leaf\x18\r \x01(\x0c\"\xa8\x01\n\tEventMeta\x12\r\n\x05\x61\x63tor\x18\x01 \x01(\t\x12\x14\n\x0con_behalf_of\x18\x02 \x01(\t\x12\x14\n\x0c\x63\x61usation_id\x18\x03 \x01(\t\x12\x16\n\x0e\x63orrelation_id\x18\x04 \x01(\t\x12\x12\n\ncommand_id\x18\x05 \x01(\t\x12\x13\n\x0btraceparent\x18\x06 \x01(\t\x12\x0f\n\x07project\x18\x07 \x01(\t\x12\x0e\n\x06method\x18\x08 \x01(\t\"s\n\nCheckpoint\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x03\x12\x0c\n\x04root\x18\x03 \x01(\x0c\x12+\n\x07made_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04note\x18\x05 \x01(\t\"N\n\x0cVerifyingKey\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x31\n\rfirst_used_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,5 +35,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LOGENTRY']._serialized_start=98
   _globals['_LOGENTRY']._serialized_end=447
   _globals['_EVENTMETA']._serialized_start=450
-  _globals['_EVENTMETA']._serialized_end=602
+  _globals['_EVENTMETA']._serialized_end=618
+  _globals['_CHECKPOINT']._serialized_start=620
+  _globals['_CHECKPOINT']._serialized_end=735
+  _globals['_VERIFYINGKEY']._serialized_start=737
+  _globals['_VERIFYINGKEY']._serialized_end=815
 # @@protoc_insertion_point(module_scope)

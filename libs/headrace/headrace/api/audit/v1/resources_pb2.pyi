@@ -108,6 +108,7 @@ class EventMeta(_message.Message):
     COMMAND_ID_FIELD_NUMBER: _builtins.int
     TRACEPARENT_FIELD_NUMBER: _builtins.int
     PROJECT_FIELD_NUMBER: _builtins.int
+    METHOD_FIELD_NUMBER: _builtins.int
     actor: _builtins.str
     """Principal that wrote it, such as `persons/operator` or `services/monitor`."""
     on_behalf_of: _builtins.str
@@ -122,6 +123,10 @@ class EventMeta(_message.Message):
     """W3C trace context."""
     project: _builtins.str
     """Project id."""
+    method: _builtins.str
+    """How the command was given: a gRPC method such as `/headrace.api.registry.v1.RegistryService/PromoteVersion`, or the
+    handler of an event such as `registry.rollback`; empty in events of earlier releases.
+    """
     def __init__(
         self,
         *,
@@ -132,11 +137,84 @@ class EventMeta(_message.Message):
         command_id: _builtins.str = ...,
         traceparent: _builtins.str = ...,
         project: _builtins.str = ...,
+        method: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "causation_id", b"causation_id", "command_id", b"command_id", "correlation_id", b"correlation_id", "on_behalf_of", b"on_behalf_of", "project", b"project", "traceparent", b"traceparent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "causation_id", b"causation_id", "command_id", b"command_id", "correlation_id", b"correlation_id", "method", b"method", "on_behalf_of", b"on_behalf_of", "project", b"project", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EventMeta: _TypeAlias = EventMeta  # noqa: Y015
+
+@_typing.final
+class Checkpoint(_message.Message):
+    """What the owner of a log signed: the Merkle root (RFC 6962) over the leaves of its first `size` entries. Whoever keeps
+    one outside the platform can tell whether any of these entries was changed, removed or moved since.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    ROOT_FIELD_NUMBER: _builtins.int
+    MADE_AT_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    source: _builtins.str
+    """Log it speaks of, such as `headrace/registry`."""
+    size: _builtins.int
+    """Entries it covers: positions 1 to this one."""
+    root: _builtins.bytes
+    """Merkle root, 32 bytes."""
+    note: _builtins.str
+    """The signed text: a C2SP signed note (tlog-checkpoint) with an Ed25519 signature. The fields above repeat what it says;
+    it alone is evidence. At most 1000 characters.
+    """
+    @_builtins.property
+    def made_at(self) -> _timestamp_pb2.Timestamp:
+        """When it was signed, by the database's clock."""
+
+    def __init__(
+        self,
+        *,
+        source: _builtins.str = ...,
+        size: _builtins.int = ...,
+        root: _builtins.bytes = ...,
+        made_at: _timestamp_pb2.Timestamp | None = ...,
+        note: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["made_at", b"made_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["made_at", b"made_at", "note", b"note", "root", b"root", "size", b"size", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Checkpoint: _TypeAlias = Checkpoint  # noqa: Y015
+
+@_typing.final
+class VerifyingKey(_message.Message):
+    """A key that signs the checkpoints of a log."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    FIRST_USED_AT_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    """C2SP form: name, `+`, key id in hex, `+`, base64 of the algorithm (1: Ed25519) and the 32 bytes of the public key."""
+    @_builtins.property
+    def first_used_at(self) -> _timestamp_pb2.Timestamp:
+        """When it was first used to sign."""
+
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        first_used_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["first_used_at", b"first_used_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_used_at", b"first_used_at", "key", b"key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifyingKey: _TypeAlias = VerifyingKey  # noqa: Y015

@@ -55,10 +55,20 @@ class AuditServiceStub:
                 request_serializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.GetEventRequest.SerializeToString,
                 response_deserializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.GetEventResponse.FromString,
                 _registered_method=True)
+        self.ListEffects = channel.unary_unary(
+                '/headrace.api.audit.v1.AuditService/ListEffects',
+                request_serializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ListEffectsRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ListEffectsResponse.FromString,
+                _registered_method=True)
         self.GetLogStatus = channel.unary_unary(
                 '/headrace.api.audit.v1.AuditService/GetLogStatus',
                 request_serializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.GetLogStatusRequest.SerializeToString,
                 response_deserializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.GetLogStatusResponse.FromString,
+                _registered_method=True)
+        self.ListConsumers = channel.unary_unary(
+                '/headrace.api.audit.v1.AuditService/ListConsumers',
+                request_serializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ListConsumersRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ListConsumersResponse.FromString,
                 _registered_method=True)
         self.ListParked = channel.unary_unary(
                 '/headrace.api.audit.v1.AuditService/ListParked',
@@ -75,10 +85,50 @@ class AuditServiceStub:
                 request_serializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.StateAtRequest.SerializeToString,
                 response_deserializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.StateAtResponse.FromString,
                 _registered_method=True)
+        self.ListStates = channel.unary_unary(
+                '/headrace.api.audit.v1.AuditService/ListStates',
+                request_serializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ListStatesRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ListStatesResponse.FromString,
+                _registered_method=True)
         self.PositionAt = channel.unary_unary(
                 '/headrace.api.audit.v1.AuditService/PositionAt',
                 request_serializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.PositionAtRequest.SerializeToString,
                 response_deserializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.PositionAtResponse.FromString,
+                _registered_method=True)
+        self.GetCheckpoint = channel.unary_unary(
+                '/headrace.api.audit.v1.AuditService/GetCheckpoint',
+                request_serializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.GetCheckpointRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.GetCheckpointResponse.FromString,
+                _registered_method=True)
+        self.ListCheckpoints = channel.unary_unary(
+                '/headrace.api.audit.v1.AuditService/ListCheckpoints',
+                request_serializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ListCheckpointsRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ListCheckpointsResponse.FromString,
+                _registered_method=True)
+        self.ListVerifyingKeys = channel.unary_unary(
+                '/headrace.api.audit.v1.AuditService/ListVerifyingKeys',
+                request_serializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ListVerifyingKeysRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ListVerifyingKeysResponse.FromString,
+                _registered_method=True)
+        self.ProveInclusion = channel.unary_unary(
+                '/headrace.api.audit.v1.AuditService/ProveInclusion',
+                request_serializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ProveInclusionRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ProveInclusionResponse.FromString,
+                _registered_method=True)
+        self.ProveConsistency = channel.unary_unary(
+                '/headrace.api.audit.v1.AuditService/ProveConsistency',
+                request_serializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ProveConsistencyRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ProveConsistencyResponse.FromString,
+                _registered_method=True)
+        self.GetTree = channel.unary_unary(
+                '/headrace.api.audit.v1.AuditService/GetTree',
+                request_serializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.GetTreeRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.GetTreeResponse.FromString,
+                _registered_method=True)
+        self.ReadLeaves = channel.unary_stream(
+                '/headrace.api.audit.v1.AuditService/ReadLeaves',
+                request_serializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ReadLeavesRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ReadLeavesResponse.FromString,
                 _registered_method=True)
 
 
@@ -114,8 +164,22 @@ class AuditServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListEffects(self, request, context):
+        """The events of this log that some events caused directly.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetLogStatus(self, request, context):
         """How far the log has come.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListConsumers(self, request, context):
+        """The consumers of this service: where each stands in every topic and log it reads.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -142,8 +206,64 @@ class AuditServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListStates(self, request, context):
+        """The state of one entity after each of some of its events.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def PositionAt(self, request, context):
         """The last position a log had at a time.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetCheckpoint(self, request, context):
+        """A signed checkpoint of the log: the newest, or the first that covers a position.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListCheckpoints(self, request, context):
+        """A page of the signed checkpoints in order of size.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListVerifyingKeys(self, request, context):
+        """The keys that signed them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ProveInclusion(self, request, context):
+        """Proof that an event is in the log that a signed checkpoint speaks of.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ProveConsistency(self, request, context):
+        """Proof that the log of one size begins with that of another: nothing was changed, removed or moved in between.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetTree(self, request, context):
+        """The Merkle tree over the first entries of the log.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadLeaves(self, request, context):
+        """The bytes that leaves are made of, for whoever makes the tree anew; ends after `to_position`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -172,10 +292,20 @@ def add_AuditServiceServicer_to_server(servicer, server):
                     request_deserializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.GetEventRequest.FromString,
                     response_serializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.GetEventResponse.SerializeToString,
             ),
+            'ListEffects': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListEffects,
+                    request_deserializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ListEffectsRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ListEffectsResponse.SerializeToString,
+            ),
             'GetLogStatus': grpc.unary_unary_rpc_method_handler(
                     servicer.GetLogStatus,
                     request_deserializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.GetLogStatusRequest.FromString,
                     response_serializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.GetLogStatusResponse.SerializeToString,
+            ),
+            'ListConsumers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListConsumers,
+                    request_deserializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ListConsumersRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ListConsumersResponse.SerializeToString,
             ),
             'ListParked': grpc.unary_unary_rpc_method_handler(
                     servicer.ListParked,
@@ -192,10 +322,50 @@ def add_AuditServiceServicer_to_server(servicer, server):
                     request_deserializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.StateAtRequest.FromString,
                     response_serializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.StateAtResponse.SerializeToString,
             ),
+            'ListStates': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListStates,
+                    request_deserializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ListStatesRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ListStatesResponse.SerializeToString,
+            ),
             'PositionAt': grpc.unary_unary_rpc_method_handler(
                     servicer.PositionAt,
                     request_deserializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.PositionAtRequest.FromString,
                     response_serializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.PositionAtResponse.SerializeToString,
+            ),
+            'GetCheckpoint': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCheckpoint,
+                    request_deserializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.GetCheckpointRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.GetCheckpointResponse.SerializeToString,
+            ),
+            'ListCheckpoints': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListCheckpoints,
+                    request_deserializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ListCheckpointsRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ListCheckpointsResponse.SerializeToString,
+            ),
+            'ListVerifyingKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListVerifyingKeys,
+                    request_deserializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ListVerifyingKeysRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ListVerifyingKeysResponse.SerializeToString,
+            ),
+            'ProveInclusion': grpc.unary_unary_rpc_method_handler(
+                    servicer.ProveInclusion,
+                    request_deserializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ProveInclusionRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ProveInclusionResponse.SerializeToString,
+            ),
+            'ProveConsistency': grpc.unary_unary_rpc_method_handler(
+                    servicer.ProveConsistency,
+                    request_deserializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ProveConsistencyRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ProveConsistencyResponse.SerializeToString,
+            ),
+            'GetTree': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTree,
+                    request_deserializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.GetTreeRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.GetTreeResponse.SerializeToString,
+            ),
+            'ReadLeaves': grpc.unary_stream_rpc_method_handler(
+                    servicer.ReadLeaves,
+                    request_deserializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ReadLeavesRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ReadLeavesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -318,6 +488,33 @@ class AuditService:
             _registered_method=True)
 
     @staticmethod
+    def ListEffects(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.audit.v1.AuditService/ListEffects',
+            headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ListEffectsRequest.SerializeToString,
+            headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ListEffectsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def GetLogStatus(request,
             target,
             options=(),
@@ -334,6 +531,33 @@ class AuditService:
             '/headrace.api.audit.v1.AuditService/GetLogStatus',
             headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.GetLogStatusRequest.SerializeToString,
             headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.GetLogStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListConsumers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.audit.v1.AuditService/ListConsumers',
+            headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ListConsumersRequest.SerializeToString,
+            headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ListConsumersResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -426,6 +650,33 @@ class AuditService:
             _registered_method=True)
 
     @staticmethod
+    def ListStates(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.audit.v1.AuditService/ListStates',
+            headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ListStatesRequest.SerializeToString,
+            headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ListStatesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def PositionAt(request,
             target,
             options=(),
@@ -442,6 +693,195 @@ class AuditService:
             '/headrace.api.audit.v1.AuditService/PositionAt',
             headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.PositionAtRequest.SerializeToString,
             headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.PositionAtResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCheckpoint(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.audit.v1.AuditService/GetCheckpoint',
+            headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.GetCheckpointRequest.SerializeToString,
+            headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.GetCheckpointResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListCheckpoints(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.audit.v1.AuditService/ListCheckpoints',
+            headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ListCheckpointsRequest.SerializeToString,
+            headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ListCheckpointsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListVerifyingKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.audit.v1.AuditService/ListVerifyingKeys',
+            headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ListVerifyingKeysRequest.SerializeToString,
+            headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ListVerifyingKeysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ProveInclusion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.audit.v1.AuditService/ProveInclusion',
+            headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ProveInclusionRequest.SerializeToString,
+            headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ProveInclusionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ProveConsistency(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.audit.v1.AuditService/ProveConsistency',
+            headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ProveConsistencyRequest.SerializeToString,
+            headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ProveConsistencyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTree(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.audit.v1.AuditService/GetTree',
+            headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.GetTreeRequest.SerializeToString,
+            headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.GetTreeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadLeaves(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/headrace.api.audit.v1.AuditService/ReadLeaves',
+            headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ReadLeavesRequest.SerializeToString,
+            headrace_dot_api_dot_audit_dot_v1_dot_service__pb2.ReadLeavesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,16 +41,36 @@ class AuditServiceStub:
     """All events of one stream in order of version."""
     GetEvent: _grpc.UnaryUnaryMultiCallable[_service_pb2.GetEventRequest, _service_pb2.GetEventResponse]
     """One event by its id."""
+    ListEffects: _grpc.UnaryUnaryMultiCallable[_service_pb2.ListEffectsRequest, _service_pb2.ListEffectsResponse]
+    """The events of this log that some events caused directly."""
     GetLogStatus: _grpc.UnaryUnaryMultiCallable[_service_pb2.GetLogStatusRequest, _service_pb2.GetLogStatusResponse]
     """How far the log has come."""
+    ListConsumers: _grpc.UnaryUnaryMultiCallable[_service_pb2.ListConsumersRequest, _service_pb2.ListConsumersResponse]
+    """The consumers of this service: where each stands in every topic and log it reads."""
     ListParked: _grpc.UnaryUnaryMultiCallable[_service_pb2.ListParkedRequest, _service_pb2.ListParkedResponse]
     """Events that consumers of this service have parked as poison."""
     RedriveParked: _grpc.UnaryUnaryMultiCallable[_service_pb2.RedriveParkedRequest, _service_pb2.RedriveParkedResponse]
     """Hands a parked stream to its consumer again, in order."""
     StateAt: _grpc.UnaryUnaryMultiCallable[_service_pb2.StateAtRequest, _service_pb2.StateAtResponse]
     """The state of one entity at a position or a time."""
+    ListStates: _grpc.UnaryUnaryMultiCallable[_service_pb2.ListStatesRequest, _service_pb2.ListStatesResponse]
+    """The state of one entity after each of some of its events."""
     PositionAt: _grpc.UnaryUnaryMultiCallable[_service_pb2.PositionAtRequest, _service_pb2.PositionAtResponse]
     """The last position a log had at a time."""
+    GetCheckpoint: _grpc.UnaryUnaryMultiCallable[_service_pb2.GetCheckpointRequest, _service_pb2.GetCheckpointResponse]
+    """A signed checkpoint of the log: the newest, or the first that covers a position."""
+    ListCheckpoints: _grpc.UnaryUnaryMultiCallable[_service_pb2.ListCheckpointsRequest, _service_pb2.ListCheckpointsResponse]
+    """A page of the signed checkpoints in order of size."""
+    ListVerifyingKeys: _grpc.UnaryUnaryMultiCallable[_service_pb2.ListVerifyingKeysRequest, _service_pb2.ListVerifyingKeysResponse]
+    """The keys that signed them."""
+    ProveInclusion: _grpc.UnaryUnaryMultiCallable[_service_pb2.ProveInclusionRequest, _service_pb2.ProveInclusionResponse]
+    """Proof that an event is in the log that a signed checkpoint speaks of."""
+    ProveConsistency: _grpc.UnaryUnaryMultiCallable[_service_pb2.ProveConsistencyRequest, _service_pb2.ProveConsistencyResponse]
+    """Proof that the log of one size begins with that of another: nothing was changed, removed or moved in between."""
+    GetTree: _grpc.UnaryUnaryMultiCallable[_service_pb2.GetTreeRequest, _service_pb2.GetTreeResponse]
+    """The Merkle tree over the first entries of the log."""
+    ReadLeaves: _grpc.UnaryStreamMultiCallable[_service_pb2.ReadLeavesRequest, _service_pb2.ReadLeavesResponse]
+    """The bytes that leaves are made of, for whoever makes the tree anew; ends after `to_position`."""
 
 @_typing.type_check_only
 class AuditServiceAsyncStub(AuditServiceStub):
@@ -65,16 +85,36 @@ class AuditServiceAsyncStub(AuditServiceStub):
     """All events of one stream in order of version."""
     GetEvent: _aio.UnaryUnaryMultiCallable[_service_pb2.GetEventRequest, _service_pb2.GetEventResponse]  # type: ignore[assignment]
     """One event by its id."""
+    ListEffects: _aio.UnaryUnaryMultiCallable[_service_pb2.ListEffectsRequest, _service_pb2.ListEffectsResponse]  # type: ignore[assignment]
+    """The events of this log that some events caused directly."""
     GetLogStatus: _aio.UnaryUnaryMultiCallable[_service_pb2.GetLogStatusRequest, _service_pb2.GetLogStatusResponse]  # type: ignore[assignment]
     """How far the log has come."""
+    ListConsumers: _aio.UnaryUnaryMultiCallable[_service_pb2.ListConsumersRequest, _service_pb2.ListConsumersResponse]  # type: ignore[assignment]
+    """The consumers of this service: where each stands in every topic and log it reads."""
     ListParked: _aio.UnaryUnaryMultiCallable[_service_pb2.ListParkedRequest, _service_pb2.ListParkedResponse]  # type: ignore[assignment]
     """Events that consumers of this service have parked as poison."""
     RedriveParked: _aio.UnaryUnaryMultiCallable[_service_pb2.RedriveParkedRequest, _service_pb2.RedriveParkedResponse]  # type: ignore[assignment]
     """Hands a parked stream to its consumer again, in order."""
     StateAt: _aio.UnaryUnaryMultiCallable[_service_pb2.StateAtRequest, _service_pb2.StateAtResponse]  # type: ignore[assignment]
     """The state of one entity at a position or a time."""
+    ListStates: _aio.UnaryUnaryMultiCallable[_service_pb2.ListStatesRequest, _service_pb2.ListStatesResponse]  # type: ignore[assignment]
+    """The state of one entity after each of some of its events."""
     PositionAt: _aio.UnaryUnaryMultiCallable[_service_pb2.PositionAtRequest, _service_pb2.PositionAtResponse]  # type: ignore[assignment]
     """The last position a log had at a time."""
+    GetCheckpoint: _aio.UnaryUnaryMultiCallable[_service_pb2.GetCheckpointRequest, _service_pb2.GetCheckpointResponse]  # type: ignore[assignment]
+    """A signed checkpoint of the log: the newest, or the first that covers a position."""
+    ListCheckpoints: _aio.UnaryUnaryMultiCallable[_service_pb2.ListCheckpointsRequest, _service_pb2.ListCheckpointsResponse]  # type: ignore[assignment]
+    """A page of the signed checkpoints in order of size."""
+    ListVerifyingKeys: _aio.UnaryUnaryMultiCallable[_service_pb2.ListVerifyingKeysRequest, _service_pb2.ListVerifyingKeysResponse]  # type: ignore[assignment]
+    """The keys that signed them."""
+    ProveInclusion: _aio.UnaryUnaryMultiCallable[_service_pb2.ProveInclusionRequest, _service_pb2.ProveInclusionResponse]  # type: ignore[assignment]
+    """Proof that an event is in the log that a signed checkpoint speaks of."""
+    ProveConsistency: _aio.UnaryUnaryMultiCallable[_service_pb2.ProveConsistencyRequest, _service_pb2.ProveConsistencyResponse]  # type: ignore[assignment]
+    """Proof that the log of one size begins with that of another: nothing was changed, removed or moved in between."""
+    GetTree: _aio.UnaryUnaryMultiCallable[_service_pb2.GetTreeRequest, _service_pb2.GetTreeResponse]  # type: ignore[assignment]
+    """The Merkle tree over the first entries of the log."""
+    ReadLeaves: _aio.UnaryStreamMultiCallable[_service_pb2.ReadLeavesRequest, _service_pb2.ReadLeavesResponse]  # type: ignore[assignment]
+    """The bytes that leaves are made of, for whoever makes the tree anew; ends after `to_position`."""
 
 class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
     """Reads of the log of the service that answers."""
@@ -112,12 +152,28 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         """One event by its id."""
 
     @_abc_1.abstractmethod
+    def ListEffects(
+        self,
+        request: _service_pb2.ListEffectsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.ListEffectsResponse, _abc.Awaitable[_service_pb2.ListEffectsResponse]]:
+        """The events of this log that some events caused directly."""
+
+    @_abc_1.abstractmethod
     def GetLogStatus(
         self,
         request: _service_pb2.GetLogStatusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.GetLogStatusResponse, _abc.Awaitable[_service_pb2.GetLogStatusResponse]]:
         """How far the log has come."""
+
+    @_abc_1.abstractmethod
+    def ListConsumers(
+        self,
+        request: _service_pb2.ListConsumersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.ListConsumersResponse, _abc.Awaitable[_service_pb2.ListConsumersResponse]]:
+        """The consumers of this service: where each stands in every topic and log it reads."""
 
     @_abc_1.abstractmethod
     def ListParked(
@@ -144,11 +200,75 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         """The state of one entity at a position or a time."""
 
     @_abc_1.abstractmethod
+    def ListStates(
+        self,
+        request: _service_pb2.ListStatesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.ListStatesResponse, _abc.Awaitable[_service_pb2.ListStatesResponse]]:
+        """The state of one entity after each of some of its events."""
+
+    @_abc_1.abstractmethod
     def PositionAt(
         self,
         request: _service_pb2.PositionAtRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.PositionAtResponse, _abc.Awaitable[_service_pb2.PositionAtResponse]]:
         """The last position a log had at a time."""
+
+    @_abc_1.abstractmethod
+    def GetCheckpoint(
+        self,
+        request: _service_pb2.GetCheckpointRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.GetCheckpointResponse, _abc.Awaitable[_service_pb2.GetCheckpointResponse]]:
+        """A signed checkpoint of the log: the newest, or the first that covers a position."""
+
+    @_abc_1.abstractmethod
+    def ListCheckpoints(
+        self,
+        request: _service_pb2.ListCheckpointsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.ListCheckpointsResponse, _abc.Awaitable[_service_pb2.ListCheckpointsResponse]]:
+        """A page of the signed checkpoints in order of size."""
+
+    @_abc_1.abstractmethod
+    def ListVerifyingKeys(
+        self,
+        request: _service_pb2.ListVerifyingKeysRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.ListVerifyingKeysResponse, _abc.Awaitable[_service_pb2.ListVerifyingKeysResponse]]:
+        """The keys that signed them."""
+
+    @_abc_1.abstractmethod
+    def ProveInclusion(
+        self,
+        request: _service_pb2.ProveInclusionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.ProveInclusionResponse, _abc.Awaitable[_service_pb2.ProveInclusionResponse]]:
+        """Proof that an event is in the log that a signed checkpoint speaks of."""
+
+    @_abc_1.abstractmethod
+    def ProveConsistency(
+        self,
+        request: _service_pb2.ProveConsistencyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.ProveConsistencyResponse, _abc.Awaitable[_service_pb2.ProveConsistencyResponse]]:
+        """Proof that the log of one size begins with that of another: nothing was changed, removed or moved in between."""
+
+    @_abc_1.abstractmethod
+    def GetTree(
+        self,
+        request: _service_pb2.GetTreeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.GetTreeResponse, _abc.Awaitable[_service_pb2.GetTreeResponse]]:
+        """The Merkle tree over the first entries of the log."""
+
+    @_abc_1.abstractmethod
+    def ReadLeaves(
+        self,
+        request: _service_pb2.ReadLeavesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_service_pb2.ReadLeavesResponse], _abc.AsyncIterator[_service_pb2.ReadLeavesResponse]]:
+        """The bytes that leaves are made of, for whoever makes the tree anew; ends after `to_position`."""
 
 def add_AuditServiceServicer_to_server(servicer: AuditServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

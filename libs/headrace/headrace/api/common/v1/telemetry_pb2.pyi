@@ -125,7 +125,7 @@ class PredictionBatch(_message.Message):
     row_counts: _builtins.bytes
     """Rows of each request, UINT32 little-endian, as many as `ids`."""
     times_us: _builtins.bytes
-    """Event time of each request, microseconds since 1970 UTC, INT64 little-endian, as many as `ids`."""
+    """Event time of each request, microseconds since 1970 UTC, INT64 little-endian, as many as `ids`. From 1900 to 2200."""
     @_builtins.property
     def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Prediction ids, one per request, unique within (project, endpoint)."""
@@ -192,7 +192,7 @@ class LabelBatch(_message.Message):
     rows: _builtins.bytes
     """Row within its prediction of each label, UINT32 little-endian."""
     times_us: _builtins.bytes
-    """When each label became known, microseconds since 1970 UTC, INT64 little-endian."""
+    """When each label became known, microseconds since 1970 UTC, INT64 little-endian. From 1900 to 2200."""
     @_builtins.property
     def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Ids of the predictions that are labelled."""

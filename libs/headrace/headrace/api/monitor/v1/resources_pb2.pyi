@@ -178,7 +178,9 @@ class Monitor(_message.Message):
 
     @_builtins.property
     def decided_until(self) -> _timestamp_pb2.Timestamp:
-        """Last slot decided: start of it, event time."""
+        """Slots that start before it are decided, event time; absent before the first, and wherever a monitor is told
+        otherwise than by `GetMonitor` and `ListMonitors`: it is no part of the log.
+        """
 
     @_builtins.property
     def sealed_until(self) -> _timestamp_pb2.Timestamp:
@@ -215,7 +217,7 @@ Global___Monitor: _TypeAlias = Monitor  # noqa: Y015
 
 @_typing.final
 class MonitorConfig(_message.Message):
-    """Settings of a monitor."""
+    """Settings of a monitor. A number that is 0 gets its default, and so do the detector, the action and the alias."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -242,13 +244,15 @@ class MonitorConfig(_message.Message):
     slot_s: _builtins.int
     """Length of a slot of event time, seconds: 1 to 604800."""
     lateness_s: _builtins.int
-    """How long labels and late predictions are waited for before a slot is decided, seconds of event time."""
+    """How long labels and late predictions are waited for before a slot is decided, seconds of event
+    time: 1 to 31622400.
+    """
     minimum_samples: _builtins.int
-    """Predictions a slot needs before it is tested. At least 1."""
+    """Predictions a slot needs before it is tested. 1 to 1000000000."""
     cooldown_s: _builtins.int
-    """Event time between two requests for the same action, seconds."""
+    """Event time between two requests for the same action, seconds: 1 to 31622400."""
     false_alarm_budget: _builtins.float
-    """False alarms accepted in 30 days of event time, over all tests together. Above 0."""
+    """False alarms accepted in 30 days of event time, over all tests together. Above 0, at most 1000."""
     error_detector: _builtins.str
     """Detector on the error: `multiscale` (default), `adwin`, `page_hinkley`."""
     drift_action: Global___DriftAction.ValueType
@@ -256,20 +260,22 @@ class MonitorConfig(_message.Message):
     roll_back_bad_versions: _builtins.bool
     """Whether a version that does worse than its predecessor is rolled back."""
     bad_version_factor: _builtins.float
-    """Factor of the reference error above which a version is bad, such as 1.5. Above 1."""
+    """Factor of the reference error above which a version is bad, such as 1.5. Above 1, at most 1000."""
     alias: _builtins.str
-    """Alias whose version the endpoint serves; a rollback moves it."""
+    """Alias whose version the endpoint serves; a rollback moves it. 1 to 100 characters."""
     model: _builtins.str
     """Resource name of the model."""
     consecutive_slots: _builtins.int
-    """Closed slots in a row that must agree before an alert is raised. At least 1."""
+    """Closed slots in a row that must agree before an alert is raised. 1 to 1000."""
     @_builtins.property
     def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Input columns to watch; empty for all of the reference."""
+        """Input columns to watch; empty for all of the reference. At most 4096, each 1 to 250
+        characters.
+        """
 
     @_builtins.property
     def reference_profile(self) -> _resources_pb2.ObjectRef:
-        """Serialised ReferenceProfile to compare with where the version names none."""
+        """Serialised ReferenceProfile to compare with where the version names none; it is read and checked. At most 64 MiB."""
 
     def __init__(
         self,

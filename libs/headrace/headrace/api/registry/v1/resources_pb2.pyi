@@ -394,6 +394,7 @@ class Promotion(_message.Message):
     DATASETS_FIELD_NUMBER: _builtins.int
     EVENT_ID_FIELD_NUMBER: _builtins.int
     ROLLBACK_FIELD_NUMBER: _builtins.int
+    GATES_FIELD_NUMBER: _builtins.int
     alias: _builtins.str
     """Alias that moved."""
     version: _builtins.int
@@ -430,6 +431,10 @@ class Promotion(_message.Message):
     def datasets(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.DatasetVersion]:
         """Data the version was trained on."""
 
+    @_builtins.property
+    def gates(self) -> Global___Gates:
+        """Gates it passed, with the event that set them; absent when the alias had none, and when it moved back."""
+
     def __init__(
         self,
         *,
@@ -446,10 +451,11 @@ class Promotion(_message.Message):
         datasets: _abc.Iterable[_resources_pb2.DatasetVersion] | None = ...,
         event_id: _builtins.str = ...,
         rollback: _builtins.bool = ...,
+        gates: Global___Gates | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["standing_approval", b"standing_approval", "time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["gates", b"gates", "standing_approval", b"standing_approval", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "alias", b"alias", "approvals", b"approvals", "datasets", b"datasets", "event_id", b"event_id", "previous_version", b"previous_version", "reason", b"reason", "revision", b"revision", "rollback", b"rollback", "standing_approval", b"standing_approval", "time", b"time", "validations", b"validations", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "alias", b"alias", "approvals", b"approvals", "datasets", b"datasets", "event_id", b"event_id", "gates", b"gates", "previous_version", b"previous_version", "reason", b"reason", "revision", b"revision", "rollback", b"rollback", "standing_approval", b"standing_approval", "time", b"time", "validations", b"validations", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -465,15 +471,28 @@ class Gates(_message.Message):
     REQUIRED_CHECKS_FIELD_NUMBER: _builtins.int
     APPROVAL_REQUIRED_FIELD_NUMBER: _builtins.int
     COMPATIBLE_SIGNATURE_REQUIRED_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    EVENT_ID_FIELD_NUMBER: _builtins.int
     alias: _builtins.str
     """Alias they guard."""
     approval_required: _builtins.bool
-    """Whether another person, or a standing approval, must have approved."""
+    """Whether another person, or a standing approval, must have approved. False says that the person who sets them vouches
+    for what passes: for all versions but that person's own.
+    """
     compatible_signature_required: _builtins.bool
     """Whether the signature must accept what the current version accepts."""
+    actor: _builtins.str
+    """Person who set them: where they ask for no approval, it is on this person's word."""
+    event_id: _builtins.str
+    """Event that set them; empty for gates set before this field was kept."""
     @_builtins.property
     def required_checks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Checks whose newest result must have passed. At most 100."""
+
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
 
     def __init__(
         self,
@@ -482,10 +501,13 @@ class Gates(_message.Message):
         required_checks: _abc.Iterable[_builtins.str] | None = ...,
         approval_required: _builtins.bool = ...,
         compatible_signature_required: _builtins.bool = ...,
+        actor: _builtins.str = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        event_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "approval_required", b"approval_required", "compatible_signature_required", b"compatible_signature_required", "required_checks", b"required_checks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "alias", b"alias", "approval_required", b"approval_required", "compatible_signature_required", b"compatible_signature_required", "event_id", b"event_id", "required_checks", b"required_checks", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -539,7 +539,7 @@ class SetGatesRequest(_message.Message):
     """Resource name of the model."""
     @_builtins.property
     def gates(self) -> _resources_pb2.Gates:
-        """The gates."""
+        """The gates; `actor`, `time` and `event_id` are the server's to fill."""
 
     def __init__(
         self,
@@ -843,7 +843,7 @@ class RollBackAliasRequest(_message.Message):
     alias: _builtins.str
     """Alias to move."""
     version: _builtins.int
-    """Number of the version to go back to; 0 for the one before."""
+    """Number of the version to go back to, which the alias pointed to before; 0 for the newest that was not bad."""
     expected_revision: _builtins.int
     """Revision of the alias the caller saw; -1 for any."""
     reason: _builtins.str

@@ -178,7 +178,7 @@ class RegistryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SetGates(self, request, context):
-        """Sets the gates of an alias.
+        """Sets the gates of an alias. Persons only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -213,7 +213,7 @@ class RegistryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RollBackAlias(self, request, context):
-        """Moves an alias back to the version before, or to the one named.
+        """Moves an alias back to the version before, or to the one named. FAILED_PRECONDITION unless it was there before.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -50,7 +50,7 @@ class RegistryServiceStub:
     ReviewVersion: _grpc.UnaryUnaryMultiCallable[_service_pb2.ReviewVersionRequest, _service_pb2.ReviewVersionResponse]
     """Approves or rejects a version. PERMISSION_DENIED for its author and for services."""
     SetGates: _grpc.UnaryUnaryMultiCallable[_service_pb2.SetGatesRequest, _service_pb2.SetGatesResponse]
-    """Sets the gates of an alias."""
+    """Sets the gates of an alias. Persons only."""
     GrantStandingApproval: _grpc.UnaryUnaryMultiCallable[_service_pb2.GrantStandingApprovalRequest, _service_pb2.GrantStandingApprovalResponse]
     """Grants a standing approval. Persons only."""
     RevokeStandingApproval: _grpc.UnaryUnaryMultiCallable[_service_pb2.RevokeStandingApprovalRequest, _service_pb2.RevokeStandingApprovalResponse]
@@ -60,7 +60,7 @@ class RegistryServiceStub:
     PromoteVersion: _grpc.UnaryUnaryMultiCallable[_service_pb2.PromoteVersionRequest, _service_pb2.PromoteVersionResponse]
     """Moves an alias to a version. FAILED_PRECONDITION with every unmet gate; ABORTED when the revision moved on."""
     RollBackAlias: _grpc.UnaryUnaryMultiCallable[_service_pb2.RollBackAliasRequest, _service_pb2.RollBackAliasResponse]
-    """Moves an alias back to the version before, or to the one named."""
+    """Moves an alias back to the version before, or to the one named. FAILED_PRECONDITION unless it was there before."""
     ArchiveVersion: _grpc.UnaryUnaryMultiCallable[_service_pb2.ArchiveVersionRequest, _service_pb2.ArchiveVersionResponse]
     """Takes a version out of use. FAILED_PRECONDITION while an alias points to it."""
     PresignArtifact: _grpc.UnaryUnaryMultiCallable[_service_pb2.PresignArtifactRequest, _service_pb2.PresignArtifactResponse]
@@ -88,7 +88,7 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     ReviewVersion: _aio.UnaryUnaryMultiCallable[_service_pb2.ReviewVersionRequest, _service_pb2.ReviewVersionResponse]  # type: ignore[assignment]
     """Approves or rejects a version. PERMISSION_DENIED for its author and for services."""
     SetGates: _aio.UnaryUnaryMultiCallable[_service_pb2.SetGatesRequest, _service_pb2.SetGatesResponse]  # type: ignore[assignment]
-    """Sets the gates of an alias."""
+    """Sets the gates of an alias. Persons only."""
     GrantStandingApproval: _aio.UnaryUnaryMultiCallable[_service_pb2.GrantStandingApprovalRequest, _service_pb2.GrantStandingApprovalResponse]  # type: ignore[assignment]
     """Grants a standing approval. Persons only."""
     RevokeStandingApproval: _aio.UnaryUnaryMultiCallable[_service_pb2.RevokeStandingApprovalRequest, _service_pb2.RevokeStandingApprovalResponse]  # type: ignore[assignment]
@@ -98,7 +98,7 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     PromoteVersion: _aio.UnaryUnaryMultiCallable[_service_pb2.PromoteVersionRequest, _service_pb2.PromoteVersionResponse]  # type: ignore[assignment]
     """Moves an alias to a version. FAILED_PRECONDITION with every unmet gate; ABORTED when the revision moved on."""
     RollBackAlias: _aio.UnaryUnaryMultiCallable[_service_pb2.RollBackAliasRequest, _service_pb2.RollBackAliasResponse]  # type: ignore[assignment]
-    """Moves an alias back to the version before, or to the one named."""
+    """Moves an alias back to the version before, or to the one named. FAILED_PRECONDITION unless it was there before."""
     ArchiveVersion: _aio.UnaryUnaryMultiCallable[_service_pb2.ArchiveVersionRequest, _service_pb2.ArchiveVersionResponse]  # type: ignore[assignment]
     """Takes a version out of use. FAILED_PRECONDITION while an alias points to it."""
     PresignArtifact: _aio.UnaryUnaryMultiCallable[_service_pb2.PresignArtifactRequest, _service_pb2.PresignArtifactResponse]  # type: ignore[assignment]
@@ -177,7 +177,7 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _service_pb2.SetGatesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.SetGatesResponse, _abc.Awaitable[_service_pb2.SetGatesResponse]]:
-        """Sets the gates of an alias."""
+        """Sets the gates of an alias. Persons only."""
 
     @_abc_1.abstractmethod
     def GrantStandingApproval(
@@ -217,7 +217,7 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _service_pb2.RollBackAliasRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.RollBackAliasResponse, _abc.Awaitable[_service_pb2.RollBackAliasResponse]]:
-        """Moves an alias back to the version before, or to the one named."""
+        """Moves an alias back to the version before, or to the one named. FAILED_PRECONDITION unless it was there before."""
 
     @_abc_1.abstractmethod
     def ArchiveVersion(

@@ -9,18 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace_kit.merkle import (
-    EMPTY_ROOT,
-    Node,
-    Range,
-    Subtree,
-    consistency_proof,
-    consistent,
-    inclusion_proof,
-    peaks_of,
-    root_from_inclusion,
-    root_of,
-)
+from headrace.merkle import Range, Subtree, consistency_proof, inclusion_proof, peaks_of, root_of
+from headrace.verifier import EMPTY_ROOT, consistent, root_from_inclusion
 
 # Inputs and roots of the reference vectors that Certificate Transparency's implementations of RFC 6962 share.
 INPUTS = [bytes.fromhex(each) for each in ("", "00", "10", "2021", "3031", "40414243", "5051525354555657",
@@ -93,15 +83,34 @@ def test_the_reference_paths(index: int, size: int, path: list[str]) -> None:
     assert [each.hex() for each in inclusion_proof(index, size, subtrees(hashes))] == path
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "path"),
+    [
+        (1, 1, []),
+        (1, 8, ["96a296d224f285c67bee93c30f8a309157f0daa35dc5b87e410b78630a09cfc7",
+                "5f083f0a1a33ca076a95279832580db3e0ef4584bdff1f54c8a360f50de3031e",
+                "6b47aaf29ee3c2af9af889bc1fb9254dabd31177f16232dd6aab035ca39bf6e4"]),
+        (6, 8, ["0ebc5d3437fbe2db158b9f126a1d118e308181031d0a949f8dededebc558ef6a",
+                "ca854ea128ed050b41b35ffc1b87b8eb2bde461e9e3b5596ece6b9d5975a0ae0",
+                "d37ee418976dd95753c1c73862b9398fa2a2cf9b4ff0fdfe8b30cd95209614b7"]),
+        (2, 5, ["5f083f0a1a33ca076a95279832580db3e0ef4584bdff1f54c8a360f50de3031e",
+                "bc1a0643b12e4d2d7c77918f44e0f4f79a838b6cf9ec5b5c283e1f4d88599e6b"]),
+    ],
+)  # fmt: skip
+def test_the_reference_proofs_of_growth(old: int, new: int, path: list[str]) -> None:
+    proof = consistency_proof(old, new, subtrees([leaf(each) for each in INPUTS[:new]]))
+
+    assert [each.hex() for each in proof] == path
+    assert consistent(old, new, bytes.fromhex(ROOTS[old - 1]), bytes.fromhex(ROOTS[new - 1]), proof)
+
+
 @given(sizes)
 def test_a_growing_tree_has_the_root_of_the_definition(size: int) -> None:
     hashes = leaves(size)
     tree = Range()
-    nodes = tree.extend(hashes)
+    tree.extend(hashes)
 
     assert tree.root() == mth(hashes) == root_of(size, subtrees(hashes))
-    assert nodes == [Node(each.level, each.index, subtrees(hashes)(each.level, each.index)) for each in nodes]
-    assert len({(each.level, each.index) for each in nodes}) == len(nodes) == size - size.bit_count()
     assert tree.peaks == [subtrees(hashes)(level, index) for level, index in peaks_of(size)]
 
 
@@ -115,6 +124,19 @@ def test_a_tree_goes_on_from_its_peaks(first: int, more: int) -> None:
     resumed.extend(hashes[first:])
 
     assert resumed.root() == mth(hashes)
+
+
+@given(st.lists(st.integers(0, 40), max_size=8))
+def test_every_node_is_told_once_when_it_is_complete(chunks: list[int]) -> None:
+    hashes = leaves(sum(chunks))
+    tree, told = Range(), list[tuple[int, int]]()
+    for chunk in chunks:
+        for row in tree.extend(hashes[tree.size : tree.size + chunk]):
+            places = [(row.level, row.first + offset) for offset in range(len(row.hashes))]
+            assert list(row.hashes) == [subtrees(hashes)(*place) for place in places]
+            told += places
+
+    assert len(set(told)) == len(told) == tree.size - tree.size.bit_count()
 
 
 @given(st.data(), st.integers(1, 300))

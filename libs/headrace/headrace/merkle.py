@@ -1,8 +1,8 @@
 """The Merkle tree over a log's leaves: roots, proofs that an event is in it, proofs that it only grew.
 
 The tree is that of RFC 6962, section 2.1 (the same as RFC 9162, section 2.1): a leaf is ``SHA-256(0x00 || bytes)``, a
-node ``SHA-256(0x01 || left || right)``, and a tree of n leaves splits at the largest power of two below n. Verification
-follows RFC 9162, sections 2.1.3.2 and 2.1.4.2.
+node ``SHA-256(0x01 || left || right)``, and a tree of n leaves splits at the largest power of two below n. What checks
+proofs stands in ``headrace.verifier``, which must not need this module.
 
 Hashes are 32 bytes. Leaves are counted from 0: position p of a log is leaf p - 1. The *peaks* of a tree are the roots
 of the largest complete subtrees that make it up, from left to right: all that is needed to go on growing it.
@@ -13,30 +13,24 @@ hash of the subtree of ``2 ** level`` leaves that begins at leaf ``index << leve
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from hashlib import sha256
+from typing import TypeAlias
 
-EMPTY_ROOT: Final = hashlib.sha256(b"").digest()
-"""The root of a log without entries."""
+from headrace.verifier import EMPTY_ROOT, node_hash
 
 Subtree: TypeAlias = Callable[[int, int], bytes]
 """``(level, index)`` -> hash of a complete subtree; a leaf has level 0."""
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
-    """The root of a complete subtree of ``2 ** level`` leaves, the ``index``-th of its level."""
+class Row:
+    """Roots of neighbouring complete subtrees of ``2 ** level`` leaves, the first of which is the ``first``-th."""
 
     level: int
-    index: int
-    hash: bytes
-
-
-def node_hash(left: bytes, right: bytes) -> bytes:
-    """The hash of an inner node."""
-    return hashlib.sha256(b"\x01" + left + right).digest()
+    first: int
+    hashes: Sequence[bytes]
 
 
 class Range:
@@ -51,23 +45,29 @@ class Range:
         if size < 0 or len(peaks) != size.bit_count():
             raise ValueError(f"a tree of {size} leaves has {max(size, 0).bit_count()} peaks, not {len(peaks)}")
         self.size = size
-        self.peaks = list(peaks)
+        self._peaks = {level: peak for (level, _), peak in zip(peaks_of(size), peaks, strict=True)}
 
-    def append(self, leaf: bytes) -> list[Node]:
-        """Add one leaf hash; returns the inner nodes that are complete now, lowest first."""
-        done: list[Node] = []
-        level, index, top = 0, self.size, leaf
-        while self.size >> level & 1:
-            top = node_hash(self.peaks.pop(), top)
-            level, index = level + 1, index >> 1
-            done.append(Node(level, index, top))
-        self.peaks.append(top)
-        self.size += 1
+    @property
+    def peaks(self) -> list[bytes]:
+        """The peaks, from left to right."""
+        return [self._peaks[level] for level, _ in peaks_of(self.size)]
+
+    def extend(self, leaves: Iterable[bytes]) -> list[Row]:
+        """Add leaf hashes; returns the inner nodes that are complete now, a row for each level, lowest first."""
+        row, level, first = list(leaves), 0, self.size
+        self.size += len(row)
+        done: list[Row] = []
+        while row:
+            if level:
+                done.append(Row(level, first, row))
+            if first & 1:
+                row, first = [self._peaks.pop(level), *row], first - 1
+            if len(row) & 1:
+                self._peaks[level] = row[-1]
+            # A million events are a million of these: nothing is made here but the hashes.
+            row = [sha256(b"\x01" + left + right).digest() for left, right in zip(row[::2], row[1::2], strict=False)]
+            level, first = level + 1, first >> 1
         return done
-
-    def extend(self, leaves: Iterable[bytes]) -> list[Node]:
-        """Add many; returns all inner nodes that are complete now."""
-        return [node for leaf in leaves for node in self.append(leaf)]
 
     def root(self) -> bytes:
         """The root of the tree as it is."""
@@ -124,52 +124,6 @@ def consistency_proof(old: int, new: int, subtree: Subtree) -> list[bytes]:
     if old in (0, new):
         return []
     return list(_subproof(old, first=0, count=new, whole=True, subtree=subtree))
-
-
-def root_from_inclusion(index: int, size: int, leaf: bytes, path: Sequence[bytes]) -> bytes | None:
-    """The root that an audit path leads to, None where the path has not the length that it must have."""
-    if not 0 <= index < size:
-        return None
-    node, last, top = index, size - 1, leaf
-    for sibling in path:
-        if last == 0:
-            return None
-        if node & 1 or node == last:
-            top = node_hash(sibling, top)
-            while not node & 1 and node:
-                node, last = node >> 1, last >> 1
-        else:
-            top = node_hash(top, sibling)
-        node, last = node >> 1, last >> 1
-    return top if last == 0 else None
-
-
-def consistent(old: int, new: int, old_root: bytes, new_root: bytes, proof: Sequence[bytes]) -> bool:
-    """Whether a proof shows that the tree of ``new`` leaves and root begins with that of ``old``."""
-    if not 0 <= old <= new:
-        return False
-    if old == new:
-        return not proof and old_root == new_root
-    if old == 0:
-        return not proof and old_root == EMPTY_ROOT
-    hashes = [old_root, *proof] if old & (old - 1) == 0 else list(proof)
-    if not hashes:
-        return False
-    node, last = old - 1, new - 1
-    while node & 1:
-        node, last = node >> 1, last >> 1
-    of_old = of_new = hashes[0]
-    for sibling in hashes[1:]:
-        if last == 0:
-            return False
-        if node & 1 or node == last:
-            of_old, of_new = node_hash(sibling, of_old), node_hash(sibling, of_new)
-            while not node & 1 and node:
-                node, last = node >> 1, last >> 1
-        else:
-            of_new = node_hash(of_new, sibling)
-        node, last = node >> 1, last >> 1
-    return last == 0 and of_old == old_root and of_new == new_root
 
 
 def _bagged(peaks: Sequence[bytes]) -> bytes:
