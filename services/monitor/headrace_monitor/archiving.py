@@ -22,8 +22,9 @@ from headrace.api.monitor.v1.resources_pb2 import ArchivedRange
 from headrace.archive.manifest import JSON_TYPE, PARQUET_TYPE, RECORDS, ROWS, Manifest, ManifestFile
 from headrace.archive.parquet import Encoded, encode
 from headrace.archive.reading import verified_records
-from headrace.archive.record import Record, root_of
+from headrace.archive.record import Record, leaf_of
 from headrace.kafka.reading import Bounds, TopicReader, delete_records_before
+from headrace.merkle import root_over
 from headrace_kit import metrics
 from headrace_kit.context import CommandContext
 from headrace_kit.errors import AlreadyExists
@@ -280,4 +281,4 @@ async def _read_whole(reader: TopicReader, partition: int, *, offset: int, end: 
 
 
 def _encode(records: Sequence[Record]) -> tuple[Encoded, bytes]:
-    return encode(records), root_of(records)
+    return encode(records), root_over(map(leaf_of, records))

@@ -18,10 +18,11 @@ import polars as pl
 import pytest
 
 from headrace.archive.reading import read_stream
-from headrace.archive.record import root_of
+from headrace.archive.record import leaf_of
 from headrace.errors import InternalError
 from headrace.kafka import new_id
 from headrace.kafka.reading import TopicReader, delete_records_before
+from headrace.merkle import root_over
 from headrace_kit.errors import Deposed
 from headrace_local.testing import FreshDatabase, Infrastructure
 from headrace_monitor.archiving import LEASE
@@ -71,7 +72,7 @@ async def test_a_range_is_an_event_whose_root_is_that_of_its_records(archive: Ar
 
     events = await archive.entries()
     assert [each.root for each in events] == [
-        root_of(held[each.first_offset : each.last_offset + 1]) for each in events
+        root_over(map(leaf_of, held[each.first_offset : each.last_offset + 1])) for each in events
     ]
     assert [each.first_offset for each in events] == [0, *(each.last_offset + 1 for each in events[:-1])]
     assert events[-1].last_offset == 5

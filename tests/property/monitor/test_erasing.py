@@ -13,9 +13,8 @@ from headrace.api.common.v1 import telemetry_pb2
 from headrace.api.common.v1.telemetry_pb2 import PredictionBatch
 from headrace.archive.decoding import decoded
 from headrace.archive.parquet import encode, read_records, rows_of
-from headrace.archive.record import Record, leaf_of, root_of
+from headrace.archive.record import Record, leaf_of
 from headrace.kafka import ColumnData, Labels, Predictions, encode_labels, encode_predictions, new_id
-from headrace.merkle import Range
 from headrace_monitor.selection import Selection, cut_labels, cut_predictions
 
 NAMES = ("ada", "bob", "persons/1", None)
@@ -169,14 +168,6 @@ def test_files_give_the_records_back_and_are_the_same_each_time(bodies: list[Pre
 def test_files_of_two_partitions_differ_whatever_is_in_them() -> None:
     one = Record(TOPIC, 0, 0, 0, None, b"")
     assert encode([one]).records != encode([one._replace(partition=1)]).records
-
-
-@given(st.integers(0, 40))
-def test_the_root_is_that_of_the_log_s_tree(count: int) -> None:
-    records = [Record(TOPIC, 0, offset, 0, None, bytes([offset])) for offset in range(count)]
-    tree = Range()
-    tree.extend(leaf_of(each) for each in records)
-    assert root_of(records) == tree.root()
 
 
 def test_every_part_of_a_record_is_in_its_leaf() -> None:

@@ -4,6 +4,6 @@ Needs the extras ``headrace[export]`` (pyarrow) and, to go on from Kafka, ``head
 """
 
 from headrace.archive.manifest import Manifest, ManifestFile
-from headrace.archive.record import Record, leaf_of, root_of
+from headrace.archive.record import Record, leaf_of
 
-__all__ = ["Manifest", "ManifestFile", "Record", "leaf_of", "root_of"]
+__all__ = ["Manifest", "ManifestFile", "Record", "leaf_of"]

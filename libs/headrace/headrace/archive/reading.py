@@ -14,10 +14,11 @@ from headrace.api.monitor.v1 import service_pb2 as service
 from headrace.api.monitor.v1.resources_pb2 import ArchivedFile, ArchivedRange
 from headrace.archive.manifest import RECORDS
 from headrace.archive.parquet import read_records
-from headrace.archive.record import Record, root_of
+from headrace.archive.record import Record, leaf_of
 from headrace.client import Client
 from headrace.errors import InternalError, Unavailable
 from headrace.kafka.reading import Bounds, RecordsGone, TopicReader
+from headrace.merkle import root_over
 
 CHUNK_BYTES: Final = 8 * 1024 * 1024
 """Most bytes of records that are read from Kafka at once."""
@@ -126,7 +127,7 @@ def verified_records(data: bytes, archived: ArchivedRange) -> list[Record]:
         InternalError: they are not.
     """
     records = read_records(data, topic=archived.topic, partition=archived.partition)
-    if root_of(records) != archived.root or len(records) != archived.records:
+    if root_over(map(leaf_of, records)) != archived.root or len(records) != archived.records:
         raise InternalError(f"the records of {archived.name} are not those that were archived", reason="ARCHIVE_ROOT")
     return records
 

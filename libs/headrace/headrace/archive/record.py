@@ -1,10 +1,9 @@
-"""A record of a telemetry topic, and the Merkle tree over a range of them."""
+"""A record of a telemetry topic, and its leaf in the Merkle tree over a range of them: see ``headrace.merkle``."""
 
 from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 _LEAF_VERSION: Final = b"\x01"
@@ -41,26 +40,6 @@ def leaf_of(record: Record) -> bytes:
     for name, value in record.headers:
         parts += (_sized(name.encode()), _sized(value))
     return hashlib.sha256(b"".join((b"\x00", _LEAF_VERSION, *parts))).digest()
-
-
-def root_of(records: Iterable[Record]) -> bytes:
-    """Root of the tree of RFC 6962 over the records' leaves, in order: 32 bytes."""
-    peaks: list[tuple[int, bytes]] = []
-    for record in records:
-        level, node = 0, leaf_of(record)
-        while peaks and peaks[-1][0] == level:
-            level, node = level + 1, _node(peaks.pop()[1], node)
-        peaks.append((level, node))
-    if not peaks:
-        return hashlib.sha256().digest()
-    _, root = peaks.pop()
-    while peaks:
-        root = _node(peaks.pop()[1], root)
-    return root
-
-
-def _node(left: bytes, right: bytes) -> bytes:
-    return hashlib.sha256(b"\x01" + left + right).digest()
 
 
 def _sized(data: bytes | None) -> bytes:
