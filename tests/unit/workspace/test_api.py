@@ -38,6 +38,8 @@ WITHOUT_PAGES: Final = {
     "GetMetricHistory",
     "GetTraffic",
     "GetCounts",
+    "GetArchiveStatus",
+    "GetArchivedRange",
     "ReadStepLogs",
     "CheckPromotion",
     "ListConsumers",

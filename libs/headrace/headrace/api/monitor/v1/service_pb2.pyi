@@ -798,11 +798,11 @@ class ListArchivedRangesRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     topic: _builtins.str
-    """Topic."""
+    """Topic. 1 to 250 characters."""
     partition: _builtins.int
     """Partition. At least 0."""
     from_offset: _builtins.int
-    """Only ranges whose last offset is this or higher."""
+    """Only ranges whose last offset is this or higher. At least 0."""
     page_size: _builtins.int
     """Ranges wanted: 1 to 1000; 0 means 100."""
     page_token: _builtins.str
