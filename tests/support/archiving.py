@@ -20,8 +20,9 @@ from headrace.api.common.v1 import telemetry_pb2
 from headrace.api.common.v1.resources_pb2 import ObjectRef
 from headrace.api.monitor.v1.resources_pb2 import ArchivedRange, Erasure
 from headrace.api.monitor.v1.service_pb2 import EraseTelemetryRequest
+from headrace.archive.files import verified_records
 from headrace.archive.manifest import Manifest
-from headrace.archive.reading import read_stream, verified_records
+from headrace.archive.reading import read_stream
 from headrace.archive.record import Record
 from headrace.kafka import ColumnData, Predictions, encode_labels, encode_predictions, new_id
 from headrace.kafka.reading import TopicReader

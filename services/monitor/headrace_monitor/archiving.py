@@ -19,9 +19,9 @@ import structlog
 from headrace.api.common.v1.resources_pb2 import ObjectRef
 from headrace.api.monitor.v1.events_pb2 import TelemetryArchived
 from headrace.api.monitor.v1.resources_pb2 import ArchivedRange
+from headrace.archive.files import verified_records
 from headrace.archive.manifest import JSON_TYPE, PARQUET_TYPE, RECORDS, ROWS, Manifest, ManifestFile
 from headrace.archive.parquet import Encoded, encode
-from headrace.archive.reading import verified_records
 from headrace.archive.record import Record, leaf_of
 from headrace.kafka.reading import Bounds, TopicReader, delete_records_before
 from headrace.merkle import root_over

@@ -7,11 +7,14 @@ from uuid import uuid4
 
 import pytest
 
-from headrace.api.monitor.v1.resources_pb2 import ERASURE_STATE_DONE, ERASURE_STATE_RUNNING
+from headrace.api.monitor.v1.resources_pb2 import ERASURE_STATE_DONE, ERASURE_STATE_RUNNING, ArchivedRange
 from headrace.api.monitor.v1.service_pb2 import ColumnValue, EraseTelemetryRequest
 from headrace.archive.decoding import decoded
 from headrace_kit.errors import KitError
+from headrace_kit.eventtypes import type_name
 from headrace_local.testing import FreshDatabase, Infrastructure
+from headrace_monitor.archivestore import ARCHIVED_RANGE
+from headrace_monitor.events import EVENT_TYPES
 from tests.support.archiving import Archive, Place, Publisher, archive_until_killed, opened, publishing
 
 SECRET = "ada.planted@example.org"
@@ -80,6 +83,53 @@ async def test_a_person_s_rows_are_gone_everywhere_and_the_others_stay(archive: 
     assert sum(each.rows_erased for each in rewritten) == 4
     assert all(before.get(each.range, each.old_root) == each.old_root != each.new_root for each in rewritten)
     assert await archive.keys() == await archive.named_keys()
+
+
+async def test_a_rebuild_from_the_log_gives_the_same_tables_without_the_person(
+    archive: Archive, publisher: Publisher
+) -> None:
+    erased = [await publisher.person(SECRET) for _ in range(3)]
+    await publisher.predictions(2)
+    await publisher.labels(erased, archive.labels_topic)
+    await archive.archive()
+    await archive.counted_all()
+    before, old_keys = await log_of(archive), await archive.keys()
+
+    await archive.erase(by_customer())
+
+    after = await log_of(archive)
+    assert after[: len(before)] == before
+    assert [each["type"] for each in after[len(before) :]].count("headrace.monitor.v1.ArchiveRewritten") > 1
+    states, rows = folded(after)
+    stored = await archive.database.fetch("SELECT stream_id, state FROM streams")
+    assert states == {row[0]: ArchivedRange.FromString(row[1]) for row in stored}
+    assert rows == {row["name"]: dict(row) for row in await archive.database.fetch("SELECT * FROM archived_ranges")}
+    for range_ in states.values():  # and what it leads to is there, and is what the log says
+        assert len(await archive.records(range_)) == range_.records
+        assert {each.old_root for each in range_.rewrites}.isdisjoint({range_.root})
+    assert old_keys - await archive.keys()
+    assert SECRET.encode() not in await everything(archive)
+
+
+async def log_of(archive: Archive) -> list[dict[str, object]]:
+    """Every column of every event, oldest first."""
+    return [dict(row) for row in await archive.database.fetch("SELECT * FROM events ORDER BY local_id")]
+
+
+def folded(log: list[dict[str, object]]) -> tuple[dict[str, ArchivedRange], dict[str, dict[str, object]]]:
+    """States and rows by range, from the log and nothing else."""
+    types = {type_name(each): each for each in EVENT_TYPES}
+    states: dict[str, ArchivedRange] = {}
+    rows: dict[str, dict[str, object]] = {}
+    for entry in log:
+        stream, data = str(entry["stream_id"]), entry["data"]
+        assert isinstance(data, bytes)
+        event = types[str(entry["type"])].FromString(data)
+        states[stream] = ARCHIVED_RANGE.evolve(states.get(stream), event)
+        for row in ARCHIVED_RANGE.rows(stream, states[stream], [event]):
+            assert row.values is not None
+            rows[stream] = {**row.key, **row.values}
+    return states, rows
 
 
 async def test_ranges_without_the_person_stay_byte_for_byte(archive: Archive, publisher: Publisher) -> None:

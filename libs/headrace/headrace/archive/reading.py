@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import urllib.error
-import urllib.request
 from collections.abc import AsyncIterator, Sequence
 from typing import Final, Protocol
 
-from headrace.api.common.v1.resources_pb2 import ObjectRef
 from headrace.api.monitor.v1 import service_pb2 as service
-from headrace.api.monitor.v1.resources_pb2 import ArchivedFile, ArchivedRange
-from headrace.archive.manifest import RECORDS
-from headrace.archive.parquet import read_records
-from headrace.archive.record import Record, leaf_of
+from headrace.api.monitor.v1.resources_pb2 import ArchivedRange
+from headrace.archive.files import download, records_file, verified_records
+from headrace.archive.record import Record
 from headrace.client import Client
-from headrace.errors import InternalError, Unavailable
+from headrace.errors import InternalError
 from headrace.kafka.reading import Bounds, RecordsGone, TopicReader
-from headrace.merkle import root_over
 
 CHUNK_BYTES: Final = 8 * 1024 * 1024
 """Most bytes of records that are read from Kafka at once."""
 _PAGE: Final = 100
-_DOWNLOAD_S: Final = 60.0
 
 
 class Archive(Protocol):
@@ -110,43 +103,6 @@ async def read_stream(
             continue  # archived and dropped meanwhile
         yield records
         at = records[-1].offset + 1
-
-
-def records_file(files: Sequence[ArchivedFile]) -> ArchivedFile:
-    """The file of all records among a range's files. Raises InternalError when there is none."""
-    for file in files:
-        if file.kind == RECORDS:
-            return file
-    raise InternalError("the archived range has no file of records", reason="ARCHIVE_MANIFEST")
-
-
-def verified_records(data: bytes, archived: ArchivedRange) -> list[Record]:
-    """The records of a range, when they are those its root is over.
-
-    Raises:
-        InternalError: they are not.
-    """
-    records = read_records(data, topic=archived.topic, partition=archived.partition)
-    if root_over(map(leaf_of, records)) != archived.root or len(records) != archived.records:
-        raise InternalError(f"the records of {archived.name} are not those that were archived", reason="ARCHIVE_ROOT")
-    return records
-
-
-def download(url: str, reference: ObjectRef) -> bytes:
-    """The bytes of an object, verified.
-
-    Raises:
-        InternalError: they are not those of its digest.
-        Unavailable: the store does not give them.
-    """
-    try:
-        with urllib.request.urlopen(url, timeout=_DOWNLOAD_S) as response:  # noqa: S310 - a URL the monitor signed
-            data: bytes = response.read(reference.size_bytes + 1)
-    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-        raise Unavailable("the object store does not give an archived file", reason="ARCHIVE_UNAVAILABLE") from error
-    if hashlib.sha256(data).hexdigest() != reference.sha256:
-        raise InternalError(f"{reference.uri} does not hold the bytes of its digest", reason="ARCHIVE_FILE")
-    return data
 
 
 async def _bounds(reader: TopicReader, partition: int) -> Bounds:

@@ -102,7 +102,7 @@ def verify(as_json: Json = False) -> None:
                 f"{each.topic}/{each.partition}",
                 each.first_offset,
                 each.last_offset,
-                each.fault or ("erased" if each.erased else "whole"),
+                "; ".join(each.faults) or ("erased" if each.erased else "whole"),
                 "; ".join(
                     f"{root.old_root.hex()[:16]} {root.reason} {root.person} {root.rows} rows" for root in each.erased
                 ),
@@ -111,7 +111,7 @@ def verify(as_json: Json = False) -> None:
         ]
         columns = ("partition", "first", "last", "is", "erased since")
         print_table("archived ranges", columns, rows, empty="Nothing is archived.")
-    if any(each.fault for each in found):
+    if any(each.faults for each in found):
         raise typer.Exit(1)
 
 
@@ -182,7 +182,7 @@ def _report(found: RangeReport) -> Mapping[str, object]:
         "last_offset": found.last_offset,
         "root": found.root.hex(),
         "erased": erased,
-        "fault": found.fault,
+        "faults": list(found.faults),
     }
 
 
