@@ -29,6 +29,7 @@ from headrace.kafka.reading import TopicReader
 from headrace_kit.eventstore import PostgresEventStore
 from headrace_kit.eventtypes import EventTypes
 from headrace_kit.lease import Fence, Leadership
+from headrace_kit.log import KafkaSettings
 from headrace_kit.objects import S3ObjectStore
 from headrace_kit.postgres import Database, create_pool, migrate
 from headrace_local.s3 import ObjectStoreAddress
@@ -75,7 +76,7 @@ class Archive:
             self.store,
             self.tables,
             self.objects,
-            bootstrap=self.bootstrap,
+            kafka=KafkaSettings(self.bootstrap),
             policy=self.policy,
             clock=self.clock,
         )
@@ -92,7 +93,7 @@ class Archive:
             self.erasures,
             self.objects,
             self.archiver,
-            bootstrap=self.bootstrap,
+            kafka=KafkaSettings(self.bootstrap),
             topics=[self.topic, self.labels_topic],
             clock=self.clock,
         )

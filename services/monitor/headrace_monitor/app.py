@@ -60,7 +60,7 @@ async def build(settings: MonitorSettings) -> Application:
         owner.store,
         archives,
         owner.objects,
-        bootstrap=settings.kafka_bootstrap,
+        kafka=owner.kafka,
         policy=ArchivePolicy(
             close_after=timedelta(seconds=settings.archive_after_s),
             max_bytes=settings.archive_range_bytes,
@@ -74,7 +74,7 @@ async def build(settings: MonitorSettings) -> Application:
         erasures,
         owner.objects,
         archiver,
-        bootstrap=settings.kafka_bootstrap,
+        kafka=owner.kafka,
         topics=TELEMETRY,
     )
     leadership = Leadership(owner.database, LEASE)

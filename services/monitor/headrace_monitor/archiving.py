@@ -30,6 +30,7 @@ from headrace_kit.context import CommandContext
 from headrace_kit.errors import AlreadyExists
 from headrace_kit.eventstore import EventStore
 from headrace_kit.lease import Fence
+from headrace_kit.log import KafkaSettings
 from headrace_kit.objects import ObjectStore
 from headrace_monitor.archived import PROJECT, archive_command_id, decide_archived, range_name
 from headrace_monitor.archivestore import ARCHIVED_RANGE, ArchiveStore, Plan
@@ -64,7 +65,7 @@ class Archiver:
         store: The monitor's streams.
         archives: Its tables.
         objects: Where files go.
-        bootstrap: Kafka.
+        kafka: How to reach the brokers.
         policy: When.
         clock: This process's clock, timezone-aware.
     """
@@ -75,14 +76,14 @@ class Archiver:
         archives: ArchiveStore,
         objects: ObjectStore,
         *,
-        bootstrap: str,
+        kafka: KafkaSettings,
         policy: ArchivePolicy,
         clock: Clock = lambda: datetime.now(UTC),
     ) -> None:
         self._store = store
         self._archives = archives
         self._objects = objects
-        self._bootstrap = bootstrap
+        self._kafka = kafka
         self._policy = policy
         self._clock = clock
         self._first_times: dict[tuple[str, int], tuple[int, datetime]] = {}
@@ -92,7 +93,7 @@ class Archiver:
 
         With ``everything``, what Kafka holds now is due.
         """
-        async with TopicReader(self._bootstrap, topic) as reader:
+        async with TopicReader(self._kafka.bootstrap, topic, options=self._kafka.security_arguments()) as reader:
             bounds = await reader.bounds()
             reached = await self._archives.next_offsets(topic)
             archived = 0
@@ -208,7 +209,7 @@ class Archiver:
         wanted = droppable(old, counted, bounds)
         if wanted:
             await self._archives.require(fence)
-            await delete_records_before(self._bootstrap, topic, wanted)
+            await delete_records_before(self._kafka.bootstrap, topic, wanted, options=self._kafka.security_arguments())
             _log.info("dropped", topic=topic, offsets={str(each): offset for each, offset in wanted.items()})
 
     def _measure(self, topic: str, partition: int, at: int, bound: Bounds) -> None:

@@ -28,6 +28,7 @@ from headrace_kit.context import CommandContext
 from headrace_kit.errors import Deposed, KitError
 from headrace_kit.eventstore import EventStore
 from headrace_kit.lease import Fence
+from headrace_kit.log import KafkaSettings
 from headrace_kit.objects import ObjectStore
 from headrace_monitor.archived import PROJECT, decide_rewritten, rewrite_command_id
 from headrace_monitor.archivestore import ARCHIVED_RANGE, ArchiveStore
@@ -80,7 +81,7 @@ class Eraser:
         erasures: The tables of erasures.
         objects: Where files are.
         archiver: Archives what Kafka holds.
-        bootstrap: Kafka.
+        kafka: How to reach the brokers.
         topics: The topics of telemetry, that of predictions first.
         clock: This process's clock, timezone-aware.
     """
@@ -93,7 +94,7 @@ class Eraser:
         objects: ObjectStore,
         archiver: Archiver,
         *,
-        bootstrap: str,
+        kafka: KafkaSettings,
         topics: Sequence[str],
         clock: Clock = lambda: datetime.now(UTC),
     ) -> None:
@@ -102,7 +103,7 @@ class Eraser:
         self._erasures = erasures
         self._objects = objects
         self._archiver = archiver
-        self._bootstrap = bootstrap
+        self._kafka = kafka
         self._topics = topics
         self._clock = clock
 
@@ -140,7 +141,7 @@ class Eraser:
             return erasure.ends
         ends: Ends = {}
         for topic in self._topics:
-            async with TopicReader(self._bootstrap, topic) as reader:
+            async with TopicReader(self._kafka.bootstrap, topic, options=self._kafka.security_arguments()) as reader:
                 ends[topic] = {each: bound.end for each, bound in (await reader.bounds()).items()}
         await self._erasures.fix_ends(erasure.id, ends)
         return ends
@@ -230,11 +231,13 @@ class Eraser:
     async def _drop(self, touched: Mapping[str, Mapping[int, int]]) -> None:
         """Drops from Kafka up to the ends of rewritten ranges."""
         for topic, offsets in touched.items():
-            async with TopicReader(self._bootstrap, topic) as reader:
+            async with TopicReader(self._kafka.bootstrap, topic, options=self._kafka.security_arguments()) as reader:
                 bounds = await reader.bounds()
             held = {each: offset for each, offset in offsets.items() if bounds[each].first < offset}
             if held:
-                await delete_records_before(self._bootstrap, topic, held)
+                await delete_records_before(
+                    self._kafka.bootstrap, topic, held, options=self._kafka.security_arguments()
+                )
 
     async def _sweep(self) -> None:
         """Deletes the files that rewritten ranges had and have no more."""
