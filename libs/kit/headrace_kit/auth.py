@@ -28,6 +28,11 @@ class Principal:
     roles: frozenset[str]
 
 
+def is_principal(text: str) -> bool:
+    """Whether a text may stand in events as who did something: ``persons/ID`` or ``services/NAME``, opaque."""
+    return _OPAQUE.fullmatch(text) is not None
+
+
 _current: ContextVar[Principal | None] = ContextVar("headrace_principal", default=None)
 _seal_key: ContextVar[bytes] = ContextVar("headrace_seal_key", default=b"")
 
@@ -122,7 +127,7 @@ def _parse(content: bytes) -> Mapping[bytes, Principal]:
     found: dict[bytes, Principal] = {}
     for index, each in enumerate(entries):
         principal = _principal(each)
-        if _OPAQUE.fullmatch(principal.id):
+        if is_principal(principal.id):
             found[bytes.fromhex(str(each["sha256"]))] = principal
         else:
             _log.error("principal_refused", entry=index, cause="a principal is persons/ID or services/NAME: a-z 0-9 -")
