@@ -33,7 +33,7 @@ def main(folder: Path) -> None:
             (tokens / f"{name}.token").write_text(_secret())
     entries = [_entry(tokens, "operator", "persons/operator", "operator")]
     entries += [_entry(tokens, name, f"services/{name}", "service") for name in SERVICES]
-    (tokens / "tokens.json").write_text(json.dumps(entries))
+    (tokens / "tokens.json").write_text(json.dumps([*entries, *_added(tokens / "tokens.json", entries)]))
     (tokens / "connection.json").write_text(json.dumps(_connection(tokens), indent=2))
 
 
@@ -47,6 +47,12 @@ def _write_passwords(path: Path) -> None:
 def _entry(tokens: Path, name: str, principal: str, role: str) -> dict[str, object]:
     digest = hashlib.sha256((tokens / f"{name}.token").read_bytes()).hexdigest()
     return {"sha256": digest, "principal": principal, "roles": [role]}
+
+
+def _added(path: Path, own: list[dict[str, object]]) -> list[dict[str, object]]:
+    """Entries of other principals than these, which `headrace tokens issue` or a person added."""
+    known = json.loads(path.read_text()) if path.exists() else []
+    return [each for each in known if each["principal"] not in {entry["principal"] for entry in own}]
 
 
 def _connection(tokens: Path) -> dict[str, object]:

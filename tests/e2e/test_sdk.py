@@ -102,7 +102,8 @@ def test_what_is_captured_without_being_asked(connected: Platform, project: str,
 
     assert (run.code.commit, run.code.branch, run.code.dirty) == (git("rev-parse", "HEAD"), "main", True)
     assert run.code.remote == "https://example.org/research.git"
-    assert shlex.split(run.code.command_line) == command
+    home = str(Path.home())
+    assert shlex.split(run.code.command_line) == [each.replace(home, "~") for each in command]
     environment = run.environment
     assert environment.python == platform.python_version()
     assert environment.platform == platform.platform()

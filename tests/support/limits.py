@@ -9,6 +9,7 @@ from uuid import UUID
 
 from headrace.api.common.v1 import resources_pb2 as common
 from headrace.api.common.v1 import telemetry_pb2 as telemetry
+from headrace.api.monitor.v1 import service_pb2 as monitor
 from headrace.api.orchestrator.v1 import resources_pb2 as pipelines
 from headrace.api.serving.v1 import resources_pb2 as serving
 from headrace.api.tracking.v1 import resources_pb2 as runs
@@ -17,11 +18,13 @@ from headrace.kafka.batches import EARLIEST_US, LATEST_US
 _HEAD: Final = "headrace.api"
 _RUN: Final = f"{_HEAD}.tracking.v1.TrackingService"
 _MODEL: Final = f"{_HEAD}.registry.v1.RegistryService"
+_PERSON: Final = f"{_HEAD}.registry.v1.PersonService"
 _PIPE: Final = f"{_HEAD}.orchestrator.v1.OrchestratorService"
 _WORK: Final = f"{_HEAD}.orchestrator.v1.WorkerService.Work"
 _SERVE: Final = f"{_HEAD}.serving.v1.ServingService"
 _WATCH: Final = f"{_HEAD}.monitor.v1.MonitorService"
 _TAKE: Final = f"{_HEAD}.monitor.v1.TelemetryService"
+_ARCHIVE: Final = f"{_HEAD}.monitor.v1.ArchiveService"
 _LOG: Final = f"{_HEAD}.audit.v1.AuditService"
 
 
@@ -121,6 +124,8 @@ def _all() -> Iterator[Limit]:
     yield from _orchestrator()
     yield from _serving()
     yield from _monitor()
+    yield from _archive()
+    yield from _persons()
     yield from _pages(f"{_LOG}.ReadLog")
     yield from _pages(f"{_LOG}.ReadStream")
     for method in ("ListParked", "ListEffects", "ListStates", "ListCheckpoints"):
@@ -366,6 +371,25 @@ def _monitor() -> Iterator[Limit]:
     yield from _text(f"{_TAKE}.PublishLabels", "batches.values.name", 250, least=1)
     yield Limit(f"{_TAKE}.PublishPredictions", "batches.columns.name", None, "x" * 251)
     yield Limit(f"{_TAKE}.PublishPredictions", "batches.columns.role", None, 0)
+
+
+def _archive() -> Iterator[Limit]:
+    ranges, erase = f"{_ARCHIVE}.ListArchivedRanges", f"{_ARCHIVE}.EraseTelemetry"
+    yield from _text(ranges, "topic", 250, least=1)
+    yield Limit(ranges, "partition", 0, -1)
+    yield Limit(ranges, "from_offset", 0, -1)
+    yield from _pages(ranges)
+    where = [monitor.ColumnValue(column="c", value="1")] * 101
+    yield Limit(erase, "where", where[:100], where)
+    yield from _text(erase, "where.column", 250, least=1)
+    yield from _text(erase, "where.value", 2000)
+    yield Limit(erase, "prediction_ids", ["p"] * 10_000, ["p"] * 10_001)
+    yield Limit(erase, "prediction_ids", ["p" * 250], ["p" * 251])
+
+
+def _persons() -> Iterator[Limit]:
+    yield from _text(f"{_PERSON}.AddPerson", "display_name", 250, least=1)
+    yield from _pages(f"{_PERSON}.ListPersons")
 
 
 def _padded(text: str, length: int) -> str:

@@ -414,6 +414,31 @@ def _monitor(world: World) -> Requests:
     }
 
 
+def _archive(world: World) -> Requests:
+    name = "projects/headrace/archives/predictions-0/ranges/00000000000000000000"
+    nothing = monitor.ColumnValue(column="none", value="1")
+    return {
+        "GetArchiveStatus": monitor.GetArchiveStatusRequest,
+        "ListArchivedRanges": lambda: monitor.ListArchivedRangesRequest(
+            topic="headrace.telemetry.predictions.v1", partition=0, page_size=2
+        ),
+        "GetArchivedRange": lambda: monitor.GetArchivedRangeRequest(name=name),
+        # Of an endpoint without telemetry: what is right with it would rewrite what other tests sent.
+        "EraseTelemetry": lambda: monitor.EraseTelemetryRequest(
+            project=world.project, endpoint="none", where=[nothing], prediction_ids=[str(uuid4())]
+        ),
+        "GetErasure": lambda: monitor.GetErasureRequest(id=str(uuid4())),
+    }
+
+
+def _persons(world: World) -> Requests:
+    return {
+        "AddPerson": lambda: registry.AddPersonRequest(display_name=f"Somebody of {world.project}"),
+        "ListPersons": lambda: registry.ListPersonsRequest(page_size=2),
+        "ErasePerson": lambda: registry.ErasePersonRequest(person=f"persons/{uuid4().hex}"),
+    }
+
+
 def _telemetry(world: World) -> Requests:
     ids = [str(uuid4())]
     shard = shard_of(ids[0])
@@ -466,11 +491,13 @@ def _audit(world: World) -> Requests:
 _BY_SERVICE: dict[str, Callable[[World], Requests]] = {
     "headrace.api.tracking.v1.TrackingService": _tracking,
     "headrace.api.registry.v1.RegistryService": _registry,
+    "headrace.api.registry.v1.PersonService": _persons,
     "headrace.api.orchestrator.v1.OrchestratorService": _orchestrator,
     "headrace.api.orchestrator.v1.WorkerService": _worker,
     "headrace.api.serving.v1.ServingService": _serving,
     "inference.GRPCInferenceService": _inference,
     "headrace.api.monitor.v1.MonitorService": _monitor,
     "headrace.api.monitor.v1.TelemetryService": _telemetry,
+    "headrace.api.monitor.v1.ArchiveService": _archive,
     "headrace.api.audit.v1.AuditService": _audit,
 }

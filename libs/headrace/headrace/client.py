@@ -14,9 +14,9 @@ from typing import Self
 import grpc
 
 from headrace.api.audit.v1.service_pb2_grpc import AuditServiceStub
-from headrace.api.monitor.v1.service_pb2_grpc import MonitorServiceStub, TelemetryServiceStub
+from headrace.api.monitor.v1.service_pb2_grpc import ArchiveServiceStub, MonitorServiceStub, TelemetryServiceStub
 from headrace.api.orchestrator.v1.service_pb2_grpc import OrchestratorServiceStub
-from headrace.api.registry.v1.service_pb2_grpc import RegistryServiceStub
+from headrace.api.registry.v1.service_pb2_grpc import PersonServiceStub, RegistryServiceStub
 from headrace.api.serving.v1.service_pb2_grpc import ServingServiceStub
 from headrace.api.tracking.v1.service_pb2_grpc import TrackingServiceStub
 from headrace.channel import open_channel
@@ -46,6 +46,11 @@ class Client:
         return RegistryServiceStub(self.channel("registry"))
 
     @property
+    def persons(self) -> PersonServiceStub:
+        """Persons and their display names."""
+        return PersonServiceStub(self.channel("registry"))
+
+    @property
     def orchestrator(self) -> OrchestratorServiceStub:
         """Pipelines and their runs."""
         return OrchestratorServiceStub(self.channel("orchestrator"))
@@ -69,6 +74,11 @@ class Client:
     def telemetry(self) -> TelemetryServiceStub:
         """Predictions and labels of models served elsewhere."""
         return TelemetryServiceStub(self.channel("monitor"))
+
+    @property
+    def archive(self) -> ArchiveServiceStub:
+        """Archived predictions and labels."""
+        return ArchiveServiceStub(self.channel("monitor"))
 
     def log(self, service: str) -> AuditServiceStub:
         """The event log of a service, by its name."""

@@ -90,6 +90,13 @@ def root_of(size: int, subtree: Subtree) -> bytes:
     return _bagged([subtree(level, index) for level, index in peaks_of(size)])
 
 
+def root_over(leaves: Iterable[bytes]) -> bytes:
+    """The root of the tree over leaf hashes."""
+    tree = Range()
+    tree.extend(leaves)
+    return tree.root()
+
+
 def inclusion_proof(index: int, size: int, subtree: Subtree) -> list[bytes]:
     """The audit path of leaf ``index`` in the tree of ``size`` leaves (RFC 6962, PATH), lowest first.
 

@@ -23,12 +23,16 @@ OWNERS: Final = {
     "runs": "tracking",
     "loggedModels": "tracking",
     "models": "registry",
+    "persons": "registry",
     "pipelines": "orchestrator",
     "pipelineRuns": "orchestrator",
     "endpoints": "serving",
     "monitors": "monitor",
+    "archives": "monitor",
 }
 """Collection -> the service that owns its entities."""
+_PARTS: Final = {"archives": 6}
+"""Collection -> parts of a name that are not four: ``projects/headrace/archives/{archive}/ranges/{range}``."""
 _PAGE: Final = 1000
 _STATES: Final = 200
 _REASONS: Final = ("reason", "comment", "note")
@@ -54,7 +58,7 @@ class Change:
 def owner_of(entity: str) -> str:
     """The service that owns an entity. Raises InvalidArgument."""
     parts = entity.split("/")
-    if len(parts) != 4 or parts[0] != "projects" or parts[2] not in OWNERS:
+    if len(parts) != _PARTS.get("".join(parts[2:3]), 4) or parts[0] != "projects" or parts[2] not in OWNERS:
         raise InvalidArgument(f"ENTITY: give a name such as projects/default/models/m, not {entity!r}")
     return OWNERS[parts[2]]
 

@@ -1,14 +1,20 @@
 """Who calls: tokens and principals. A token is never stored, only its digest."""
 
 import hashlib
+import re
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
+import structlog
 
 from headrace_kit.errors import PermissionDenied, Unauthenticated, Unavailable
+
+_log = structlog.get_logger(__name__)
+_OPAQUE = re.compile(r"(persons|services)/[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
+"""A principal stands in events for ever: no mail address, no name as people write it."""
 
 OPERATOR = "operator"
 SERVICE = "service"
@@ -22,6 +28,11 @@ class Principal:
     roles: frozenset[str]
 
 
+def is_principal(text: str) -> bool:
+    """Whether a text may stand in events as who did something: ``persons/ID`` or ``services/NAME``, opaque."""
+    return _OPAQUE.fullmatch(text) is not None
+
+
 _current: ContextVar[Principal | None] = ContextVar("headrace_principal", default=None)
 _seal_key: ContextVar[bytes] = ContextVar("headrace_seal_key", default=b"")
 
@@ -30,7 +41,7 @@ class Tokens:
     """Digests of tokens and whose they are, from a file that is read anew when it changes.
 
     The file is a JSON list of ``{"sha256": hex, "principal": id, "roles": [role]}``. When it can not be read, nobody
-    is let in.
+    is let in; nor is a principal whose id is not opaque.
     """
 
     def __init__(self, path: Path) -> None:
@@ -113,7 +124,14 @@ def require_role(*roles: str) -> Principal:
 
 def _parse(content: bytes) -> Mapping[bytes, Principal]:
     entries: list[dict[str, object]] = orjson.loads(content)
-    return {bytes.fromhex(str(each["sha256"])): _principal(each) for each in entries}
+    found: dict[bytes, Principal] = {}
+    for index, each in enumerate(entries):
+        principal = _principal(each)
+        if is_principal(principal.id):
+            found[bytes.fromhex(str(each["sha256"]))] = principal
+        else:
+            _log.error("principal_refused", entry=index, cause="a principal is persons/ID or services/NAME: a-z 0-9 -")
+    return found
 
 
 def _principal(entry: dict[str, object]) -> Principal:

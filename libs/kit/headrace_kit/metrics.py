@@ -54,3 +54,13 @@ OBJECT_SECONDS = Histogram(
     "headrace_object_seconds", "Time of one request to the object store, seconds.", ["operation"], buckets=_SECONDS
 )
 OBJECT_BYTES = Counter("headrace_object_bytes_total", "Bytes moved to and from the object store.", ["operation"])
+
+ARCHIVE_OFFSET = Gauge(
+    "headrace_archive_next_offset",
+    "First offset of a telemetry partition that is not archived.",
+    ["topic", "partition"],
+)
+ARCHIVE_LAG = Gauge(
+    "headrace_archive_lag_records", "Records of a telemetry partition that are not archived.", ["topic", "partition"]
+)
+ARCHIVE_BYTES = Counter("headrace_archive_bytes_total", "Bytes of files that were archived.", ["topic"])

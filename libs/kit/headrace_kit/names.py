@@ -69,6 +69,7 @@ class NamePattern:
         return part
 
 
+PERSON: Final = NamePattern("persons/{person}")
 PROJECT: Final = NamePattern("projects/{project}")
 EXPERIMENT: Final = NamePattern("projects/{project}/experiments/{experiment}", free=("experiment",))
 RUN: Final = NamePattern("projects/{project}/runs/{run}")

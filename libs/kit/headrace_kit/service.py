@@ -36,12 +36,16 @@ _OUTCOMES = ("handled", "repeats", "parked", "filled", "malformed", "retries", "
 
 @dataclass(slots=True)
 class LogOwner:
-    """The parts of a service that owns a log: database, store, sequencer and relay, consumers, objects."""
+    """The parts of a service that owns a log: database, store, sequencer and relay, consumers, objects.
+
+    ``kafka`` is how all of them reach the brokers, and how a service's own clients do.
+    """
 
     name: str
     settings: StoreSettings
     database: Database
     store: PostgresEventStore
+    kafka: KafkaSettings
     log: Log
     keeper: LogKeeper
     objects: ObjectStore
@@ -73,7 +77,8 @@ class LogOwner:
             await migrate(settings.migration_dsn.get_secret_value(), [f"headrace_{name}"], service_dsn=dsn)
         database = await create_pool(dsn, max_size=settings.postgres_pool, application=f"headrace-{name}")
         store = PostgresEventStore(database, f"headrace/{name}", EventTypes(*event_types))
-        log = KafkaLog(KafkaSettings(settings.kafka_bootstrap))
+        kafka = KafkaSettings(settings.kafka_bootstrap)
+        log = KafkaLog(kafka)
         objects = open_objects(settings)
         places: list[Place] = [TopicPlace(log), ObjectsPlace(objects)]
         if settings.checkpoint_folder is not None:
@@ -84,6 +89,7 @@ class LogOwner:
             settings=settings,
             database=database,
             store=store,
+            kafka=kafka,
             log=log,
             keeper=LogKeeper(store, log, data_refs=ObjectDataRefs(objects), notary=notary),
             objects=objects,

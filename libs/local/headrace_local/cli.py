@@ -6,20 +6,15 @@ import asyncio
 import contextlib
 import json
 import os
-from collections.abc import Generator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
-from headrace_local.errors import LocalError
-from headrace_local.folder import DataFolder, default_path
+from headrace_local import tokens_cli
+from headrace_local.arguments import AsJson, Data, data_folder, local_errors
 from headrace_local.names import select
-
-Data = Annotated[Path | None, typer.Option("--data", help="Data folder; default: headrace in your state folder.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -30,6 +25,7 @@ def register(app: typer.Typer) -> None:
     app.command("logs")(logs)
     app.command("console")(console_link)
     app.command("demo")(demo)
+    app.add_typer(tokens_cli.app, name="tokens")
 
 
 def up(
@@ -47,8 +43,8 @@ def up(
     from headrace_local import detached, foreground
 
     console = Console()
-    with _errors():
-        plan = foreground.Plan(_folder(data).path, only=_split(only), port_base=port_base)
+    with local_errors():
+        plan = foreground.Plan(data_folder(data).path, only=_split(only), port_base=port_base)
         select(plan.only)
         if detach:
             detached.start(plan, console)
@@ -61,8 +57,8 @@ def down(*, data: Data = None) -> None:
     from headrace_local import detached
 
     console = Console()
-    folder = _folder(data)
-    with _errors():
+    folder = data_folder(data)
+    with local_errors():
         if detached.stop(folder, console):
             console.print(f"stopped; the data stays in {folder.path}")
         else:
@@ -74,8 +70,8 @@ def show_status(*, data: Data = None, as_json: AsJson = False) -> None:
     from headrace_local import status
 
     console = Console()
-    folder = _folder(data)
-    with _errors():
+    folder = data_folder(data)
+    with local_errors():
         folder.check_version()
         found = status.read(folder)
         if as_json:
@@ -98,8 +94,8 @@ def logs(
     """Print the last lines of a part's log, or of all logs."""
     from headrace_local import logfiles
 
-    with _errors(), contextlib.suppress(KeyboardInterrupt):
-        for line in logfiles.read(_folder(data), name, lines=lines, follow=follow):
+    with local_errors(), contextlib.suppress(KeyboardInterrupt):
+        for line in logfiles.read(data_folder(data), name, lines=lines, follow=follow):
             typer.echo(line)
 
 
@@ -107,8 +103,8 @@ def console_link(*, data: Data = None) -> None:
     """Print a fresh link that opens the web console once."""
     from headrace_local import detached
 
-    with _errors():
-        typer.echo(detached.console_link(_folder(data)))
+    with local_errors():
+        typer.echo(detached.console_link(data_folder(data)))
 
 
 def demo(
@@ -123,32 +119,13 @@ def demo(
     from headrace_local import demo as demos
 
     console = Console(stderr=as_json)
-    with _errors():
+    with local_errors():
         folder = demos.new_folder() if data is None else data.expanduser().absolute()
         status = demos.run(folder, console, pace=pace, as_json=as_json, keep=bool(os.environ.get("KEEP")))
     raise typer.Exit(status)
-
-
-def _folder(data: Path | None) -> DataFolder:
-    return DataFolder(default_path() if data is None else data.expanduser().absolute())
 
 
 def _split(only: str | None) -> tuple[str, ...] | None:
     if only is None:
         return None
     return tuple(name for name in (part.strip() for part in only.split(",")) if name)
-
-
-@contextlib.contextmanager
-def _errors() -> Generator[None]:
-    try:
-        yield
-    except LocalError as error:
-        Console(stderr=True, soft_wrap=True).print(
-            f"[bold red]error[/] {error.reason}: {escape(str(error))}", highlight=False
-        )
-        raise typer.Exit(1) from error
-    except PermissionError as error:
-        message = f"{error.strerror}: {error.filename} (running as user {os.geteuid()})"
-        Console(stderr=True, soft_wrap=True).print(f"[bold red]error[/] PERMISSION: {escape(message)}", highlight=False)
-        raise typer.Exit(1) from error

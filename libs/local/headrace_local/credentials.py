@@ -7,8 +7,9 @@ import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
-from headrace_local.files import write_atomic, write_json
+from headrace_local.files import write_atomic
 from headrace_local.folder import DataFolder
+from headrace_local.tokens import TokensFile
 
 OPERATOR = "operator"
 
@@ -29,10 +30,14 @@ class Credentials:
         return self._folder.secrets / f"{name}.token"
 
     def write_tokens(self, services: Iterable[str]) -> None:
-        """Write the digests of all tokens, from which servers verify callers."""
+        """Write the digests of these tokens, from which servers verify callers; what others added there stays.
+
+        Raises:
+            TokensUnreadable: the file is there and not of its form.
+        """
         entries = [self._entry(OPERATOR, f"persons/{OPERATOR}", OPERATOR)]
         entries += [self._entry(service, f"services/{service}", "service") for service in services]
-        write_json(self._folder.tokens, entries)
+        TokensFile(self._folder.tokens).write_own(entries)
 
     def console_link(self, gateway_url: str) -> str:
         """Return a link that opens the console once, or an empty string when there is no gateway.

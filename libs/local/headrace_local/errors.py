@@ -9,6 +9,8 @@ LocalError
 ├── JarUnavailable       a jar could not be fetched
 ├── JarDigest            a jar's bytes are not those of the lock file
 ├── DiskFull             no space left for the data folder
+├── TokensUnreadable     the file of tokens is not of its form
+├── TokensUnchanged      a token can not be issued or revoked so
 ├── PrivilegeDrop        running as root and no account to run PostgreSQL as
 └── PartFailed           a part died or was not ready in time
 
@@ -84,6 +86,18 @@ class DiskFull(LocalError):
 
     reason = "DISK_FULL"
     retryable = True
+
+
+class TokensUnreadable(LocalError):
+    """The file of tokens can not be read, so nothing of it is changed."""
+
+    reason = "TOKENS_UNREADABLE"
+
+
+class TokensUnchanged(LocalError):
+    """A token can not be issued to that principal, or there is none to revoke."""
+
+    reason = "TOKENS_UNCHANGED"
 
 
 class PrivilegeDrop(LocalError):

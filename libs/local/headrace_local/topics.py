@@ -22,12 +22,13 @@ class Topic:
 TOPICS = (
     *(Topic(f"headrace.{service}.events.v1", 6, {"retention.ms": _WEEK_MS}) for service in WITH_DATABASE),
     *(
-        # Co-partitioned; time is the broker's, because producers' clocks are not trusted for retention.
+        # Co-partitioned; time is the broker's, because producers' clocks are not trusted for retention. The monitor
+        # drops what it has archived and counted; Kafka by itself drops nothing.
         Topic(
             f"headrace.telemetry.{kind}.v1",
             12,
             {
-                "retention.ms": _WEEK_MS,
+                "retention.ms": "-1",
                 "message.timestamp.type": "LogAppendTime",
                 # A batch has at most 4 MiB.
                 "max.message.bytes": str(5 * 1024 * 1024),

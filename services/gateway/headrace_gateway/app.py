@@ -11,6 +11,7 @@ from headrace_gateway import mlflow_api
 from headrace_gateway.config import GatewaySettings
 from headrace_gateway.live import Hub
 from headrace_gateway.pages import Pages
+from headrace_gateway.people import People
 from headrace_gateway.platform import Platform
 from headrace_gateway.sessions import Sessions
 from headrace_gateway.views import routes
@@ -26,7 +27,8 @@ GRACE_S: Final = 5
 async def build(settings: GatewaySettings) -> Application:
     """The gateway's process."""
     platform = Platform(settings)
-    pages = Pages(settings.project)
+    people = People(platform.read.persons)
+    pages = Pages(settings.project, people.named)
     objects = open_objects(settings)
     hub = Hub(platform.read, f"{platform.parent}/")
     web = build_web(
@@ -53,6 +55,7 @@ async def build(settings: GatewaySettings) -> Application:
     application = Application("gateway", settings)
     application.tasks["web"] = lambda: _serve(server)
     application.tasks["live"] = hub.run
+    application.tasks["people"] = people.run
     application.close.extend([platform.close, objects.close])
     return application
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
@@ -52,14 +53,21 @@ _WORDS: Final = {
     "alerts": "alert",
     "policies": "policy",
     "schedules": "schedule",
+    "persons": "person",
+    "archives": "archived range",
 }
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class Pages:
-    """Renders the templates."""
+    """Renders the templates.
 
-    def __init__(self, project: str) -> None:
+    Args:
+        project: Whose pages.
+        named: What people call a principal; empty when that is not known.
+    """
+
+    def __init__(self, project: str, named: Callable[[str], str] = lambda _: "") -> None:
         self._environment = Environment(
             loader=FileSystemLoader(FOLDER),
             autoescape=True,
@@ -88,7 +96,12 @@ class Pages:
             "told": told,
         }
         self._environment.filters.update(filters)
-        known: dict[str, Any] = {"navigation": NAVIGATION, "project": project, "command_id": lambda: str(uuid4())}
+        known: dict[str, Any] = {
+            "navigation": NAVIGATION,
+            "project": project,
+            "command_id": lambda: str(uuid4()),
+            "named": named,
+        }
         self._environment.globals.update(known)
 
     def render(

@@ -15,6 +15,24 @@ class MonitorSettings(StoreSettings):
     seal_every_s: float = Field(
         default=3600.0, gt=0, le=86_400, description="Time between seals of the windows closed since, in the log."
     )
+    archive_after_s: float = Field(
+        default=3600.0,
+        gt=0,
+        le=86_400 * 7,
+        description="A range of telemetry is archived when its first record is this old.",
+    )
+    archive_range_bytes: int = Field(
+        default=32 * 1024 * 1024,
+        ge=1024,
+        le=1024**3,
+        description="Most bytes of records in an archived range; the record that goes over it is the last.",
+    )
+    archive_every_s: float = Field(
+        default=10.0, gt=0, le=3600, description="Time between looks for telemetry to archive, and to drop from Kafka."
+    )
+    telemetry_keep_days: float = Field(
+        default=7.0, ge=0, le=3650, description="How long telemetry stays in Kafka once it is archived and counted."
+    )
     stream_instance: str = Field(default="monitor-0", min_length=1, description="Name of this stream worker.")
 
 

@@ -11,5 +11,7 @@ EVENT_TYPES = (
     events_pb2.RetrainRequested,
     events_pb2.RollbackRequested,
     events_pb2.WindowsSealed,
+    events_pb2.TelemetryArchived,
+    events_pb2.ArchiveRewritten,
 )
-"""Every event of a monitor's stream."""
+"""Every event of the streams of monitors and of archived ranges."""

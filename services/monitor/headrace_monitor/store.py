@@ -48,6 +48,7 @@ REGISTRY_TABLES: Final = ("versions", "aliases")
 TABLES: Final = (
     Table("monitors", Kind.READ_MODEL, "what lists and look-ups of monitors need"),
     Table("alerts", Kind.READ_MODEL, "every alert, of AlertRaised and AlertAcknowledged"),
+    Table("archived_ranges", Kind.READ_MODEL, "ranges of telemetry that are in the archive"),
     Table("versions", Kind.READ_MODEL, "versions with their references, of the registry's log"),
     Table("aliases", Kind.READ_MODEL, "where aliases point, of the registry's log"),
     Table("watched_endpoints", Kind.TRUTH, "short ids of endpoints, which counts go by"),
@@ -58,6 +59,10 @@ TABLES: Final = (
     Table("waiting_predictions", Kind.TRUTH, "predictions whose labels are to come"),
     Table("waiting_labels", Kind.TRUTH, "labels whose predictions are to come"),
     Table("windows", Kind.TRUTH, "closed slots, frozen; sealed in the log by WindowsSealed"),
+    Table("erasures", Kind.TRUTH, "erasures of telemetry: what is selected, until it is gone"),
+    Table("erased_predictions", Kind.TRUTH, "predictions whose labels are still to be erased"),
+    Table("replaced_files", Kind.PROGRESS, "files of ranges that are being rewritten"),
+    Table("archive_plans", Kind.PROGRESS, "the range of each partition that is being archived, or was last"),
     Table("producers", Kind.PROGRESS, "the last number taken of each producer and shard"),
     Table("shard_progress", Kind.PROGRESS, "the latest event time of each shard"),
     Table("partition_progress", Kind.PROGRESS, "when each partition was read to its end"),

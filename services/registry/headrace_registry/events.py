@@ -22,5 +22,7 @@ EVENT_TYPES = (
     events_pb2.VersionTagsChanged,
     events_pb2.VersionDeleted,
     events_pb2.AliasRemoved,
+    events_pb2.PersonAdded,
+    events_pb2.PersonErased,
 )
-"""Every event of a model's stream."""
+"""Every event of the streams of models and persons."""

@@ -21,7 +21,10 @@ def model_rows(stream_id: str, state: Model, _events: Sequence[Message]) -> Sequ
     return [Row("models", {"name": stream_id}, values)]
 
 
-TABLES: Final = (Table("models", Kind.READ_MODEL, "what lists of models need"),)
+TABLES: Final = (
+    Table("models", Kind.READ_MODEL, "what lists of models need"),
+    Table("persons", Kind.TRUTH, "names of persons, which no event tells: what is deleted here is gone"),
+)
 """The registry's tables."""
 
 MODEL = Aggregate(name="model", state=Model, evolve=evolve, rows=model_rows, tables=("models",))

@@ -124,6 +124,17 @@ async def test_what_is_not_there_is_not_found(subject: Subject, tmp_path: Path) 
     assert names(tmp_path) == []
 
 
+async def test_what_was_deleted_is_gone_and_may_come_back(subject: Subject) -> None:
+    reference, other = await subject.store.put("default", b"model"), await subject.store.put("default", b"other")
+    await subject.store.delete(reference)
+    await subject.store.delete(reference)
+    with pytest.raises(NotFound):
+        await subject.store.get(reference)
+    assert await subject.store.get(other) == b"other"
+    await subject.store.put("default", b"model")
+    assert await subject.store.get(reference) == b"model"
+
+
 @pytest.mark.parametrize("content", [b"", b"modeL", b"mode", b"model and more"])
 async def test_other_bytes_are_never_served(subject: Subject, content: bytes, tmp_path: Path) -> None:
     reference = await subject.store.put("default", b"model")

@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,8 +65,10 @@ class Service:
 
 
 @asynccontextmanager
-async def running(infrastructure: Infrastructure, fresh: FreshDatabase, folder: Path) -> AsyncIterator[Service]:
-    environment = dict(service_environment(infrastructure, fresh, folder))
+async def running(
+    infrastructure: Infrastructure, fresh: FreshDatabase, folder: Path, settings: Mapping[str, str] | None = None
+) -> AsyncIterator[Service]:
+    environment = {**service_environment(infrastructure, fresh, folder), **(settings or {})}
     address = f"127.0.0.1:{free_port()}"
     environment |= {"HEADRACE_GRPC_LISTEN": address, "HEADRACE_METRICS_LISTEN": f"127.0.0.1:{free_port()}"}
     token = let_in(environment)

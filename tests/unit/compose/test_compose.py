@@ -24,6 +24,7 @@ from headrace_local.external import DEFAULT_BUCKET, External
 from headrace_local.folder import DataFolder
 from headrace_local.s3 import ACCESS_KEY, ObjectStoreAddress
 from headrace_local.services import Service, port_names
+from headrace_local.tokens import TokensFile
 
 ROOT = Path(__file__).resolve().parents[3]
 COMPOSE = ROOT / "compose"
@@ -183,6 +184,20 @@ def test_a_service_sees_no_token_but_its_own(service: str, made: Path) -> None:
     assert granted == {f"{service}.token", "tokens.json"} | persons
     paths = {value for name, value in environment(service, passwords(made)).items() if name.endswith("_FILE")}
     assert {Path(path).name for path in paths if path.startswith("/run/secrets/")} == granted
+
+
+def test_secrets_that_are_made_again_keep_who_was_added(tmp_path: Path) -> None:
+    command = [sys.executable, str(COMPOSE / "make_secrets.py"), str(tmp_path)]
+    subprocess.run(command, check=True, timeout=30)
+    file = tmp_path / "secrets" / "tokens.json"
+    before = TokensFile(file).entries()
+    TokensFile(file).issue("persons/7f3c")
+    added = TokensFile(file).entries()
+
+    subprocess.run(command, check=True, timeout=30)
+
+    assert TokensFile(file).entries() == added
+    assert added[:-1] == before
 
 
 @pytest.mark.parametrize("part", [*names.INFRASTRUCTURE, *names.SERVICES])

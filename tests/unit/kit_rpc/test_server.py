@@ -330,3 +330,12 @@ async def test_a_token_taken_away_is_refused_from_then_on(tmp_path: Path) -> Non
     write_tokens(tmp_path / "tokens.json", [OPERATOR_CALLER])
     with pytest.raises(errors.Unauthenticated):
         tokens.principal(SERVICE_CALLER.token)
+
+
+@pytest.mark.parametrize("name", ["ada@example.org", "Ada Lovelace", "Ada", "ada.lovelace", "", "-", "a" * 65])
+def test_a_principal_is_opaque_or_lets_nobody_in(tmp_path: Path, name: str) -> None:
+    named = Caller(f"persons/{name}", "token", ("operator",))
+    tokens = Tokens(write_tokens(tmp_path / "tokens.json", [named, SERVICE_CALLER]))
+    with pytest.raises(errors.Unauthenticated):
+        tokens.principal("token")
+    assert tokens.principal(SERVICE_CALLER.token).id == SERVICE_CALLER.principal

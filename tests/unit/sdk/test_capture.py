@@ -36,11 +36,23 @@ def test_a_clean_tree_has_a_commit_and_no_diff(repository: Path) -> None:
     code = capture_code(repository)
     assert len(code.version.commit) == 40
     assert (code.version.branch, code.version.dirty, code.diff) == ("main", False, b"")
-    assert code.version.command_line.startswith(sys.executable)
+    assert code.version.command_line.startswith(sys.executable.replace(str(Path.home()), "~"))
 
 
 def test_credentials_never_leave_with_the_remote(repository: Path) -> None:
     assert capture_code(repository).version.remote == "https://example.org/repo.git"
+
+
+def test_the_home_folder_s_name_does_not_leave(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "ada.lovelace"
+    monkeypatch.setenv("HOME", str(home))
+    arguments = [str(home / "train.py"), f"--data={home}/d", f"{home}-not/x", f"{home}/with space", str(home)]
+    monkeypatch.setattr(sys, "argv", arguments)
+    monkeypatch.setattr(sys, "orig_argv", ["python", *arguments])
+    monkeypatch.setattr(sys, "executable", f"{home}/.venv/bin/python")
+    version = capture_code(tmp_path).version
+    assert version.command_line == f"~/.venv/bin/python ~/train.py --data=~/d {home}-not/x '~/with space' ~"
+    assert version.entrypoint == "~/train.py"
 
 
 def test_uncommitted_changes_are_kept_as_a_diff(repository: Path) -> None:

@@ -12,7 +12,7 @@ from headrace.cli import build
 
 SILENT = {
     "console", "demo", "down", "logs", "up", "worker", "log export", "log prove", "log replay",
-    "pipelines logs", "score",
+    "pipelines logs", "score", "telemetry read",
 }  # fmt: skip
 """Commands that act, stream text, or have JSON of their own kind."""
 

@@ -39,6 +39,8 @@ WITHOUT_PAGES: Final = {
     "GetMetricHistory",
     "GetTraffic",
     "GetCounts",
+    "GetArchiveStatus",
+    "GetArchivedRange",
     "ReadStepLogs",
     "CheckPromotion",
     "ListConsumers",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import pkgutil
 import re
 from pathlib import Path
 
@@ -27,8 +28,11 @@ def created(package: str) -> set[str]:
 
 
 def aggregates(service: str) -> list[Aggregate]:  # type: ignore[type-arg]  # of any state
-    store = importlib.import_module(f"headrace_{service}.store")
-    return [each for each in vars(store).values() if isinstance(each, Aggregate)]
+    package = importlib.import_module(f"headrace_{service}")
+    names = [each.name for each in pkgutil.iter_modules(package.__path__) if not each.name.startswith("__")]
+    modules = [importlib.import_module(f"{package.__name__}.{name}") for name in names]
+    found = [each for module in modules for each in vars(module).values() if isinstance(each, Aggregate)]
+    return list({id(each): each for each in found}.values())
 
 
 def test_every_table_of_the_kit_is_declared() -> None:

@@ -16,7 +16,7 @@ import typer
 from headrace.cli.worker import worker
 from headrace.errors import HeadraceError
 
-GROUPS: Final = ("runs", "models", "pipelines", "endpoints", "monitors", "alerts", "log")
+GROUPS: Final = ("runs", "models", "pipelines", "endpoints", "monitors", "alerts", "telemetry", "persons", "log")
 """Modules of this package, each with an ``app``."""
 
 

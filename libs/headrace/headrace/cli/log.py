@@ -7,16 +7,18 @@ from typing import Annotated
 import typer
 
 from headrace import causes, story
-from headrace.cli import log_export, log_rebuild, log_replay, log_tail, log_verify, past
+from headrace.cli import log_erase, log_export, log_rebuild, log_replay, log_tail, log_verify, past
 from headrace.cli.entries import as_dict, note, print_entry
 from headrace.cli.output import Json, print_fields, print_json, when
 from headrace.client import connect
+from headrace.people import display_names
 
 app = typer.Typer(help="The event log of the whole platform.", no_args_is_help=True)
 app.command()(log_tail.tail)
 app.command()(log_export.export)
 app.command()(log_replay.replay)
 app.command()(log_rebuild.rebuild)
+app.command()(log_erase.erase)
 app.command()(log_verify.verify)
 app.command()(log_verify.prove)
 for _command in (past.who, past.at, past.diff, past.gaps, past.lag, past.parked, past.redrive):
@@ -28,6 +30,7 @@ def show(event_id: Annotated[str, typer.Argument(help="Id of the event.")], as_j
     """Print one event whole."""
     with connect() as client:
         entry = story.find_event(client, event_id)
+        names = display_names(client, () if as_json else (entry.meta.actor, entry.meta.on_behalf_of))
     if as_json:
         print_json(as_dict(entry))
         return
@@ -39,8 +42,8 @@ def show(event_id: Annotated[str, typer.Argument(help="Id of the event.")], as_j
             ("log", f"{entry.source}, position {entry.position}"),
             ("happened", when(entry.occurred_at)),
             ("recorded", when(entry.recorded_at)),
-            ("by", entry.meta.actor),
-            ("on behalf of", entry.meta.on_behalf_of),
+            ("by", names.get(entry.meta.actor)),
+            ("on behalf of", names.get(entry.meta.on_behalf_of)),
             ("given by", entry.meta.method),
             ("caused by", entry.meta.causation_id),
             ("chain", entry.meta.correlation_id),

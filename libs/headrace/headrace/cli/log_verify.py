@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from headrace.cli.log_export import progress_bar
 from headrace.cli.output import Json, console, print_fields, print_json, print_table
-from headrace.client import connect
+from headrace.client import Client, connect
 from headrace.connection import SERVICES, find
 from headrace.errors import AlreadyExists, FailedPrecondition, InvalidArgument
 from headrace.events.event import chosen_services
 from headrace.evidence.verifying import Verdict
 
+if TYPE_CHECKING:
+    from headrace.archive.verifying import RangeReport
+    from headrace.export.ranges import LogRange
+
 _KEY_HELP = "Key that signs, as name+id+base64, or a file of keys or one in PEM; may be repeated."
+_ARCHIVE_HELP = "Leave out the files of the telemetry archive, which the monitor's log vouches for."
 _AGAINST_HELP = "Checkpoints kept outside: a folder, a file, or `topic` for the Kafka topic; may be repeated."
 
 
@@ -25,6 +32,7 @@ def verify(
     service: Annotated[list[str] | None, typer.Option(help="Only this service; may be repeated.")] = None,
     against: Annotated[list[str] | None, typer.Option(help=_AGAINST_HELP)] = None,
     key: Annotated[list[str] | None, typer.Option(help=_KEY_HELP)] = None,
+    without_archive: Annotated[bool, typer.Option("--without-archive", help=_ARCHIVE_HELP)] = False,
     as_json: Json = False,
 ) -> None:
     """Verify that no event was changed, removed or moved; where one was, name it and end with status 1.
@@ -38,6 +46,8 @@ def verify(
     Without --key, keys that were kept with the checkpoints count, else those that the services name.
 
     With --from, the look begins after the last checkpoint before it.
+
+    Every file of the telemetry archive is read too, and one that is missing or altered is named.
     """
     from headrace.evidence import Kept, read_kept, verify_log
     from headrace.evidence.verifying import keys_of_platform
@@ -47,6 +57,7 @@ def verify(
     connection = find()
     known = tuple(name for name in SERVICES if connection.addresses.get(name))
     services = chosen_services(service or None, SERVICES if service else known)
+    hold_archive = _archive_check() if "monitor" in services and not without_archive else None
     first, after = parse_bound(start, name="from"), parse_bound(end, name="to")
     kept, found_keys = list[Kept](), list[Key]()
     for place in against or ():
@@ -60,15 +71,16 @@ def verify(
             ranges = resolve(client, services, start=first, end=after)
             task = bar.add_task("events", total=sum(each.count for each in ranges))
             for wanted in ranges:
-                verdicts.append(
-                    verify_log(
-                        client,
-                        wanted,
-                        keys=keys or keys_of_platform(client, wanted.service),
-                        kept=kept,
-                        advance=lambda count: bar.advance(task, count),
-                    )
+                verdict = verify_log(
+                    client,
+                    wanted,
+                    keys=keys or keys_of_platform(client, wanted.service),
+                    kept=kept,
+                    advance=lambda count: bar.advance(task, count),
                 )
+                if wanted.service == "monitor" and hold_archive is not None:
+                    verdict = _with_archive(verdict, hold_archive(client, wanted))
+                verdicts.append(verdict)
     except CanNotCheck as error:
         raise FailedPrecondition(str(error), reason="CAN_NOT_CHECK") from error
     if as_json:
@@ -132,6 +144,22 @@ def prove(
     )
 
 
+def _archive_check() -> Callable[[Client, LogRange], Iterator[RangeReport]]:
+    """What holds the archive to a part of the monitor's log."""
+    try:
+        from headrace.archive.verifying import verify_archive
+    except ImportError as error:
+        message = "the archive of telemetry needs pyarrow: install headrace[export], or give --without-archive"
+        raise FailedPrecondition(message, reason="EXTRAS_MISSING") from error
+    return lambda client, wanted: verify_archive(client, first=wanted.first, last=wanted.last)
+
+
+def _with_archive(verdict: Verdict, reports: Iterator[RangeReport]) -> Verdict:
+    began = time.monotonic()
+    found = list(reports)
+    return verdict.with_archive(found, seconds=time.monotonic() - began)
+
+
 def _print(verdicts: list[Verdict], *, trusted: str) -> None:
     rows = [
         (
@@ -151,5 +179,7 @@ def _print(verdicts: list[Verdict], *, trusted: str) -> None:
             where = f"{problem.first}-{problem.last}" if problem.last > problem.first else str(problem.first or "")
             place = f"position {where}" if where else "no position"
             console.print(f"{verdict.service}, {place}: {problem.kind}: {problem.cause}", soft_wrap=True)
+    ranges = sum(each.archived_ranges for each in verdicts)
     events, seconds = sum(each.entries for each in verdicts), sum(each.seconds for each in verdicts)
-    console.print(f"{events} events in {seconds:.1f} s", soft_wrap=True)
+    archive = f" and {ranges} archived ranges" if ranges else ""
+    console.print(f"{events} events{archive} in {seconds:.1f} s", soft_wrap=True)

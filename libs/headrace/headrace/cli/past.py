@@ -18,6 +18,7 @@ from headrace.client import connect
 from headrace.connection import SERVICES
 from headrace.errors import InvalidArgument
 from headrace.past import changes_between, events_of, holes, reason_of, state_at
+from headrace.people import display_names
 
 Entity = Annotated[str, typer.Argument(help="Resource name, such as projects/default/models/m, or that with @ALIAS.")]
 
@@ -26,6 +27,8 @@ def who(entity: Entity, as_json: Json = False) -> None:
     """Print every event of an entity, or of a model's alias: when, by whom, on whose behalf, how, and why."""
     with connect() as client:
         entries = events_of(client, entity)
+        principals = [each for entry in entries for each in (entry.meta.actor, entry.meta.on_behalf_of)]
+        names = display_names(client, () if as_json else principals)
     if as_json:
         print_json([{**as_dict(each), "reason": reason_of(each)} for each in entries])
         return
@@ -33,8 +36,8 @@ def who(entity: Entity, as_json: Json = False) -> None:
         (
             when(each.occurred_at),
             each.type.rpartition(".")[2],
-            each.meta.actor,
-            each.meta.on_behalf_of,
+            names.get(each.meta.actor, ""),
+            names.get(each.meta.on_behalf_of, ""),
             each.meta.method.rpartition("/")[2] or each.meta.command_id,
             reason_of(each),
             trace_id(each.meta.traceparent),

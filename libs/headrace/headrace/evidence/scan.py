@@ -31,7 +31,7 @@ class Problem:
     """Something that is wrong with a log.
 
     Attributes:
-        kind: ``changed``, ``moved``, ``missing``, ``rewritten``, ``cut``, ``unsigned`` or ``tree``.
+        kind: ``changed``, ``moved``, ``missing``, ``rewritten``, ``cut``, ``unsigned``, ``tree`` or ``archive``.
         first: First position that is bad, or may be; 0 where the entries themselves are not in doubt.
         last: Last such position.
         cause: A sentence for a person.

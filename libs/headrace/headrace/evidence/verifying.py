@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Final
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Final
 
 import grpc
 
@@ -18,6 +18,9 @@ from headrace.export.envelope import rfc3339
 from headrace.export.ranges import LogRange
 from headrace.merkle import Range
 from headrace.verifier import CanNotCheck, Checkpoint, Key, NotProved, consistent
+
+if TYPE_CHECKING:
+    from headrace.archive.verifying import RangeReport
 
 _PAGE: Final = 1000
 
@@ -37,6 +40,7 @@ class Verdict:
         root: Merkle root over positions 1 to ``last``, hex; empty where entries are missing.
         seconds: How long it took.
         problems: What is wrong, in the order of ``in_order``; empty for a sound log.
+        archived_ranges: How many ranges of the telemetry archive were held to the log.
     """
 
     service: str
@@ -49,6 +53,7 @@ class Verdict:
     root: str
     seconds: float
     problems: tuple[Problem, ...]
+    archived_ranges: int = 0
 
     @property
     def sound(self) -> bool:
@@ -59,6 +64,16 @@ class Verdict:
     def first_bad(self) -> int:
         """The first position that is bad, or may be; 0 where no entry is in doubt."""
         return next((each.first for each in self.problems if each.first), 0)
+
+    def with_archive(self, reports: Sequence[RangeReport], *, seconds: float) -> Verdict:
+        """The same, with what came of the archive that the log vouches for."""
+        found = [Problem("archive", 0, 0, f"{report.name}: {fault}") for report in reports for fault in report.faults]
+        return replace(
+            self,
+            problems=(*self.problems, *found),
+            archived_ranges=len(reports),
+            seconds=self.seconds + seconds,
+        )
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -33,8 +34,8 @@ def capture_code(folder: Path | None = None) -> Code:
     where = folder or Path.cwd()
     entry = Path(sys.argv[0]) if sys.argv and sys.argv[0] else None
     version = CodeVersion(
-        command_line=_clip(shlex.join([sys.executable, *sys.orig_argv[1:]]), 8000),
-        entrypoint=_clip(str(entry or ""), 2000),
+        command_line=_clip(_without_home(shlex.join([sys.executable, *sys.orig_argv[1:]])), 8000),
+        entrypoint=_clip(_without_home(str(entry or "")), 2000),
     )
     commit = _git(where, "rev-parse", "HEAD").decode(errors="replace").strip()
     if not commit:
@@ -79,6 +80,12 @@ def _git(folder: Path, *arguments: str) -> bytes:
     except (OSError, subprocess.TimeoutExpired):
         return b""
     return done.stdout if done.returncode == 0 else b""
+
+
+def _without_home(text: str) -> str:
+    """A text with ``~`` for the user's home folder: its name is often a person's, and events are for ever."""
+    home = str(Path("~").expanduser())
+    return re.sub(rf"{re.escape(home)}(?![\w.-])", "~", text) if len(home) > 1 else text
 
 
 def _without_credentials(remote: str) -> str:

@@ -50,16 +50,22 @@ class KafkaSettings:
 
     def client_arguments(self) -> dict[str, Any]:  # Any: keyword arguments of untyped clients
         """Arguments every aiokafka client takes."""
-        tls = "SSL" in self.security_protocol
         return {
             "bootstrap_servers": self.bootstrap,
+            **self.security_arguments(),
+            "request_timeout_ms": int(REQUEST_TIMEOUT_S * 1000),
+            "metadata_max_age_ms": 10_000,  # a topic made after the client is found soon
+        }
+
+    def security_arguments(self) -> dict[str, Any]:  # Any: as above
+        """Those of them that are about SASL and TLS, for clients with settings of their own."""
+        tls = "SSL" in self.security_protocol
+        return {
             "security_protocol": self.security_protocol,
             "sasl_mechanism": self.sasl_mechanism,
             "sasl_plain_username": self.username,
             "sasl_plain_password": self.password,
             "ssl_context": ssl.create_default_context(cafile=self.ca_file) if tls else None,
-            "request_timeout_ms": int(REQUEST_TIMEOUT_S * 1000),
-            "metadata_max_age_ms": 10_000,  # a topic made after the client is found soon
         }
 
 

@@ -36,8 +36,9 @@ def source_of(topic: str) -> str:
 
 PLATFORM_TOPICS = (
     *(TopicSpec(f"headrace.{owner}.events.v1", 6) for owner in LOG_OWNERS),
-    TopicSpec(PREDICTIONS, 12, log_append_time=True),
-    TopicSpec(LABELS, 12, log_append_time=True),
+    # The monitor drops from these what it has archived and counted; Kafka by itself never does.
+    TopicSpec(PREDICTIONS, 12, retention_ms=-1, log_append_time=True),
+    TopicSpec(LABELS, 12, retention_ms=-1, log_append_time=True),
     TopicSpec(CHECKPOINTS, 1, retention_ms=-1),
     TopicSpec(QUARANTINE, 3),
 )

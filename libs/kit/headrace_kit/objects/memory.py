@@ -64,6 +64,12 @@ class MemoryObjectStore:
         found = self.objects.get(reference.uri)
         return None if found is None else len(found)
 
+    async def delete(self, reference: ObjectRef) -> None:
+        """As ``ObjectStore.delete``."""
+        require_place(reference)
+        self._require_available()
+        self.objects.pop(reference.uri, None)
+
     def presign_put(self, reference: ObjectRef, *, ttl: timedelta = PRESIGN_TTL) -> str:
         """As ``ObjectStore.presign_put``."""
         return f"memory://put/{require_place(reference).uri}?seconds={ttl.total_seconds():.0f}"

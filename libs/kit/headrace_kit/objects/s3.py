@@ -122,6 +122,11 @@ class S3ObjectStore:
         found = await self._run("size", lambda: self._stat(reference.uri))
         return None if found is None else int(found.size)
 
+    async def delete(self, reference: ObjectRef) -> None:
+        """As ``ObjectStore.delete``."""
+        require_place(reference)
+        await self._run("delete", lambda: self._client.remove_object(self._bucket, reference.uri))
+
     def presign_put(self, reference: ObjectRef, *, ttl: timedelta = PRESIGN_TTL) -> str:
         """As ``ObjectStore.presign_put``."""
         return str(self._client.presigned_put_object(self._bucket, require_place(reference).uri, expires=ttl))

@@ -78,6 +78,13 @@ class ObjectStore(Protocol):
         """Length of what lies there, or None when nothing does."""
         ...
 
+    async def delete(self, reference: ObjectRef) -> None:
+        """Deletes the bytes for whoever refers to them; nothing happens when there are none.
+
+        For what must not be there any more: that nobody else refers to the same bytes is the caller's to know.
+        """
+        ...
+
     def presign_put(self, reference: ObjectRef, *, ttl: timedelta = PRESIGN_TTL) -> str:
         """A URL to PUT the bytes for a while. What was sent is to be verified afterwards."""
         ...

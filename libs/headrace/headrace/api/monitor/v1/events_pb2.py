@@ -23,30 +23,35 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from headrace.api.common.v1 import resources_pb2 as headrace_dot_api_dot_common_dot_v1_dot_resources__pb2
 from headrace.api.monitor.v1 import resources_pb2 as headrace_dot_api_dot_monitor_dot_v1_dot_resources__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$headrace/api/monitor/v1/events.proto\x12\x17headrace.api.monitor.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\'headrace/api/monitor/v1/resources.proto\"\xa6\x01\n\x0eMonitorCreated\x12\x0f\n\x07monitor\x18\x01 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x02 \x01(\t\x12\x36\n\x06\x63onfig\x18\x03 \x01(\x0b\x32&.headrace.api.monitor.v1.MonitorConfig\x12\x0f\n\x07\x63reator\x18\x04 \x01(\t\x12(\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"u\n\x11MonitorConfigured\x12\x0f\n\x07monitor\x18\x01 \x01(\t\x12\x36\n\x06\x63onfig\x18\x02 \x01(\x0b\x32&.headrace.api.monitor.v1.MonitorConfig\x12\x17\n\x0f\x63onfig_revision\x18\x03 \x01(\x03\"@\n\rMonitorPaused\x12\x0f\n\x07monitor\x18\x01 \x01(\t\x12\x0e\n\x06paused\x18\x02 \x01(\x08\x12\x0e\n\x06reason\x18\x03 \x01(\t\"<\n\x0b\x41lertRaised\x12-\n\x05\x61lert\x18\x01 \x01(\x0b\x32\x1e.headrace.api.monitor.v1.Alert\"?\n\x11\x41lertAcknowledged\x12\r\n\x05\x61lert\x18\x01 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x02 \x01(\t\x12\x0c\n\x04note\x18\x03 \x01(\t\"\xd5\x01\n\x10RetrainRequested\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x15\n\rmodel_version\x18\x04 \x01(\t\x12\r\n\x05\x61lert\x18\x05 \x01(\t\x12)\n\x05onset\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\ndata_until\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18\x08 \x01(\t\"\xa0\x01\n\x11RollbackRequested\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x13\n\x0b\x62\x61\x64_version\x18\x04 \x01(\t\x12\r\n\x05\x61lias\x18\x05 \x01(\t\x12\x16\n\x0e\x61lias_revision\x18\x06 \x01(\x03\x12\r\n\x05\x61lert\x18\x07 \x01(\t\x12\x0e\n\x06reason\x18\x08 \x01(\t\"\xbe\x01\n\rWindowsSealed\x12\x0f\n\x07monitor\x18\x01 \x01(\t\x12(\n\x04\x66rom\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05until\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x63ount\x18\x04 \x01(\x03\x12\x0e\n\x06sha256\x18\x05 \x01(\x0c\x12(\n\x04time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$headrace/api/monitor/v1/events.proto\x12\x17headrace.api.monitor.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a&headrace/api/common/v1/resources.proto\x1a\'headrace/api/monitor/v1/resources.proto\"\xa6\x01\n\x0eMonitorCreated\x12\x0f\n\x07monitor\x18\x01 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x02 \x01(\t\x12\x36\n\x06\x63onfig\x18\x03 \x01(\x0b\x32&.headrace.api.monitor.v1.MonitorConfig\x12\x0f\n\x07\x63reator\x18\x04 \x01(\t\x12(\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"u\n\x11MonitorConfigured\x12\x0f\n\x07monitor\x18\x01 \x01(\t\x12\x36\n\x06\x63onfig\x18\x02 \x01(\x0b\x32&.headrace.api.monitor.v1.MonitorConfig\x12\x17\n\x0f\x63onfig_revision\x18\x03 \x01(\x03\"@\n\rMonitorPaused\x12\x0f\n\x07monitor\x18\x01 \x01(\t\x12\x0e\n\x06paused\x18\x02 \x01(\x08\x12\x0e\n\x06reason\x18\x03 \x01(\t\"<\n\x0b\x41lertRaised\x12-\n\x05\x61lert\x18\x01 \x01(\x0b\x32\x1e.headrace.api.monitor.v1.Alert\"?\n\x11\x41lertAcknowledged\x12\r\n\x05\x61lert\x18\x01 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x02 \x01(\t\x12\x0c\n\x04note\x18\x03 \x01(\t\"\xd5\x01\n\x10RetrainRequested\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x15\n\rmodel_version\x18\x04 \x01(\t\x12\r\n\x05\x61lert\x18\x05 \x01(\t\x12)\n\x05onset\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\ndata_until\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18\x08 \x01(\t\"\xa0\x01\n\x11RollbackRequested\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x13\n\x0b\x62\x61\x64_version\x18\x04 \x01(\t\x12\r\n\x05\x61lias\x18\x05 \x01(\t\x12\x16\n\x0e\x61lias_revision\x18\x06 \x01(\x03\x12\r\n\x05\x61lert\x18\x07 \x01(\t\x12\x0e\n\x06reason\x18\x08 \x01(\t\"\xbe\x01\n\rWindowsSealed\x12\x0f\n\x07monitor\x18\x01 \x01(\t\x12(\n\x04\x66rom\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05until\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x63ount\x18\x04 \x01(\x03\x12\x0e\n\x06sha256\x18\x05 \x01(\x0c\x12(\n\x04time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x84\x03\n\x11TelemetryArchived\x12\r\n\x05range\x18\x01 \x01(\t\x12\r\n\x05topic\x18\x02 \x01(\t\x12\x11\n\tpartition\x18\x03 \x01(\x05\x12\x14\n\x0c\x66irst_offset\x18\x04 \x01(\x03\x12\x13\n\x0blast_offset\x18\x05 \x01(\x03\x12\x14\n\x0clost_offsets\x18\x06 \x01(\x03\x12\x0f\n\x07records\x18\x07 \x01(\x03\x12\x0c\n\x04rows\x18\x08 \x01(\x03\x12\x12\n\nsize_bytes\x18\t \x01(\x03\x12.\n\nfirst_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tlast_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x08manifest\x18\x0c \x01(\x0b\x32!.headrace.api.common.v1.ObjectRef\x12\x0c\n\x04root\x18\r \x01(\x0c\x12(\n\x04time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xf2\x02\n\x10\x41rchiveRewritten\x12\r\n\x05range\x18\x01 \x01(\t\x12\r\n\x05topic\x18\x02 \x01(\t\x12\x11\n\tpartition\x18\x03 \x01(\x05\x12\x14\n\x0c\x66irst_offset\x18\x04 \x01(\x03\x12\x13\n\x0blast_offset\x18\x05 \x01(\x03\x12\x10\n\x08old_root\x18\x06 \x01(\x0c\x12\x10\n\x08new_root\x18\x07 \x01(\x0c\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12\x0e\n\x06person\x18\t \x01(\t\x12\x0f\n\x07\x65rasure\x18\n \x01(\t\x12\x17\n\x0frecords_changed\x18\x0b \x01(\x03\x12\x13\n\x0brows_erased\x18\x0c \x01(\x03\x12\x0c\n\x04rows\x18\r \x01(\x03\x12\x12\n\nsize_bytes\x18\x0e \x01(\x03\x12\x33\n\x08manifest\x18\x0f \x01(\x0b\x32!.headrace.api.common.v1.ObjectRef\x12(\n\x04time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'headrace.api.monitor.v1.events_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MONITORCREATED']._serialized_start=140
-  _globals['_MONITORCREATED']._serialized_end=306
-  _globals['_MONITORCONFIGURED']._serialized_start=308
-  _globals['_MONITORCONFIGURED']._serialized_end=425
-  _globals['_MONITORPAUSED']._serialized_start=427
-  _globals['_MONITORPAUSED']._serialized_end=491
-  _globals['_ALERTRAISED']._serialized_start=493
-  _globals['_ALERTRAISED']._serialized_end=553
-  _globals['_ALERTACKNOWLEDGED']._serialized_start=555
-  _globals['_ALERTACKNOWLEDGED']._serialized_end=618
-  _globals['_RETRAINREQUESTED']._serialized_start=621
-  _globals['_RETRAINREQUESTED']._serialized_end=834
-  _globals['_ROLLBACKREQUESTED']._serialized_start=837
-  _globals['_ROLLBACKREQUESTED']._serialized_end=997
-  _globals['_WINDOWSSEALED']._serialized_start=1000
-  _globals['_WINDOWSSEALED']._serialized_end=1190
+  _globals['_MONITORCREATED']._serialized_start=180
+  _globals['_MONITORCREATED']._serialized_end=346
+  _globals['_MONITORCONFIGURED']._serialized_start=348
+  _globals['_MONITORCONFIGURED']._serialized_end=465
+  _globals['_MONITORPAUSED']._serialized_start=467
+  _globals['_MONITORPAUSED']._serialized_end=531
+  _globals['_ALERTRAISED']._serialized_start=533
+  _globals['_ALERTRAISED']._serialized_end=593
+  _globals['_ALERTACKNOWLEDGED']._serialized_start=595
+  _globals['_ALERTACKNOWLEDGED']._serialized_end=658
+  _globals['_RETRAINREQUESTED']._serialized_start=661
+  _globals['_RETRAINREQUESTED']._serialized_end=874
+  _globals['_ROLLBACKREQUESTED']._serialized_start=877
+  _globals['_ROLLBACKREQUESTED']._serialized_end=1037
+  _globals['_WINDOWSSEALED']._serialized_start=1040
+  _globals['_WINDOWSSEALED']._serialized_end=1230
+  _globals['_TELEMETRYARCHIVED']._serialized_start=1233
+  _globals['_TELEMETRYARCHIVED']._serialized_end=1621
+  _globals['_ARCHIVEREWRITTEN']._serialized_start=1624
+  _globals['_ARCHIVEREWRITTEN']._serialized_end=1994
 # @@protoc_insertion_point(module_scope)

@@ -105,6 +105,30 @@ ALERT_KIND_DATA_QUALITY: AlertKind.ValueType  # 5
 """Values are missing, out of range or of a new category."""
 Global___AlertKind: _TypeAlias = AlertKind  # noqa: Y015
 
+class _ErasureState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ErasureStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErasureState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ERASURE_STATE_UNSPECIFIED: _ErasureState.ValueType  # 0
+    """Not given."""
+    ERASURE_STATE_RUNNING: _ErasureState.ValueType  # 1
+    """It is being worked on: what Kafka holds is archived, and archived ranges are rewritten."""
+    ERASURE_STATE_DONE: _ErasureState.ValueType  # 2
+    """Everything that was selected is gone from the archive and from Kafka."""
+
+class ErasureState(_ErasureState, metaclass=_ErasureStateEnumTypeWrapper):
+    """How far an erasure of telemetry is."""
+
+ERASURE_STATE_UNSPECIFIED: ErasureState.ValueType  # 0
+"""Not given."""
+ERASURE_STATE_RUNNING: ErasureState.ValueType  # 1
+"""It is being worked on: what Kafka holds is archived, and archived ranges are rewritten."""
+ERASURE_STATE_DONE: ErasureState.ValueType  # 2
+"""Everything that was selected is gone from the archive and from Kafka."""
+Global___ErasureState: _TypeAlias = ErasureState  # noqa: Y015
+
 @_typing.final
 class Monitor(_message.Message):
     """What is watched on an endpoint, and what is done about it: the state of one stream."""
@@ -676,3 +700,301 @@ class Verdict(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Verdict: _TypeAlias = Verdict  # noqa: Y015
+
+@_typing.final
+class ArchivedRange(_message.Message):
+    """A closed range of a telemetry partition in the object store: the state of one stream."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    TOPIC_FIELD_NUMBER: _builtins.int
+    PARTITION_FIELD_NUMBER: _builtins.int
+    FIRST_OFFSET_FIELD_NUMBER: _builtins.int
+    LAST_OFFSET_FIELD_NUMBER: _builtins.int
+    LOST_OFFSETS_FIELD_NUMBER: _builtins.int
+    RECORDS_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    FIRST_TIME_FIELD_NUMBER: _builtins.int
+    LAST_TIME_FIELD_NUMBER: _builtins.int
+    MANIFEST_FIELD_NUMBER: _builtins.int
+    ROOT_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    REWRITES_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Resource name: `projects/headrace/archives/{kind}-{partition}/ranges/{first offset, 20 digits}`, kind `predictions` or `labels`."""
+    topic: _builtins.str
+    """Topic the records are from."""
+    partition: _builtins.int
+    """Partition of the topic."""
+    first_offset: _builtins.int
+    """First offset."""
+    last_offset: _builtins.int
+    """Last offset."""
+    lost_offsets: _builtins.int
+    """Offsets at the start of the range that Kafka had dropped before they were archived."""
+    records: _builtins.int
+    """Records."""
+    rows: _builtins.int
+    """Rows in them: predicted rows or labels."""
+    size_bytes: _builtins.int
+    """Bytes of all files."""
+    root: _builtins.bytes
+    """Root of the Merkle tree over the records, 32 bytes."""
+    revision: _builtins.int
+    """Version of the stream."""
+    @_builtins.property
+    def first_time(self) -> _timestamp_pb2.Timestamp:
+        """When Kafka took the first record."""
+
+    @_builtins.property
+    def last_time(self) -> _timestamp_pb2.Timestamp:
+        """When Kafka took the last record."""
+
+    @_builtins.property
+    def manifest(self) -> _resources_pb2.ObjectRef:
+        """The manifest: JSON that names every file with its SHA-256."""
+
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was archived."""
+
+    @_builtins.property
+    def rewrites(self) -> _containers.RepeatedCompositeFieldContainer[Global___ArchiveRewrite]:
+        """What was rewritten since, oldest first."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        topic: _builtins.str = ...,
+        partition: _builtins.int = ...,
+        first_offset: _builtins.int = ...,
+        last_offset: _builtins.int = ...,
+        lost_offsets: _builtins.int = ...,
+        records: _builtins.int = ...,
+        rows: _builtins.int = ...,
+        size_bytes: _builtins.int = ...,
+        first_time: _timestamp_pb2.Timestamp | None = ...,
+        last_time: _timestamp_pb2.Timestamp | None = ...,
+        manifest: _resources_pb2.ObjectRef | None = ...,
+        root: _builtins.bytes = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        rewrites: _abc.Iterable[Global___ArchiveRewrite] | None = ...,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "first_time", b"first_time", "last_time", b"last_time", "manifest", b"manifest"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "first_offset", b"first_offset", "first_time", b"first_time", "last_offset", b"last_offset", "last_time", b"last_time", "lost_offsets", b"lost_offsets", "manifest", b"manifest", "name", b"name", "partition", b"partition", "records", b"records", "revision", b"revision", "rewrites", b"rewrites", "root", b"root", "rows", b"rows", "size_bytes", b"size_bytes", "topic", b"topic"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ArchivedRange: _TypeAlias = ArchivedRange  # noqa: Y015
+
+@_typing.final
+class ArchiveRewrite(_message.Message):
+    """One time that an archived range was written anew."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OLD_ROOT_FIELD_NUMBER: _builtins.int
+    NEW_ROOT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ROWS_ERASED_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    ERASURE_FIELD_NUMBER: _builtins.int
+    PERSON_FIELD_NUMBER: _builtins.int
+    old_root: _builtins.bytes
+    """Root before, 32 bytes: what is proved by it was erased."""
+    new_root: _builtins.bytes
+    """Root since, 32 bytes."""
+    reason: _builtins.str
+    """Why."""
+    rows_erased: _builtins.int
+    """Rows that are gone."""
+    erasure: _builtins.str
+    """Erasure that asked for it."""
+    person: _builtins.str
+    """Person that was erased; empty when the rows were of nobody in particular."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        old_root: _builtins.bytes = ...,
+        new_root: _builtins.bytes = ...,
+        reason: _builtins.str = ...,
+        rows_erased: _builtins.int = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        erasure: _builtins.str = ...,
+        person: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["erasure", b"erasure", "new_root", b"new_root", "old_root", b"old_root", "person", b"person", "reason", b"reason", "rows_erased", b"rows_erased", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ArchiveRewrite: _TypeAlias = ArchiveRewrite  # noqa: Y015
+
+@_typing.final
+class Erasure(_message.Message):
+    """An erasure of telemetry. What was selected is kept until it is done, outside of the log, and then deleted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    PERSON_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    RANGES_REWRITTEN_FIELD_NUMBER: _builtins.int
+    PREDICTIONS_ERASED_FIELD_NUMBER: _builtins.int
+    LABELS_ERASED_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    DONE_TIME_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Id of the command that asked for it, a UUID."""
+    person: _builtins.str
+    """Person it is about; empty for none."""
+    state: Global___ErasureState.ValueType
+    """How far it is."""
+    ranges_rewritten: _builtins.int
+    """Archived ranges that were rewritten."""
+    predictions_erased: _builtins.int
+    """Predicted rows that are gone."""
+    labels_erased: _builtins.int
+    """Labels that are gone."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was asked for."""
+
+    @_builtins.property
+    def done_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was done; absent before."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        person: _builtins.str = ...,
+        state: Global___ErasureState.ValueType = ...,
+        ranges_rewritten: _builtins.int = ...,
+        predictions_erased: _builtins.int = ...,
+        labels_erased: _builtins.int = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        done_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "done_time", b"done_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "done_time", b"done_time", "id", b"id", "labels_erased", b"labels_erased", "person", b"person", "predictions_erased", b"predictions_erased", "ranges_rewritten", b"ranges_rewritten", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Erasure: _TypeAlias = Erasure  # noqa: Y015
+
+@_typing.final
+class ArchivedFile(_message.Message):
+    """One file of an archived range."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    PROJECT_FIELD_NUMBER: _builtins.int
+    ENDPOINT_FIELD_NUMBER: _builtins.int
+    SCHEMA_DIGEST_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    OBJECT_FIELD_NUMBER: _builtins.int
+    URL_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    """`records`: every record of the range as it lay in Kafka; `rows`: the rows of one endpoint, decoded."""
+    project: _builtins.str
+    """Project of the rows; empty for records."""
+    endpoint: _builtins.str
+    """Endpoint of the rows; empty for records."""
+    schema_digest: _builtins.str
+    """Digest of the columns of the rows; empty for records and labels."""
+    rows: _builtins.int
+    """Rows of the file."""
+    url: _builtins.str
+    """Where to GET the bytes, for ten minutes."""
+    @_builtins.property
+    def object(self) -> _resources_pb2.ObjectRef:
+        """Its bytes."""
+
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+        project: _builtins.str = ...,
+        endpoint: _builtins.str = ...,
+        schema_digest: _builtins.str = ...,
+        rows: _builtins.int = ...,
+        object: _resources_pb2.ObjectRef | None = ...,
+        url: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["object", b"object"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoint", b"endpoint", "kind", b"kind", "object", b"object", "project", b"project", "rows", b"rows", "schema_digest", b"schema_digest", "url", b"url"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ArchivedFile: _TypeAlias = ArchivedFile  # noqa: Y015
+
+@_typing.final
+class PartitionArchive(_message.Message):
+    """How far a telemetry partition is archived."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOPIC_FIELD_NUMBER: _builtins.int
+    PARTITION_FIELD_NUMBER: _builtins.int
+    NEXT_OFFSET_FIELD_NUMBER: _builtins.int
+    COUNTED_OFFSET_FIELD_NUMBER: _builtins.int
+    RANGES_FIELD_NUMBER: _builtins.int
+    RECORDS_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    LAST_TIME_FIELD_NUMBER: _builtins.int
+    topic: _builtins.str
+    """Topic."""
+    partition: _builtins.int
+    """Partition."""
+    next_offset: _builtins.int
+    """First offset that is not archived; -1 when nothing is."""
+    counted_offset: _builtins.int
+    """First offset that the monitor has not counted; -1 when it has counted nothing."""
+    ranges: _builtins.int
+    """Ranges."""
+    records: _builtins.int
+    """Records in them."""
+    rows: _builtins.int
+    """Rows in them."""
+    size_bytes: _builtins.int
+    """Bytes of their files."""
+    @_builtins.property
+    def last_time(self) -> _timestamp_pb2.Timestamp:
+        """When Kafka took the last archived record; absent when nothing is archived."""
+
+    def __init__(
+        self,
+        *,
+        topic: _builtins.str = ...,
+        partition: _builtins.int = ...,
+        next_offset: _builtins.int = ...,
+        counted_offset: _builtins.int = ...,
+        ranges: _builtins.int = ...,
+        records: _builtins.int = ...,
+        rows: _builtins.int = ...,
+        size_bytes: _builtins.int = ...,
+        last_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["last_time", b"last_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counted_offset", b"counted_offset", "last_time", b"last_time", "next_offset", b"next_offset", "partition", b"partition", "ranges", b"ranges", "records", b"records", "rows", b"rows", "size_bytes", b"size_bytes", "topic", b"topic"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PartitionArchive: _TypeAlias = PartitionArchive  # noqa: Y015

@@ -615,3 +615,256 @@ class TelemetryService:
             timeout,
             metadata,
             _registered_method=True)
+
+
+class ArchiveServiceStub:
+    """The archive of telemetry in the object store.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.GetArchiveStatus = channel.unary_unary(
+                '/headrace.api.monitor.v1.ArchiveService/GetArchiveStatus',
+                request_serializer=headrace_dot_api_dot_monitor_dot_v1_dot_service__pb2.GetArchiveStatusRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_monitor_dot_v1_dot_service__pb2.GetArchiveStatusResponse.FromString,
+                _registered_method=True)
+        self.ListArchivedRanges = channel.unary_unary(
+                '/headrace.api.monitor.v1.ArchiveService/ListArchivedRanges',
+                request_serializer=headrace_dot_api_dot_monitor_dot_v1_dot_service__pb2.ListArchivedRangesRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_monitor_dot_v1_dot_service__pb2.ListArchivedRangesResponse.FromString,
+                _registered_method=True)
+        self.GetArchivedRange = channel.unary_unary(
+                '/headrace.api.monitor.v1.ArchiveService/GetArchivedRange',
+                request_serializer=headrace_dot_api_dot_monitor_dot_v1_dot_service__pb2.GetArchivedRangeRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_monitor_dot_v1_dot_service__pb2.GetArchivedRangeResponse.FromString,
+                _registered_method=True)
+        self.EraseTelemetry = channel.unary_unary(
+                '/headrace.api.monitor.v1.ArchiveService/EraseTelemetry',
+                request_serializer=headrace_dot_api_dot_monitor_dot_v1_dot_service__pb2.EraseTelemetryRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_monitor_dot_v1_dot_service__pb2.EraseTelemetryResponse.FromString,
+                _registered_method=True)
+        self.GetErasure = channel.unary_unary(
+                '/headrace.api.monitor.v1.ArchiveService/GetErasure',
+                request_serializer=headrace_dot_api_dot_monitor_dot_v1_dot_service__pb2.GetErasureRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_monitor_dot_v1_dot_service__pb2.GetErasureResponse.FromString,
+                _registered_method=True)
+
+
+class ArchiveServiceServicer:
+    """The archive of telemetry in the object store.
+    """
+
+    def GetArchiveStatus(self, request, context):
+        """How far each partition is archived.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListArchivedRanges(self, request, context):
+        """Archived ranges of a partition by offset.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetArchivedRange(self, request, context):
+        """One archived range, with where to get its files.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EraseTelemetry(self, request, context):
+        """Erases predictions and their labels from the archive and from Kafka; needs the role of an operator. Answers at once; GetErasure
+        tells how far it is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetErasure(self, request, context):
+        """How far an erasure is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_ArchiveServiceServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'GetArchiveStatus': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetArchiveStatus,
+                    request_deserializer=headrace_dot_api_dot_monitor_dot_v1_dot_service__pb2.GetArchiveStatusRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_monitor_dot_v1_dot_service__pb2.GetArchiveStatusResponse.SerializeToString,
+            ),
+            'ListArchivedRanges': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListArchivedRanges,
+                    request_deserializer=headrace_dot_api_dot_monitor_dot_v1_dot_service__pb2.ListArchivedRangesRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_monitor_dot_v1_dot_service__pb2.ListArchivedRangesResponse.SerializeToString,
+            ),
+            'GetArchivedRange': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetArchivedRange,
+                    request_deserializer=headrace_dot_api_dot_monitor_dot_v1_dot_service__pb2.GetArchivedRangeRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_monitor_dot_v1_dot_service__pb2.GetArchivedRangeResponse.SerializeToString,
+            ),
+            'EraseTelemetry': grpc.unary_unary_rpc_method_handler(
+                    servicer.EraseTelemetry,
+                    request_deserializer=headrace_dot_api_dot_monitor_dot_v1_dot_service__pb2.EraseTelemetryRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_monitor_dot_v1_dot_service__pb2.EraseTelemetryResponse.SerializeToString,
+            ),
+            'GetErasure': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetErasure,
+                    request_deserializer=headrace_dot_api_dot_monitor_dot_v1_dot_service__pb2.GetErasureRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_monitor_dot_v1_dot_service__pb2.GetErasureResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'headrace.api.monitor.v1.ArchiveService', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('headrace.api.monitor.v1.ArchiveService', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class ArchiveService:
+    """The archive of telemetry in the object store.
+    """
+
+    @staticmethod
+    def GetArchiveStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.monitor.v1.ArchiveService/GetArchiveStatus',
+            headrace_dot_api_dot_monitor_dot_v1_dot_service__pb2.GetArchiveStatusRequest.SerializeToString,
+            headrace_dot_api_dot_monitor_dot_v1_dot_service__pb2.GetArchiveStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListArchivedRanges(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.monitor.v1.ArchiveService/ListArchivedRanges',
+            headrace_dot_api_dot_monitor_dot_v1_dot_service__pb2.ListArchivedRangesRequest.SerializeToString,
+            headrace_dot_api_dot_monitor_dot_v1_dot_service__pb2.ListArchivedRangesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetArchivedRange(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.monitor.v1.ArchiveService/GetArchivedRange',
+            headrace_dot_api_dot_monitor_dot_v1_dot_service__pb2.GetArchivedRangeRequest.SerializeToString,
+            headrace_dot_api_dot_monitor_dot_v1_dot_service__pb2.GetArchivedRangeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EraseTelemetry(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.monitor.v1.ArchiveService/EraseTelemetry',
+            headrace_dot_api_dot_monitor_dot_v1_dot_service__pb2.EraseTelemetryRequest.SerializeToString,
+            headrace_dot_api_dot_monitor_dot_v1_dot_service__pb2.EraseTelemetryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetErasure(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.monitor.v1.ArchiveService/GetErasure',
+            headrace_dot_api_dot_monitor_dot_v1_dot_service__pb2.GetErasureRequest.SerializeToString,
+            headrace_dot_api_dot_monitor_dot_v1_dot_service__pb2.GetErasureResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)

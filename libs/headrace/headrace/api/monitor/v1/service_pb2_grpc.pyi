@@ -207,3 +207,88 @@ class TelemetryServiceServicer(metaclass=_abc_1.ABCMeta):
         """Publishes labels."""
 
 def add_TelemetryServiceServicer_to_server(servicer: TelemetryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+
+class ArchiveServiceStub:
+    """The archive of telemetry in the object store."""
+
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> ArchiveServiceAsyncStub: ...
+    GetArchiveStatus: _grpc.UnaryUnaryMultiCallable[_service_pb2.GetArchiveStatusRequest, _service_pb2.GetArchiveStatusResponse]
+    """How far each partition is archived."""
+    ListArchivedRanges: _grpc.UnaryUnaryMultiCallable[_service_pb2.ListArchivedRangesRequest, _service_pb2.ListArchivedRangesResponse]
+    """Archived ranges of a partition by offset."""
+    GetArchivedRange: _grpc.UnaryUnaryMultiCallable[_service_pb2.GetArchivedRangeRequest, _service_pb2.GetArchivedRangeResponse]
+    """One archived range, with where to get its files."""
+    EraseTelemetry: _grpc.UnaryUnaryMultiCallable[_service_pb2.EraseTelemetryRequest, _service_pb2.EraseTelemetryResponse]
+    """Erases predictions and their labels from the archive and from Kafka; needs the role of an operator. Answers at once; GetErasure
+    tells how far it is.
+    """
+    GetErasure: _grpc.UnaryUnaryMultiCallable[_service_pb2.GetErasureRequest, _service_pb2.GetErasureResponse]
+    """How far an erasure is."""
+
+@_typing.type_check_only
+class ArchiveServiceAsyncStub(ArchiveServiceStub):
+    """The archive of telemetry in the object store."""
+
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    GetArchiveStatus: _aio.UnaryUnaryMultiCallable[_service_pb2.GetArchiveStatusRequest, _service_pb2.GetArchiveStatusResponse]  # type: ignore[assignment]
+    """How far each partition is archived."""
+    ListArchivedRanges: _aio.UnaryUnaryMultiCallable[_service_pb2.ListArchivedRangesRequest, _service_pb2.ListArchivedRangesResponse]  # type: ignore[assignment]
+    """Archived ranges of a partition by offset."""
+    GetArchivedRange: _aio.UnaryUnaryMultiCallable[_service_pb2.GetArchivedRangeRequest, _service_pb2.GetArchivedRangeResponse]  # type: ignore[assignment]
+    """One archived range, with where to get its files."""
+    EraseTelemetry: _aio.UnaryUnaryMultiCallable[_service_pb2.EraseTelemetryRequest, _service_pb2.EraseTelemetryResponse]  # type: ignore[assignment]
+    """Erases predictions and their labels from the archive and from Kafka; needs the role of an operator. Answers at once; GetErasure
+    tells how far it is.
+    """
+    GetErasure: _aio.UnaryUnaryMultiCallable[_service_pb2.GetErasureRequest, _service_pb2.GetErasureResponse]  # type: ignore[assignment]
+    """How far an erasure is."""
+
+class ArchiveServiceServicer(metaclass=_abc_1.ABCMeta):
+    """The archive of telemetry in the object store."""
+
+    @_abc_1.abstractmethod
+    def GetArchiveStatus(
+        self,
+        request: _service_pb2.GetArchiveStatusRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.GetArchiveStatusResponse, _abc.Awaitable[_service_pb2.GetArchiveStatusResponse]]:
+        """How far each partition is archived."""
+
+    @_abc_1.abstractmethod
+    def ListArchivedRanges(
+        self,
+        request: _service_pb2.ListArchivedRangesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.ListArchivedRangesResponse, _abc.Awaitable[_service_pb2.ListArchivedRangesResponse]]:
+        """Archived ranges of a partition by offset."""
+
+    @_abc_1.abstractmethod
+    def GetArchivedRange(
+        self,
+        request: _service_pb2.GetArchivedRangeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.GetArchivedRangeResponse, _abc.Awaitable[_service_pb2.GetArchivedRangeResponse]]:
+        """One archived range, with where to get its files."""
+
+    @_abc_1.abstractmethod
+    def EraseTelemetry(
+        self,
+        request: _service_pb2.EraseTelemetryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.EraseTelemetryResponse, _abc.Awaitable[_service_pb2.EraseTelemetryResponse]]:
+        """Erases predictions and their labels from the archive and from Kafka; needs the role of an operator. Answers at once; GetErasure
+        tells how far it is.
+        """
+
+    @_abc_1.abstractmethod
+    def GetErasure(
+        self,
+        request: _service_pb2.GetErasureRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.GetErasureResponse, _abc.Awaitable[_service_pb2.GetErasureResponse]]:
+        """How far an erasure is."""
+
+def add_ArchiveServiceServicer_to_server(servicer: ArchiveServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -979,3 +979,167 @@ class RegistryService:
             timeout,
             metadata,
             _registered_method=True)
+
+
+class PersonServiceStub:
+    """Persons: opaque ids in events, display names in a table that can be deleted.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.AddPerson = channel.unary_unary(
+                '/headrace.api.registry.v1.PersonService/AddPerson',
+                request_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.AddPersonRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.AddPersonResponse.FromString,
+                _registered_method=True)
+        self.ListPersons = channel.unary_unary(
+                '/headrace.api.registry.v1.PersonService/ListPersons',
+                request_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.ListPersonsRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.ListPersonsResponse.FromString,
+                _registered_method=True)
+        self.ErasePerson = channel.unary_unary(
+                '/headrace.api.registry.v1.PersonService/ErasePerson',
+                request_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.ErasePersonRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.ErasePersonResponse.FromString,
+                _registered_method=True)
+
+
+class PersonServiceServicer:
+    """Persons: opaque ids in events, display names in a table that can be deleted.
+    """
+
+    def AddPerson(self, request, context):
+        """Adds a person under a new opaque id. Operators only.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListPersons(self, request, context):
+        """Persons by id, with their display names.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ErasePerson(self, request, context):
+        """Deletes all that is kept of a person beside the opaque id. Operators only. Erasing twice is erasing once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_PersonServiceServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'AddPerson': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddPerson,
+                    request_deserializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.AddPersonRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.AddPersonResponse.SerializeToString,
+            ),
+            'ListPersons': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPersons,
+                    request_deserializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.ListPersonsRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.ListPersonsResponse.SerializeToString,
+            ),
+            'ErasePerson': grpc.unary_unary_rpc_method_handler(
+                    servicer.ErasePerson,
+                    request_deserializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.ErasePersonRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.ErasePersonResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'headrace.api.registry.v1.PersonService', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('headrace.api.registry.v1.PersonService', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class PersonService:
+    """Persons: opaque ids in events, display names in a table that can be deleted.
+    """
+
+    @staticmethod
+    def AddPerson(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.registry.v1.PersonService/AddPerson',
+            headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.AddPersonRequest.SerializeToString,
+            headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.AddPersonResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPersons(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.registry.v1.PersonService/ListPersons',
+            headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.ListPersonsRequest.SerializeToString,
+            headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.ListPersonsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ErasePerson(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.registry.v1.PersonService/ErasePerson',
+            headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.ErasePersonRequest.SerializeToString,
+            headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.ErasePersonResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)

@@ -296,3 +296,58 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         """Takes an alias off its version. Where versions need approval only persons may. ABORTED when it moved meanwhile."""
 
 def add_RegistryServiceServicer_to_server(servicer: RegistryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+
+class PersonServiceStub:
+    """Persons: opaque ids in events, display names in a table that can be deleted."""
+
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> PersonServiceAsyncStub: ...
+    AddPerson: _grpc.UnaryUnaryMultiCallable[_service_pb2.AddPersonRequest, _service_pb2.AddPersonResponse]
+    """Adds a person under a new opaque id. Operators only."""
+    ListPersons: _grpc.UnaryUnaryMultiCallable[_service_pb2.ListPersonsRequest, _service_pb2.ListPersonsResponse]
+    """Persons by id, with their display names."""
+    ErasePerson: _grpc.UnaryUnaryMultiCallable[_service_pb2.ErasePersonRequest, _service_pb2.ErasePersonResponse]
+    """Deletes all that is kept of a person beside the opaque id. Operators only. Erasing twice is erasing once."""
+
+@_typing.type_check_only
+class PersonServiceAsyncStub(PersonServiceStub):
+    """Persons: opaque ids in events, display names in a table that can be deleted."""
+
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    AddPerson: _aio.UnaryUnaryMultiCallable[_service_pb2.AddPersonRequest, _service_pb2.AddPersonResponse]  # type: ignore[assignment]
+    """Adds a person under a new opaque id. Operators only."""
+    ListPersons: _aio.UnaryUnaryMultiCallable[_service_pb2.ListPersonsRequest, _service_pb2.ListPersonsResponse]  # type: ignore[assignment]
+    """Persons by id, with their display names."""
+    ErasePerson: _aio.UnaryUnaryMultiCallable[_service_pb2.ErasePersonRequest, _service_pb2.ErasePersonResponse]  # type: ignore[assignment]
+    """Deletes all that is kept of a person beside the opaque id. Operators only. Erasing twice is erasing once."""
+
+class PersonServiceServicer(metaclass=_abc_1.ABCMeta):
+    """Persons: opaque ids in events, display names in a table that can be deleted."""
+
+    @_abc_1.abstractmethod
+    def AddPerson(
+        self,
+        request: _service_pb2.AddPersonRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.AddPersonResponse, _abc.Awaitable[_service_pb2.AddPersonResponse]]:
+        """Adds a person under a new opaque id. Operators only."""
+
+    @_abc_1.abstractmethod
+    def ListPersons(
+        self,
+        request: _service_pb2.ListPersonsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.ListPersonsResponse, _abc.Awaitable[_service_pb2.ListPersonsResponse]]:
+        """Persons by id, with their display names."""
+
+    @_abc_1.abstractmethod
+    def ErasePerson(
+        self,
+        request: _service_pb2.ErasePersonRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.ErasePersonResponse, _abc.Awaitable[_service_pb2.ErasePersonResponse]]:
+        """Deletes all that is kept of a person beside the opaque id. Operators only. Erasing twice is erasing once."""
+
+def add_PersonServiceServicer_to_server(servicer: PersonServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
