@@ -131,7 +131,9 @@ def read_records(data: bytes, *, topic: str, partition: int) -> list[Record]:
         InternalError: it is no such file.
     """
     try:
-        table = pq.read_table(io.BytesIO(data), columns=["offset", "timestamp", "key", "value", "headers"])
+        # Without threads: some would still let go of the bytes while the interpreter ends, which aborts the process.
+        with pq.ParquetFile(pa.BufferReader(data), pre_buffer=False) as file:
+            table = file.read(columns=["offset", "timestamp", "key", "value", "headers"], use_threads=False)
     except (pa.ArrowInvalid, OSError) as error:
         raise InternalError("the archived records can not be read", reason="ARCHIVE_FILE") from error
     times = table["timestamp"].cast(pa.int64()).to_pylist()
