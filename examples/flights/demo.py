@@ -31,6 +31,10 @@ WINDOW_S: Final = 3 * 3600
 HASTY_FROM: Final = data.microseconds(2013, 9)
 """When somebody releases in a hurry, event time."""
 SETTLE_S: Final = 60.0
+PACES: Final = (1_500.0, 5_000.0)
+"""The least and the most flights a second that ``pace_for`` gives."""
+FLIGHTS_WHILE_TRAINING: Final = 60_000
+"""Those of about two months."""
 _ENDED: Final = (
     orchestrator_resources.PIPELINE_RUN_STATUS_SUCCEEDED,
     orchestrator_resources.PIPELINE_RUN_STATUS_FAILED,
@@ -64,7 +68,7 @@ class DemoStopped(Exception):
 def play(
     connection: Connection,
     *,
-    pace: float = 0.0,
+    pace: float | None = 0.0,
     from_us: int = data.microseconds(2013, 3),
     until_us: int = data.microseconds(2014, 1),
     hasty_from_us: int = HASTY_FROM,
@@ -74,7 +78,7 @@ def play(
 
     Args:
         connection: A platform without the demo's model.
-        pace: Flights a second at most; 0 for as fast as the machine goes.
+        pace: Flights a second at most; 0 for as fast as the machine goes, None for what ``pace_for`` says.
         from_us: Start of the replay, event time, microseconds since 1970 UTC.
         until_us: End of the replay, event time, microseconds since 1970 UTC.
         hasty_from_us: Event time from which on a bad version is released by hand, as soon as no rollout is under way.
@@ -89,6 +93,7 @@ def play(
         began = time.monotonic()
         stage.title = "training the first model"
         first = lifecycle.train_first()
+        pace = pace_for(time.monotonic() - began) if pace is None else pace
         _check(stage)
         stage.title = "approving, promoting, opening the endpoint"
         lifecycle.open_endpoint(client, first)
@@ -96,7 +101,7 @@ def play(
         replay = Replay(data.load().between(from_us, until_us), window_s=WINDOW_S)
         stage.rows = len(replay.flights)
         stage.application = Application(connection, project="default", endpoint="delays", replay=replay, pace=pace)
-        stage.title = "replaying the year"
+        stage.title = f"replaying the year at {pace:,.0f} flights/s" if pace else "replaying the year"
         watcher = _background(_follow, client, stage)
         hasty = _background(_release_in_a_hurry, client, stage, hasty_from_us)
         played = time.monotonic()
@@ -120,6 +125,15 @@ def play(
             seconds=seconds,
             console=connection.gateway_url,
         )
+
+
+def pace_for(training_s: float) -> float:
+    """Flights a second, so that about two months pass on this machine while a version is retrained.
+
+    Args:
+        training_s: How long the first version took. A retraining takes longer, since the replay goes on beside it.
+    """
+    return max(PACES[0], min(PACES[1], FLIGHTS_WHILE_TRAINING / training_s))
 
 
 def _release_in_a_hurry(client: headrace.Client, stage: Stage, from_us: int) -> None:

@@ -111,8 +111,14 @@ def demo(
     *,
     data: Annotated[Path | None, typer.Option("--data", help="A new data folder; default: a fresh one.")] = None,
     pace: Annotated[
-        float, typer.Option(min=0, help="Flights a second at most; 0: as fast as the machine goes.")
-    ] = 5000,
+        float | None,
+        typer.Option(
+            min=0,
+            help="Flights a second at most; 0: as fast as the machine goes. "
+            "Default: 5,000, or fewer where training takes long.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show the closed loop on a year of flights: train, serve, watch, retrain, roll back (KEEP=1 keeps it running)."""

@@ -41,7 +41,7 @@ def new_folder() -> Path:
     return default_path().parent / "headrace-demo" / datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
 
 
-def run(data: Path, console: Console, *, pace: float, as_json: bool, keep: bool) -> int:
+def run(data: Path, console: Console, *, pace: float | None, as_json: bool, keep: bool) -> int:
     """Run the demo; return the exit status: 0 when the loop closed, 1 when it did not, 130 when it was stopped.
 
     Raises:
@@ -76,7 +76,7 @@ def run(data: Path, console: Console, *, pace: float, as_json: bool, keep: bool)
     return status
 
 
-def _play(flights: Any, stack: Stack, console: Console, *, pace: float, as_json: bool, link: str) -> int:
+def _play(flights: Any, stack: Stack, console: Console, *, pace: float | None, as_json: bool, link: str) -> int:
     stage, data = flights.demo.Stage(), stack.folder.path
     outcome: dict[str, Any] = {}
 
