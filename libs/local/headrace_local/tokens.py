@@ -16,7 +16,7 @@ from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import Final, cast
 
-from headrace_kit.auth import OPERATOR, is_principal
+from headrace_kit.auth import OPERATOR, SERVICE, is_principal
 from headrace_local.errors import TokensUnchanged, TokensUnreadable
 from headrace_local.files import write_json
 from headrace_local.names import SERVICES
@@ -69,16 +69,20 @@ class TokensFile:
         """Makes a token, which is kept nowhere, and lets it in; those that the principal has already stay good.
 
         Raises:
-            TokensUnchanged: the principal is not opaque, or one of the stack's own.
+            TokensUnchanged: the principal is not opaque, or one of the stack's own, or a person who would be a service.
             TokensUnreadable: the file is not of its form.
         """
         if not is_principal(principal):
             raise TokensUnchanged(f"{principal} is no principal: persons/ID or services/NAME, of a-z 0-9 -")
+        given = sorted(set(roles))
+        if SERVICE in given and principal.startswith("persons/"):
+            # Whoever is a service says in whose name it acts, and is believed.
+            raise TokensUnchanged(f"{principal} can not have the role {SERVICE}: that is for services/NAME")
         token = secrets.token_hex(24)
         with self._locked():
             _require_foreign(principal)
             digest = hashlib.sha256(token.encode()).hexdigest()
-            self._write([*self.entries(), {"sha256": digest, "principal": principal, "roles": sorted(set(roles))}])
+            self._write([*self.entries(), {"sha256": digest, "principal": principal, "roles": given}])
         return token
 
     def revoke(self, principal: str, *, digest: str = "") -> int:

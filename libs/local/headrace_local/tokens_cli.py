@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from headrace_local.tokens import TokensFile
 
 app = typer.Typer(help="Tokens of persons and programs, by which servers know who calls.", no_args_is_help=True)
-Principal = Annotated[str, typer.Argument(help="Whose: persons/ID, as `headrace persons add` prints it.")]
+Principal = Annotated[str, typer.Argument(help="Whose: persons/ID of `headrace persons add`, or services/NAME.")]
 File = Annotated[Path | None, typer.Option("--file", help="Another tokens.json than the data folder's.")]
 
 
@@ -34,7 +34,8 @@ def issue(
     principal: Principal,
     *,
     role: Annotated[
-        list[Role] | None, typer.Option(help="operator: may add and erase persons; service: may run steps.")
+        list[Role] | None,
+        typer.Option(help="operator: console, persons, erasing; service: steps, for anybody."),
     ] = None,
     data: Data = None,
     file: File = None,

@@ -110,6 +110,14 @@ def test_the_stacks_own_and_names_get_no_token(folder: DataFolder, principal: st
 
 
 @pytest.mark.usefixtures("started")
+def test_a_person_is_no_service_and_a_program_may_be(folder: DataFolder) -> None:
+    file = TokensFile(folder.tokens)
+    with pytest.raises(TokensUnchanged):
+        file.issue(ADA, roles=["operator", "service"])
+    assert Tokens(folder.tokens).principal(file.issue("services/etl", roles=["service"])).roles == {"service"}
+
+
+@pytest.mark.usefixtures("started")
 def test_one_of_two_tokens_is_revoked_by_its_digest(folder: DataFolder) -> None:
     file = TokensFile(folder.tokens)
     lost, kept = file.issue(ADA), file.issue(ADA)

@@ -17,7 +17,7 @@ app = typer.Typer(help="Persons: opaque ids in events, display names beside them
 
 @app.command()
 def add(name: Annotated[str, typer.Argument(help="What people call them.")], as_json: Json = False) -> None:
-    """Add a person, and print the id that stands for them in events and in `tokens.json`."""
+    """Add a person, and print the id that stands for them in events; `headrace tokens issue` takes it."""
     with connect() as client:
         request = service.AddPersonRequest(command_id=str(uuid4()), display_name=name)
         person = client.persons.AddPerson(request).person
