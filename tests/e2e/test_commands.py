@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import pytest
 
+from headrace.api.audit.v1.resources_pb2 import LogEntry
 from headrace.api.audit.v1.service_pb2 import ReadStreamRequest
 from headrace.api.registry.v1 import resources_pb2 as resources
 from headrace.api.registry.v1 import service_pb2 as service
@@ -206,15 +207,20 @@ def test_a_chain_is_told_over_services(headrace: Headrace, platform: Platform, p
 def test_a_diff_names_each_change_of_each_event(headrace: Headrace, platform: Platform, project: str) -> None:
     model = f"projects/{project}/models/m"
     with platform.client() as client:
+
+        def sequenced(count: int) -> list[LogEntry]:
+            """So many events of the model; what is written afterwards has a later time."""
+            return eventually(
+                lambda: list(client.log("registry").ReadStream(ReadStreamRequest(stream_id=model)).entries),
+                lambda found: len(found) == count and all(each.leaf for each in found),
+            )
+
         client.registry.CreateModel(service.CreateModelRequest(command_id=str(uuid4()), name=model))
-        for check in ("quality", "latency"):
+        for count, check in enumerate(("quality", "latency"), start=1):
+            sequenced(count)
             gates = resources.Gates(alias="production", required_checks=[check])
             client.registry.SetGates(service.SetGatesRequest(command_id=str(uuid4()), model=model, gates=gates))
-        request = ReadStreamRequest(stream_id=model)
-        created, first, second = eventually(
-            lambda: list(client.log("registry").ReadStream(request).entries),
-            lambda found: all(each.leaf for each in found),
-        )
+        created, first, second = sequenced(3)
 
     start, end = (each.sequenced_at.ToJsonString() for each in (created, second))
     changed = headrace("log", "diff", start, end, "--project", project, "--json")
