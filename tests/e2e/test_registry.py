@@ -90,6 +90,62 @@ def test_a_version_goes_from_registration_to_production_and_back(platform: Platf
         assert chain(entries, promotions[1].event_id)[0].entry.event_id == promotions[1].event_id
 
 
+def test_a_promotion_carries_what_every_gate_said_and_a_refusal_names_every_unmet_one(
+    platform: Platform, project: str
+) -> None:
+    model = f"projects/{project}/models/delays"
+    dataset = common.DatasetVersion(name="held out", digest="sha256:h")
+    with platform.client() as person, Client(platform.connection_of("orchestrator")) as pipeline:
+        names: list[str] = []
+        for rmse in (20.0, 19.0):
+            request = version_request(project, upload(person, project))
+            request.format = resources.MODEL_FORMAT_PICKLE
+            request.metrics.add(name="rmse", value=rmse)
+            names.append(pipeline.registry.CreateVersion(request).version.name)
+            check = service.RecordValidationRequest(
+                command_id=str(uuid4()), version=names[-1], check="holdout", passed=True, dataset=dataset
+            )
+            check.metrics.add(name="rmse", value=rmse)
+            pipeline.registry.RecordValidation(check)
+        gates = resources.Gates(
+            alias="production",
+            metrics=[resources.MetricGate(metric="rmse", comparison=resources.COMPARISON_AT_MOST, threshold=25)],
+            champion=[resources.ChampionGate(metric="rmse", margin=0.5)],
+            max_age_s=3600,
+            safe_format_required=True,
+            approvals=[resources.ApprovalGate(count=1, role="operator")],
+        )
+        person.registry.SetGates(service.SetGatesRequest(command_id=str(uuid4()), model=model, gates=gates))
+
+        def promote(version: str) -> resources.Promotion:
+            command = service.PromoteVersionRequest(
+                command_id=str(uuid4()), version=version, alias="production", expected_revision=-1
+            )
+            return person.registry.PromoteVersion(command).promotion
+
+        with pytest.raises(grpc.RpcError) as refusal:
+            promote(names[0])
+        violations = {each.type for each in error_details(refusal.value)[1].violations}
+        assert violations == {"format", "approvals:operator"}
+        asked = service.CheckPromotionRequest(version=names[0], alias="production")
+        assert {each.gate for each in person.registry.CheckPromotion(asked).unmet} == violations
+        for name in names:
+            person.registry.ConsentToFormat(
+                service.ConsentToFormatRequest(command_id=str(uuid4()), version=name, given=True, reason="ours")
+            )
+            person.registry.ReviewVersion(
+                service.ReviewVersionRequest(command_id=str(uuid4()), version=name, approve=True, reason="seen")
+            )
+        promote(names[0])
+        results = {each.gate: each for each in promote(names[1]).results}
+
+    assert all(each.passed for each in results.values())
+    contest = results["champion:rmse"]
+    assert (contest.value, contest.threshold, contest.champion, contest.dataset_digest) == (19, 20, 1, "sha256:h")
+    assert list(results["approvals:operator"].actors) == ["persons/operator"]
+    assert {"metric:rmse", "freshness", "format", "approval"} <= set(results)
+
+
 def test_a_download_gives_the_bytes_of_the_digest(platform: Platform, project: str) -> None:
     with platform.client() as client:
         version = client.registry.CreateVersion(version_request(project, upload(client, project))).version

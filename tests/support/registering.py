@@ -1,7 +1,8 @@
 """A model and what is decided about it, without a server."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import uuid4
 
 from google.protobuf.message import Message
@@ -66,6 +67,8 @@ class Registry:
         columns: tuple[str, ...] = ("a", "b"),
         author: str = "services/orchestrator",
         kind: resources.ModelFormat.ValueType = resources.MODEL_FORMAT_ONNX,
+        metrics: Mapping[str, float] | None = None,
+        run_time: datetime | None = None,
     ) -> str:
         tensor = common.TensorSpec(
             name="input", datatype=common.DATA_TYPE_FP32, shape=[-1, len(columns)], columns=columns
@@ -78,17 +81,38 @@ class Registry:
             format=kind,
             signature=common.Signature(inputs=[tensor]),
             datasets=[common.DatasetVersion(name="flights", digest="sha256:1")],
+            metrics=named_values(metrics or {}),
         )
+        if run_time is not None:
+            command.run_time.FromDatetime(run_time)
         self.apply(lambda state: domain.decide_version(state, command, by(author)))
         return self.model.versions[-1].name
 
-    def validate(self, version: str, check: str, *, passed: bool) -> None:
-        command = service.RecordValidationRequest(version=version, check=check, passed=passed, detail="measured")
+    def validate(
+        self,
+        version: str,
+        check: str,
+        *,
+        passed: bool,
+        metrics: Mapping[str, float] | None = None,
+        digest: str = "",
+    ) -> None:
+        command = service.RecordValidationRequest(
+            version=version, check=check, passed=passed, detail="measured", metrics=named_values(metrics or {})
+        )
+        if digest:
+            command.dataset.name, command.dataset.digest = "held out", digest
         self.apply(lambda state: domain.decide_validation(state, command, by("services/orchestrator")))
 
-    def review(self, version: str, *, approve: bool, actor: str = "persons/operator") -> None:
+    def review(
+        self, version: str, *, approve: bool, actor: str = "persons/operator", roles: tuple[str, ...] = ()
+    ) -> None:
         command = service.ReviewVersionRequest(version=version, approve=approve, reason="looked at it")
-        self.apply(lambda state: domain.decide_review(state, command, by(actor)))
+        self.apply(lambda state: domain.decide_review(state, command, by(actor), roles=roles))
+
+    def consent(self, version: str, *, given: bool, actor: str) -> list[Message]:
+        command = service.ConsentToFormatRequest(version=version, given=given, reason="we made it ourselves")
+        return self.apply(lambda state: domain.decide_consent(state, command, by(actor)))
 
     def promote(
         self,
@@ -125,11 +149,24 @@ class Registry:
         command = service.GrantStandingApprovalRequest(model=MODEL, standing_approval=approval)
         self.apply(lambda state: domain.decide_grant(state, command, by(actor)))
 
-    def set_gates(self, *, actor: str, alias: str = "production", checks: tuple[str, ...] = ()) -> list[Message]:
-        """Gates that ask for no approval."""
-        gates = resources.Gates(alias=alias, required_checks=checks)
+    def set_gates(
+        self,
+        *,
+        actor: str,
+        alias: str = "production",
+        checks: tuple[str, ...] = (),
+        **more: Any,  # Any: fields of the message, of several types
+    ) -> list[Message]:
+        """Gates that ask for no approval, unless ``more`` says so: other fields of the gates."""
+        return self.gates_as(resources.Gates(alias=alias, required_checks=checks, **more), actor=actor)
+
+    def gates_as(self, gates: resources.Gates, *, actor: str) -> list[Message]:
         command = service.SetGatesRequest(model=MODEL, gates=gates)
         return self.apply(lambda state: domain.decide_gates(state, command, by(actor)))
+
+
+def named_values(values: Mapping[str, float]) -> list[common.NamedValue]:
+    return [common.NamedValue(name=name, value=value) for name, value in values.items()]
 
 
 def unmet(error: KitError) -> set[str]:

@@ -280,7 +280,16 @@ def _registry(world: World) -> Requests:
             metrics=[common.NamedValue(name="rmse", value=20.0)],
         ),
         "ReviewVersion": lambda: registry.ReviewVersionRequest(version=version, approve=True, reason="looked at it"),
-        "SetGates": lambda: registry.SetGatesRequest(model=model, gates=models.Gates(alias="production")),
+        "ConsentToFormat": lambda: registry.ConsentToFormatRequest(version=version, given=True, reason="we made it"),
+        "SetGates": lambda: registry.SetGatesRequest(
+            model=model,
+            gates=models.Gates(
+                alias="production",
+                metrics=[models.MetricGate(metric="rmse", comparison=models.COMPARISON_AT_MOST, threshold=25)],
+                champion=[models.ChampionGate(metric="rmse")],
+                safe_format_required=True,
+            ),
+        ),
         "GrantStandingApproval": lambda: registry.GrantStandingApprovalRequest(model=model, standing_approval=approval),
         "RevokeStandingApproval": lambda: registry.RevokeStandingApprovalRequest(model=model, id="auto", reason="over"),
         "CheckPromotion": lambda: registry.CheckPromotionRequest(version=version, alias="production"),

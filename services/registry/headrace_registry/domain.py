@@ -78,6 +78,8 @@ def decide_version(
         source=command.source,
         logged_model=command.logged_model,
     )
+    if command.HasField("run_time"):
+        version.run_time.CopyFrom(command.run_time)
     if command.HasField("reference_profile"):
         version.reference_profile.CopyFrom(command.reference_profile)
     decided.append(events.VersionCreated(model=command.model, version=version))
@@ -104,26 +106,49 @@ def decide_validation(
 
 
 def decide_review(
-    state: resources.Model | None, command: service.ReviewVersionRequest, context: CommandContext
+    state: resources.Model | None,
+    command: service.ReviewVersionRequest,
+    context: CommandContext,
+    *,
+    roles: Iterable[str] = (),
 ) -> list[Message]:
-    """A person's word on a version. Raises PermissionDenied for its author and for anything but a person."""
+    """The word of a person who has ``roles`` on a version.
+
+    Raises:
+        PermissionDenied: It is its author who approves, or no person.
+    """
     version = version_of(state, command.version)
     _require_person(context.actor)
-    if context.actor == version.author and command.approve:
-        raise PermissionDenied(
-            f"{context.actor} registered {version.name} and can not approve it: another person must",
-            field="version",
-            reason="OWN_VERSION",
-        )
+    if command.approve:
+        _require_another(version, context.actor, to="approve it")
     approval = resources.Approval(
         approved=command.approve,
         actor=context.actor,
         reason=command.reason,
         time=stamp(context.now),
         event_id=str(context.event_id(0)),
+        roles=sorted(roles),
     )
     kind = events.VersionApproved if command.approve else events.VersionRejected
     return [kind(version=version.name, approval=approval)]
+
+
+def decide_consent(
+    state: resources.Model | None, command: service.ConsentToFormatRequest, context: CommandContext
+) -> list[Message]:
+    """A person's word on the format of a version. Raises PermissionDenied as ``decide_review`` does."""
+    version = version_of(state, command.version)
+    _require_person(context.actor, to="consent to a format")
+    if command.given:
+        _require_another(version, context.actor, to="consent to its format")
+    consent = resources.FormatConsent(
+        given=command.given,
+        actor=context.actor,
+        reason=command.reason,
+        time=stamp(context.now),
+        event_id=str(context.event_id(0)),
+    )
+    return [events.FormatConsentRecorded(version=version.name, consent=consent)]
 
 
 def decide_gates(
@@ -132,15 +157,10 @@ def decide_gates(
     """The gates of an alias as a person wants them, unless they are so already on this person's word."""
     model = _model(state, command.model)
     _require_person(context.actor, to="set gates")
-    wanted = resources.Gates(
-        alias=command.gates.alias,
-        required_checks=command.gates.required_checks,
-        approval_required=command.gates.approval_required,
-        compatible_signature_required=command.gates.compatible_signature_required,
-        actor=context.actor,
-        time=stamp(context.now),
-        event_id=str(context.event_id(0)),
-    )
+    wanted = resources.Gates()
+    wanted.CopyFrom(command.gates)
+    wanted.actor, wanted.event_id = context.actor, str(context.event_id(0))
+    wanted.time.CopyFrom(stamp(context.now))
     if any(gates.same_word(each, wanted) for each in model.gates):
         return []
     return [events.GatesSet(model=model.name, gates=wanted)]
@@ -206,6 +226,7 @@ def decide_promotion(
     before = gates.last_pointer(model, command.alias)
     if before is not None:  # also when it was removed meanwhile
         promotion.revision = before.revision + 1
+    promotion.results.extend(verdict.results)
     promotion.approvals.extend(verdict.approvals)
     promotion.validations.extend(verdict.validations)
     if verdict.standing_approval is not None:
@@ -329,6 +350,8 @@ def evolve(state: resources.Model | None, event: Message) -> resources.Model:
             _version_named(model, event.version).validations.append(event.validation)
         case events.VersionApproved() | events.VersionRejected():
             _version_named(model, event.version).approvals.append(event.approval)
+        case events.FormatConsentRecorded():
+            _version_named(model, event.version).format_consent.CopyFrom(event.consent)
         case events.GatesSet():
             kept = [each for each in model.gates if each.alias != event.gates.alias]
             model.ClearField("gates")
@@ -453,6 +476,12 @@ def _model_created(name: str, description: str, context: CommandContext) -> even
 def _require_person(actor: str, *, to: str = "approve") -> None:
     if not is_person(actor):
         raise PermissionDenied(f"{actor} is not a person: only persons {to}", reason="NOT_A_PERSON")
+
+
+def _require_another(version: resources.Version, actor: str, *, to: str) -> None:
+    if actor == version.author:
+        message = f"{actor} registered {version.name} and can not {to}: another person must"
+        raise PermissionDenied(message, field="version", reason="OWN_VERSION")
 
 
 def _require_revision(pointer: resources.Alias | None, alias: str, expected: int) -> None:

@@ -8,6 +8,7 @@ EVENT_TYPES = (
     events_pb2.VersionValidated,
     events_pb2.VersionApproved,
     events_pb2.VersionRejected,
+    events_pb2.FormatConsentRecorded,
     events_pb2.GatesSet,
     events_pb2.StandingApprovalGranted,
     events_pb2.StandingApprovalRevoked,

@@ -119,11 +119,23 @@ class RegistryServicer(RegistryServiceServicer):
         self, request: service.ReviewVersionRequest, context: Context
     ) -> service.ReviewVersionResponse:
         requests.require_reason(request.reason)
+        roles = current_principal().roles
         return await self._command(
             requests.model_of(request.version, field="version"),
             request,
-            lambda state, command: domain.decide_review(state, request, command),
+            lambda state, command: domain.decide_review(state, request, command, roles=roles),
             lambda model: service.ReviewVersionResponse(version=domain.version_of(model, request.version)),
+        )
+
+    async def ConsentToFormat(
+        self, request: service.ConsentToFormatRequest, context: Context
+    ) -> service.ConsentToFormatResponse:
+        requests.require_reason(request.reason)
+        return await self._command(
+            requests.model_of(request.version, field="version"),
+            request,
+            lambda state, command: domain.decide_consent(state, request, command),
+            lambda model: service.ConsentToFormatResponse(version=domain.version_of(model, request.version)),
         )
 
     async def SetGates(self, request: service.SetGatesRequest, context: Context) -> service.SetGatesResponse:
@@ -178,6 +190,7 @@ class RegistryServicer(RegistryServiceServicer):
         pointer = gates.find_alias(model, request.alias)
         return service.CheckPromotionResponse(
             unmet=verdict.unmet,
+            results=verdict.results,
             standing_approval=verdict.standing_approval,
             revision=pointer.revision if pointer else 0,
             current_version=pointer.version if pointer else 0,

@@ -10,6 +10,7 @@ import typer
 
 from headrace.api.registry.v1 import resources_pb2 as resources
 from headrace.api.registry.v1 import service_pb2 as service
+from headrace.cli import gates
 from headrace.cli.output import (
     Json,
     Project,
@@ -108,8 +109,8 @@ def check(
     if as_json:
         print_json(found)
     else:
-        rows = [(each.gate, each.reason) for each in found.unmet]
-        print_table("Unmet gates", ("gate", "reason"), rows, empty=f"Nothing stands against {alias}.")
+        rows = [("✓" if each.passed else "✗", each.gate, each.reason) for each in found.results]
+        print_table(f"Gates of {alias}", ("", "gate", "what it says"), rows, empty=f"Nothing stands against {alias}.")
     if found.unmet:
         raise typer.Exit(1)
 
@@ -124,6 +125,28 @@ def approve(model: Model, version: Number, reason: Reason, project: Project = "d
 def reject(model: Model, version: Number, reason: Reason, project: Project = "default", as_json: Json = False) -> None:
     """Reject a version."""
     _review(_version(project, model, version), reason, approve=False, as_json=as_json)
+
+
+@app.command()
+def consent(
+    model: Model,
+    version: Number,
+    reason: Reason,
+    withdraw: Annotated[bool, typer.Option("--withdraw", help="Take the consent back.")] = False,
+    project: Project = "default",
+    as_json: Json = False,
+) -> None:
+    """Consent to the format of a version that somebody else registered: loading it may run code that came with it."""
+    name = _version(project, model, version)
+    request = service.ConsentToFormatRequest(command_id=str(uuid4()), version=name, given=not withdraw, reason=reason)
+    with connect() as client:
+        found = client.registry.ConsentToFormat(request).version
+    done = "took back the consent to" if withdraw else "consented to"
+    print_done(f"{done} the format of {name}", found, as_json=as_json)
+
+
+app.command("gates")(gates.show)
+app.command("set-gates")(gates.set_gates)
 
 
 @app.command()
@@ -213,6 +236,7 @@ def _print_move(move: resources.Promotion, *, as_json: bool) -> None:
         [
             ("by", move.actor),
             ("on the word of", _grounds(move)),
+            ("gates passed", "\n".join(f"{each.gate}: {each.reason}" for each in move.results if each.passed)),
             ("checks passed", ", ".join(each.check for each in move.validations if each.passed)),
             ("trained on", ", ".join(f"{each.name} {each.digest[:19]}" for each in move.datasets)),
             ("event", move.event_id),

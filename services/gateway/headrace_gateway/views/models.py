@@ -69,6 +69,7 @@ def routes(platform: Platform, pages: Pages) -> list[BaseRoute]:
             model=model,
             version=version,
             promotions=promotions,
+            may_run_code=version.format in (resources.MODEL_FORMAT_PICKLE, resources.MODEL_FORMAT_MLFLOW),
             moves=[move for move in moves(model) if number in (str(move.version), str(move.previous_version))],
             problem=problem,
             status=status,
@@ -126,6 +127,12 @@ async def _command(platform: Platform, model_id: str, action: str, form: FormDat
             await registry.ReviewVersion(
                 service.ReviewVersionRequest(
                     command_id=command_id, version=version, approve=action == "approve", reason=reason
+                )
+            )
+        case "consent" | "withdraw":
+            await registry.ConsentToFormat(
+                service.ConsentToFormatRequest(
+                    command_id=command_id, version=version, given=action == "consent", reason=reason
                 )
             )
         case "promote":

@@ -75,6 +75,11 @@ class RegistryServiceStub:
                 request_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.ReviewVersionRequest.SerializeToString,
                 response_deserializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.ReviewVersionResponse.FromString,
                 _registered_method=True)
+        self.ConsentToFormat = channel.unary_unary(
+                '/headrace.api.registry.v1.RegistryService/ConsentToFormat',
+                request_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.ConsentToFormatRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.ConsentToFormatResponse.FromString,
+                _registered_method=True)
         self.SetGates = channel.unary_unary(
                 '/headrace.api.registry.v1.RegistryService/SetGates',
                 request_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.SetGatesRequest.SerializeToString,
@@ -197,6 +202,14 @@ class RegistryServiceServicer:
 
     def ReviewVersion(self, request, context):
         """Approves or rejects a version. PERMISSION_DENIED for its author and for services.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ConsentToFormat(self, request, context):
+        """Consents to a format that may hold Python pickles, or takes that back. PERMISSION_DENIED for the author and for
+        services.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -335,6 +348,11 @@ def add_RegistryServiceServicer_to_server(servicer, server):
                     servicer.ReviewVersion,
                     request_deserializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.ReviewVersionRequest.FromString,
                     response_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.ReviewVersionResponse.SerializeToString,
+            ),
+            'ConsentToFormat': grpc.unary_unary_rpc_method_handler(
+                    servicer.ConsentToFormat,
+                    request_deserializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.ConsentToFormatRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.ConsentToFormatResponse.SerializeToString,
             ),
             'SetGates': grpc.unary_unary_rpc_method_handler(
                     servicer.SetGates,
@@ -619,6 +637,33 @@ class RegistryService:
             '/headrace.api.registry.v1.RegistryService/ReviewVersion',
             headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.ReviewVersionRequest.SerializeToString,
             headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.ReviewVersionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ConsentToFormat(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.registry.v1.RegistryService/ConsentToFormat',
+            headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.ConsentToFormatRequest.SerializeToString,
+            headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.ConsentToFormatResponse.FromString,
             options,
             channel_credentials,
             insecure,

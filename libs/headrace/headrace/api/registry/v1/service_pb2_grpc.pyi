@@ -49,6 +49,10 @@ class RegistryServiceStub:
     """Records the result of a check."""
     ReviewVersion: _grpc.UnaryUnaryMultiCallable[_service_pb2.ReviewVersionRequest, _service_pb2.ReviewVersionResponse]
     """Approves or rejects a version. PERMISSION_DENIED for its author and for services."""
+    ConsentToFormat: _grpc.UnaryUnaryMultiCallable[_service_pb2.ConsentToFormatRequest, _service_pb2.ConsentToFormatResponse]
+    """Consents to a format that may hold Python pickles, or takes that back. PERMISSION_DENIED for the author and for
+    services.
+    """
     SetGates: _grpc.UnaryUnaryMultiCallable[_service_pb2.SetGatesRequest, _service_pb2.SetGatesResponse]
     """Sets the gates of an alias. Persons only."""
     GrantStandingApproval: _grpc.UnaryUnaryMultiCallable[_service_pb2.GrantStandingApprovalRequest, _service_pb2.GrantStandingApprovalResponse]
@@ -97,6 +101,10 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     """Records the result of a check."""
     ReviewVersion: _aio.UnaryUnaryMultiCallable[_service_pb2.ReviewVersionRequest, _service_pb2.ReviewVersionResponse]  # type: ignore[assignment]
     """Approves or rejects a version. PERMISSION_DENIED for its author and for services."""
+    ConsentToFormat: _aio.UnaryUnaryMultiCallable[_service_pb2.ConsentToFormatRequest, _service_pb2.ConsentToFormatResponse]  # type: ignore[assignment]
+    """Consents to a format that may hold Python pickles, or takes that back. PERMISSION_DENIED for the author and for
+    services.
+    """
     SetGates: _aio.UnaryUnaryMultiCallable[_service_pb2.SetGatesRequest, _service_pb2.SetGatesResponse]  # type: ignore[assignment]
     """Sets the gates of an alias. Persons only."""
     GrantStandingApproval: _aio.UnaryUnaryMultiCallable[_service_pb2.GrantStandingApprovalRequest, _service_pb2.GrantStandingApprovalResponse]  # type: ignore[assignment]
@@ -190,6 +198,16 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.ReviewVersionResponse, _abc.Awaitable[_service_pb2.ReviewVersionResponse]]:
         """Approves or rejects a version. PERMISSION_DENIED for its author and for services."""
+
+    @_abc_1.abstractmethod
+    def ConsentToFormat(
+        self,
+        request: _service_pb2.ConsentToFormatRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.ConsentToFormatResponse, _abc.Awaitable[_service_pb2.ConsentToFormatResponse]]:
+        """Consents to a format that may hold Python pickles, or takes that back. PERMISSION_DENIED for the author and for
+        services.
+        """
 
     @_abc_1.abstractmethod
     def SetGates(
