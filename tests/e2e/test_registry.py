@@ -146,6 +146,26 @@ def test_a_promotion_carries_what_every_gate_said_and_a_refusal_names_every_unme
     assert {"metric:rmse", "freshness", "format", "approval"} <= set(results)
 
 
+def test_an_operators_override_is_kept_and_no_service_has_one(platform: Platform, project: str) -> None:
+    with platform.client() as person, Client(platform.connection_of("orchestrator")) as pipeline:
+        name = pipeline.registry.CreateVersion(version_request(project, upload(person, project))).version.name
+        command = service.PromoteVersionRequest(
+            command_id=str(uuid4()), version=name, alias="production", expected_revision=-1, override_gates=True
+        )
+        with pytest.raises(grpc.RpcError) as without_reason:
+            person.registry.PromoteVersion(command)
+        assert error_details(without_reason.value)[1].field == "reason"
+        command.reason = "the flood is now"
+        with pytest.raises(grpc.RpcError) as by_a_service:
+            pipeline.registry.PromoteVersion(command)
+        assert by_a_service.value.code() is grpc.StatusCode.PERMISSION_DENIED
+        promotion = person.registry.PromoteVersion(command).promotion
+        version = person.registry.GetVersion(service.GetVersionRequest(name=name)).version
+
+    assert [each.gate for each in promotion.override.unmet] == ["approval"]
+    assert list(version.overrides) == [promotion.override]
+
+
 def test_a_download_gives_the_bytes_of_the_digest(platform: Platform, project: str) -> None:
     with platform.client() as client:
         version = client.registry.CreateVersion(version_request(project, upload(client, project))).version

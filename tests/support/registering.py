@@ -122,11 +122,14 @@ class Registry:
         actor: str = "persons/operator",
         expected: int = -1,
         at: datetime = NOW,
+        override: bool = False,
+        reason: str = "better",
+        roles: tuple[str, ...] = ("operator",),
     ) -> list[Message]:
         command = service.PromoteVersionRequest(
-            version=version, alias=alias, expected_revision=expected, reason="better"
+            version=version, alias=alias, expected_revision=expected, reason=reason, override_gates=override
         )
-        return self.apply(lambda state: domain.decide_promotion(state, command, by(actor, at)))
+        return self.apply(lambda state: domain.decide_promotion(state, command, by(actor, at), roles=roles))
 
     def promoted(self) -> str:
         version = self.register()

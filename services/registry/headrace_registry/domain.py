@@ -21,9 +21,8 @@ from headrace_kit.errors import (
     InvalidArgument,
     NotFound,
     PermissionDenied,
-    Violation,
 )
-from headrace_registry import gates, upkeep
+from headrace_registry import gates, overrides, upkeep
 from headrace_registry.upkeep import stamp
 
 PRODUCTION = "production"
@@ -199,12 +198,17 @@ def decide_revoke(
 
 
 def decide_promotion(
-    state: resources.Model | None, command: service.PromoteVersionRequest, context: CommandContext
+    state: resources.Model | None,
+    command: service.PromoteVersionRequest,
+    context: CommandContext,
+    *,
+    roles: Iterable[str] = (),
 ) -> list[Message]:
-    """An alias moves to a version whose gates are passed.
+    """An alias moves to a version whose gates are passed, or that an operator's word overrides.
 
     Raises:
         FailedPrecondition: With every unmet gate.
+        PermissionDenied: Gates are to be overridden by somebody who may not.
         Aborted: The alias moved on since the caller looked.
     """
     version = version_of(state, command.version)
@@ -212,14 +216,7 @@ def decide_promotion(
     pointer = gates.find_alias(model, command.alias)
     _require_revision(pointer, command.alias, command.expected_revision)
     verdict = gates.judge(model, version, alias=command.alias, actor=context.actor, now=context.now)
-    if verdict.unmet:
-        violations = [
-            Violation(type=each.gate, subject=version.name, description=each.reason) for each in verdict.unmet
-        ]
-        reasons = "; ".join(each.reason for each in verdict.unmet)
-        raise FailedPrecondition(
-            f"{version.name} can not be {command.alias}: {reasons}", violations, field="version", reason="GATES_UNMET"
-        )
+    override = overrides.decide(verdict, version, command, context, roles=roles)
     if pointer is not None and pointer.version == version.number:
         return []
     promotion = _promotion(version, pointer, alias=command.alias, reason=command.reason, context=context)
@@ -234,6 +231,8 @@ def decide_promotion(
     if verdict.gates is not None:
         promotion.gates.CopyFrom(verdict.gates)
     promotion.opened_by = verdict.opened_by
+    if override is not None:
+        promotion.override.CopyFrom(override)
     return [events.VersionPromoted(version=version.name, promotion=promotion, artifact=version.artifact)]
 
 
@@ -406,7 +405,7 @@ def previous_good_version(model: resources.Model, pointer: resources.Alias) -> i
 
 def is_person(actor: str) -> bool:
     """Whether a principal is a person."""
-    return actor.startswith("persons/")
+    return upkeep.is_person(actor)
 
 
 def _was_there(model: resources.Model, pointer: resources.Alias, number: int) -> bool:
@@ -523,6 +522,9 @@ def _rolled_back(
     promotion = _promotion(target, pointer, alias=pointer.alias, reason=reason, context=context, rollback=True)
     promotion.validations.extend(gates.newest_validations(target).values())
     promotion.approvals.extend(gates.approved(target))
+    came = next(each for each in reversed(pointer.history) if each.version == target.number)
+    if came.HasField("override"):
+        promotion.override.CopyFrom(came.override)
     if not promotion.approvals:
         promotion.opened_by = gates.opener(model, target, pointer.alias)
     bad = model.versions[pointer.version - 1].name
@@ -541,6 +543,8 @@ def _move_alias(model: resources.Model, promotion: resources.Promotion) -> None:
     pointer.history.append(promotion)
     if len(pointer.history) > ALIAS_HISTORY:
         del pointer.history[:-ALIAS_HISTORY]
+    if promotion.HasField("override") and not promotion.rollback:
+        model.versions[promotion.version - 1].overrides.append(promotion.override)
     _refresh_states(model, {promotion.version, promotion.previous_version} - {0})
 
 

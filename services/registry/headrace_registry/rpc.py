@@ -199,11 +199,13 @@ class RegistryServicer(RegistryServiceServicer):
     async def PromoteVersion(
         self, request: service.PromoteVersionRequest, context: Context
     ) -> service.PromoteVersionResponse:
-        requests.check_move(request.alias, request.expected_revision, request.reason, reason_needed=False)
+        needed = request.override_gates
+        requests.check_move(request.alias, request.expected_revision, request.reason, reason_needed=needed)
+        roles = current_principal().roles
         return await self._command(
             requests.model_of(request.version, field="version"),
             request,
-            lambda state, command: domain.decide_promotion(state, request, command),
+            lambda state, command: domain.decide_promotion(state, request, command, roles=roles),
             lambda model: service.PromoteVersionResponse(promotion=_last_move(model, request.alias)),
         )
 

@@ -91,6 +91,11 @@ def existing(state: resources.Model | None, name: str) -> resources.Model:
     return state
 
 
+def is_person(actor: str) -> bool:
+    """Whether a principal is a person."""
+    return actor.startswith("persons/")
+
+
 def stamp(moment: datetime) -> Timestamp:
     """A moment as the wire has it."""
     time = Timestamp()

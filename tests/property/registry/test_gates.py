@@ -102,10 +102,16 @@ def test_an_alias_moves_exactly_when_every_gate_passes(
             registry.promote(version, actor="persons/x", at=now)
         assert unmet(refusal.value) == refused
         assert registry.model.aliases[0].version == 1
+        [event] = registry.promote(version, actor="persons/x", at=now, override=True)
+        assert isinstance(event, events.VersionPromoted)
+        assert tuple(event.promotion.override.unmet) == verdict.unmet
+        assert list(registry.model.versions[1].overrides) == [event.promotion.override]
+        assert registry.model.aliases[0].history[-1] == event.promotion
     else:
         [event] = registry.promote(version, actor="persons/x", at=now)
         assert isinstance(event, events.VersionPromoted)
         assert all(each.passed for each in event.promotion.results)
+        assert not event.promotion.HasField("override")
         assert tuple(event.promotion.results) == verdict.results
     assert all(each.reason for each in verdict.results)
     asked_for = len(wanted.metrics) + len(wanted.champion) + len(wanted.approvals) + len(wanted.required_checks)

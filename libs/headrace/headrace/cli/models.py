@@ -65,7 +65,8 @@ def show(model: Model, project: Project = "default", as_json: Json = False) -> N
     rows = [
         (
             each.number,
-            words(resources.VersionState.Name(each.state), "VERSION_STATE_"),
+            words(resources.VersionState.Name(each.state), "VERSION_STATE_")
+            + (", gates overridden" if each.overrides else ""),
             each.author,
             ", ".join(f"{'✓' if check.passed else '✗'} {check.check}" for check in each.validations),
             ", ".join(f"{'✓' if review.approved else '✗'} {review.actor}" for review in each.approvals),
@@ -155,6 +156,9 @@ def promote(
     version: Number,
     alias: Alias = "production",
     reason: Reason = "",
+    override: Annotated[
+        bool, typer.Option("--override", help="Although gates are unmet: operators only, with a reason; kept for ever.")
+    ] = False,
     project: Project = "default",
     as_json: Json = False,
 ) -> None:
@@ -165,6 +169,7 @@ def promote(
         alias=alias,
         expected_revision=-1,
         reason=reason,
+        override_gates=override,
     )
     with connect() as client:
         _print_move(client.registry.PromoteVersion(request).promotion, as_json=as_json)
@@ -236,6 +241,7 @@ def _print_move(move: resources.Promotion, *, as_json: bool) -> None:
         [
             ("by", move.actor),
             ("on the word of", _grounds(move)),
+            ("overridden", "\n".join(f"{each.gate}: {each.reason}" for each in move.override.unmet)),
             ("gates passed", "\n".join(f"{each.gate}: {each.reason}" for each in move.results if each.passed)),
             ("checks passed", ", ".join(each.check for each in move.validations if each.passed)),
             ("trained on", ", ".join(f"{each.name} {each.digest[:19]}" for each in move.datasets)),
@@ -245,6 +251,8 @@ def _print_move(move: resources.Promotion, *, as_json: bool) -> None:
 
 
 def _grounds(move: resources.Promotion) -> str:
+    if move.HasField("override"):
+        return f"{move.override.actor} (override of {', '.join(each.gate for each in move.override.unmet)})"
     if move.HasField("standing_approval"):
         return f"{move.standing_approval.approver} (standing approval {move.standing_approval.id})"
     if not move.approvals and move.HasField("gates"):

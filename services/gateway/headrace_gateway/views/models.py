@@ -135,7 +135,7 @@ async def _command(platform: Platform, model_id: str, action: str, form: FormDat
                     command_id=command_id, version=version, given=action == "consent", reason=reason
                 )
             )
-        case "promote":
+        case "promote" | "override":
             await registry.PromoteVersion(
                 service.PromoteVersionRequest(
                     command_id=command_id,
@@ -143,6 +143,7 @@ async def _command(platform: Platform, model_id: str, action: str, form: FormDat
                     alias=alias,
                     expected_revision=_revision(form),
                     reason=reason,
+                    override_gates=action == "override",
                 )
             )
         case "rollback":

@@ -280,6 +280,7 @@ class Version(_message.Message):
     LOGGED_MODEL_FIELD_NUMBER: _builtins.int
     RUN_TIME_FIELD_NUMBER: _builtins.int
     FORMAT_CONSENT_FIELD_NUMBER: _builtins.int
+    OVERRIDES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name: `projects/{project}/models/{model}/versions/{number}`."""
     number: _builtins.int
@@ -352,6 +353,10 @@ class Version(_message.Message):
     def format_consent(self) -> Global___FormatConsent:
         """Whether a person consented to its format, where that may hold Python pickles; absent when nobody was asked."""
 
+    @_builtins.property
+    def overrides(self) -> _containers.RepeatedCompositeFieldContainer[Global___Override]:
+        """Promotions that were made although gates were unmet, oldest first: they stay for ever."""
+
     def __init__(
         self,
         *,
@@ -378,10 +383,11 @@ class Version(_message.Message):
         logged_model: _builtins.str = ...,
         run_time: _timestamp_pb2.Timestamp | None = ...,
         format_consent: Global___FormatConsent | None = ...,
+        overrides: _abc.Iterable[Global___Override] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "create_time", b"create_time", "delete_time", b"delete_time", "format_consent", b"format_consent", "reference_profile", b"reference_profile", "run_time", b"run_time", "signature", b"signature", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["approvals", b"approvals", "artifact", b"artifact", "author", b"author", "create_time", b"create_time", "datasets", b"datasets", "delete_time", b"delete_time", "description", b"description", "event_id", b"event_id", "format", b"format", "format_consent", b"format_consent", "logged_model", b"logged_model", "metrics", b"metrics", "name", b"name", "number", b"number", "reference_profile", b"reference_profile", "run", b"run", "run_time", b"run_time", "signature", b"signature", "source", b"source", "state", b"state", "tags", b"tags", "update_time", b"update_time", "validations", b"validations"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approvals", b"approvals", "artifact", b"artifact", "author", b"author", "create_time", b"create_time", "datasets", b"datasets", "delete_time", b"delete_time", "description", b"description", "event_id", b"event_id", "format", b"format", "format_consent", b"format_consent", "logged_model", b"logged_model", "metrics", b"metrics", "name", b"name", "number", b"number", "overrides", b"overrides", "reference_profile", b"reference_profile", "run", b"run", "run_time", b"run_time", "signature", b"signature", "source", b"source", "state", b"state", "tags", b"tags", "update_time", b"update_time", "validations", b"validations"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -587,6 +593,7 @@ class Promotion(_message.Message):
     GATES_FIELD_NUMBER: _builtins.int
     OPENED_BY_FIELD_NUMBER: _builtins.int
     RESULTS_FIELD_NUMBER: _builtins.int
+    OVERRIDE_FIELD_NUMBER: _builtins.int
     alias: _builtins.str
     """Alias that moved."""
     version: _builtins.int
@@ -633,6 +640,10 @@ class Promotion(_message.Message):
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___GateResult]:
         """What each gate said, with its evidence; empty when it moved back, and for moves made before this was kept."""
 
+    @_builtins.property
+    def override(self) -> Global___Override:
+        """By whose word the version came there although gates were unmet; also when it moved back to one that had come so."""
+
     def __init__(
         self,
         *,
@@ -652,14 +663,67 @@ class Promotion(_message.Message):
         gates: Global___Gates | None = ...,
         opened_by: _builtins.str = ...,
         results: _abc.Iterable[Global___GateResult] | None = ...,
+        override: Global___Override | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["gates", b"gates", "standing_approval", b"standing_approval", "time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["gates", b"gates", "override", b"override", "standing_approval", b"standing_approval", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "alias", b"alias", "approvals", b"approvals", "datasets", b"datasets", "event_id", b"event_id", "gates", b"gates", "opened_by", b"opened_by", "previous_version", b"previous_version", "reason", b"reason", "results", b"results", "revision", b"revision", "rollback", b"rollback", "standing_approval", b"standing_approval", "time", b"time", "validations", b"validations", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "alias", b"alias", "approvals", b"approvals", "datasets", b"datasets", "event_id", b"event_id", "gates", b"gates", "opened_by", b"opened_by", "override", b"override", "previous_version", b"previous_version", "reason", b"reason", "results", b"results", "revision", b"revision", "rollback", b"rollback", "standing_approval", b"standing_approval", "time", b"time", "validations", b"validations", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Promotion: _TypeAlias = Promotion  # noqa: Y015
+
+@_typing.final
+class Override(_message.Message):
+    """A person's word that a version is promoted although gates were unmet."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ALIAS_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    ROLES_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    UNMET_FIELD_NUMBER: _builtins.int
+    EVENT_ID_FIELD_NUMBER: _builtins.int
+    alias: _builtins.str
+    """Alias that moved."""
+    actor: _builtins.str
+    """Who."""
+    reason: _builtins.str
+    """Why. 1 to 2000 characters."""
+    event_id: _builtins.str
+    """Event that recorded it."""
+    @_builtins.property
+    def roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Roles they had."""
+
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    @_builtins.property
+    def unmet(self) -> _containers.RepeatedCompositeFieldContainer[Global___UnmetGate]:
+        """Every gate that was unmet."""
+
+    def __init__(
+        self,
+        *,
+        alias: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        roles: _abc.Iterable[_builtins.str] | None = ...,
+        reason: _builtins.str = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        unmet: _abc.Iterable[Global___UnmetGate] | None = ...,
+        event_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "alias", b"alias", "event_id", b"event_id", "reason", b"reason", "roles", b"roles", "time", b"time", "unmet", b"unmet"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Override: _TypeAlias = Override  # noqa: Y015
 
 @_typing.final
 class Gates(_message.Message):

@@ -909,6 +909,7 @@ class PromoteVersionRequest(_message.Message):
     ALIAS_FIELD_NUMBER: _builtins.int
     EXPECTED_REVISION_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    OVERRIDE_GATES_FIELD_NUMBER: _builtins.int
     command_id: _builtins.str
     """Client-made id of this command, a UUID."""
     version: _builtins.str
@@ -918,7 +919,11 @@ class PromoteVersionRequest(_message.Message):
     expected_revision: _builtins.int
     """Revision of the alias the caller saw; -1 for any."""
     reason: _builtins.str
-    """Why. At most 2000 characters."""
+    """Why. At most 2000 characters; needed with `override_gates`."""
+    override_gates: _builtins.bool
+    """Whether to promote although gates are unmet; the record keeps which. Persons with the role `operator` alone, and for
+    no archived version. Nothing is overridden when every gate is passed.
+    """
     def __init__(
         self,
         *,
@@ -927,10 +932,11 @@ class PromoteVersionRequest(_message.Message):
         alias: _builtins.str = ...,
         expected_revision: _builtins.int = ...,
         reason: _builtins.str = ...,
+        override_gates: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "command_id", b"command_id", "expected_revision", b"expected_revision", "reason", b"reason", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "command_id", b"command_id", "expected_revision", b"expected_revision", "override_gates", b"override_gates", "reason", b"reason", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
