@@ -1,7 +1,12 @@
 """The registry as people and services use it: over gRPC, with tokens."""
 
 import hashlib
+import json
+import os
+import subprocess
+import sys
 import urllib.request
+from pathlib import Path
 from uuid import uuid4
 
 import grpc
@@ -31,6 +36,12 @@ def upload(client: Client, project: str, content: bytes = PACKAGE) -> common.Obj
         put = urllib.request.Request(presigned.url, data=content, method="PUT")
         urllib.request.urlopen(put, timeout=10).close()
     return presigned.object
+
+
+def headrace(platform: Platform, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "HEADRACE_DATA": str(platform.folder), "COLUMNS": "200", "NO_COLOR": "1"}
+    command = [str(Path(sys.executable).parent / "headrace"), *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
 
 def version_request(project: str, artifact: common.ObjectRef) -> service.CreateVersionRequest:
@@ -164,6 +175,35 @@ def test_an_operators_override_is_kept_and_no_service_has_one(platform: Platform
 
     assert [each.gate for each in promotion.override.unmet] == ["approval"]
     assert list(version.overrides) == [promotion.override]
+
+
+def test_an_alias_goes_back_to_the_version_of_a_moment_from_the_command_line(platform: Platform, project: str) -> None:
+    model, alias = f"projects/{project}/models/delays", "production"
+    with platform.client() as person, Client(platform.connection_of("orchestrator")) as pipeline:
+        times: list[str] = []
+        for _ in range(3):
+            name = pipeline.registry.CreateVersion(version_request(project, upload(person, project))).version.name
+            promote = service.PromoteVersionRequest(
+                command_id=str(uuid4()),
+                version=name,
+                alias=alias,
+                expected_revision=-1,
+                override_gates=True,
+                reason="at once",
+            )
+            times.append(person.registry.PromoteVersion(promote).promotion.time.ToJsonString())
+        then = ("models", "rollback", f"{model}@{alias}", "--to", times[1])
+        told = json.loads(headrace(platform, *then, "--check", "--json").stdout)
+        assert (told["promotion"]["version"], [each["version"] for each in told["undone"]]) == ("2", ["3"])
+        assert person.registry.GetModel(service.GetModelRequest(name=model)).model.aliases[0].version == 3
+
+        moved = json.loads(headrace(platform, *then, "--json").stdout)
+        before = headrace(platform, "models", "rollback", f"{model}@{alias}", "--to", "2020-01-01T00:00Z")
+
+    assert (moved["version"], moved["rollback"], moved["reason"]) == ("2", True, f"to the state of {times[1]}")
+    assert moved["override"]["unmet"][0]["gate"] == "approval"
+    assert before.returncode != 0
+    assert "pointed to no version" in before.stdout + before.stderr
 
 
 def test_a_download_gives_the_bytes_of_the_digest(platform: Platform, project: str) -> None:

@@ -257,6 +257,8 @@ def _registry() -> Iterator[Limit]:
     yield from _text(f"{_MODEL}.RevokeStandingApproval", "reason", 2000, least=1)
     yield from _text(f"{_MODEL}.PromoteVersion", "reason", 2000)
     yield from _text(f"{_MODEL}.RollBackAlias", "reason", 2000, least=1)
+    for method in ("RollBackAlias", "CheckRollback"):
+        yield from _number(f"{_MODEL}.{method}", "version", 0, 10_000)
     yield from _text(f"{_MODEL}.ArchiveVersion", "reason", 2000)
     for method in ("PromoteVersion", "RemoveAlias"):
         yield Limit(f"{_MODEL}.{method}", "expected_revision", -1, -2)

@@ -12,7 +12,7 @@ from headrace.api.registry.v1 import resources_pb2 as resources
 from headrace.api.registry.v1 import service_pb2 as service
 from headrace_kit.context import CommandContext
 from headrace_kit.errors import FailedPrecondition, KitError
-from headrace_registry import domain, upkeep
+from headrace_registry import domain, rollbacks, upkeep
 
 MODEL = "projects/default/models/delay"
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -51,15 +51,20 @@ class Registry:
     def delete(self) -> None:
         self.apply(lambda state: upkeep.decide_delete_model(state, MODEL, NOW))
 
-    def remove_alias(self, alias: str, *, actor: str, expected: int = -1) -> None:
+    def remove_alias(self, alias: str, *, actor: str, expected: int = -1, at: datetime = NOW) -> None:
         command = service.RemoveAliasRequest(model=MODEL, alias=alias, expected_revision=expected)
-        self.apply(lambda state: domain.decide_remove_alias(state, command, by(actor)))
+        self.apply(lambda state: domain.decide_remove_alias(state, command, by(actor, at)))
+
+    def roll_back_to_time(self, moment: datetime, *, at: datetime, alias: str = "production") -> list[Message]:
+        command = service.RollBackAliasRequest(model=MODEL, alias=alias, expected_revision=-1, reason="as it was")
+        command.to_time.FromDatetime(moment)
+        return self.apply(lambda state: rollbacks.decide(state, command, by("persons/operator", at)))
 
     def roll_back(self, to: int, *, alias: str = "production", actor: str = "persons/operator") -> list[Message]:
         command = service.RollBackAliasRequest(
             model=MODEL, alias=alias, version=to, expected_revision=-1, reason="worse"
         )
-        return self.apply(lambda state: domain.decide_rollback(state, command, by(actor)))
+        return self.apply(lambda state: rollbacks.decide(state, command, by(actor)))
 
     def register(
         self,
@@ -131,10 +136,10 @@ class Registry:
         )
         return self.apply(lambda state: domain.decide_promotion(state, command, by(actor, at), roles=roles))
 
-    def promoted(self) -> str:
+    def promoted(self, at: datetime = NOW) -> str:
         version = self.register()
         self.review(version, approve=True)
-        self.promote(version)
+        self.promote(version, at=at)
         return version
 
     def grant(

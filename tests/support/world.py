@@ -299,6 +299,7 @@ def _registry(world: World) -> Requests:
         "RollBackAlias": lambda: registry.RollBackAliasRequest(
             model=model, alias="staging", expected_revision=-1, reason="worse"
         ),
+        "CheckRollback": lambda: registry.CheckRollbackRequest(model=model, alias="staging"),
         "ArchiveVersion": lambda: registry.ArchiveVersionRequest(version=version, reason="old"),
         "PresignArtifact": lambda: registry.PresignArtifactRequest(version=version),
         "UpdateModel": lambda: registry.UpdateModelRequest(

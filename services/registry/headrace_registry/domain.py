@@ -9,20 +9,18 @@ from datetime import UTC
 
 from google.protobuf.message import Message
 
-from headrace.api.monitor.v1.events_pb2 import RollbackRequested
 from headrace.api.registry.v1 import events_pb2 as events
 from headrace.api.registry.v1 import resources_pb2 as resources
 from headrace.api.registry.v1 import service_pb2 as service
 from headrace_kit.context import CommandContext
 from headrace_kit.errors import (
-    Aborted,
     AlreadyExists,
     FailedPrecondition,
     InvalidArgument,
     NotFound,
     PermissionDenied,
 )
-from headrace_registry import gates, overrides, upkeep
+from headrace_registry import gates, moves, overrides, upkeep
 from headrace_registry.upkeep import stamp
 
 PRODUCTION = "production"
@@ -214,12 +212,12 @@ def decide_promotion(
     version = version_of(state, command.version)
     model = _model(state, command.version)
     pointer = gates.find_alias(model, command.alias)
-    _require_revision(pointer, command.alias, command.expected_revision)
+    moves.require_revision(pointer, command.alias, command.expected_revision)
     verdict = gates.judge(model, version, alias=command.alias, actor=context.actor, now=context.now)
     override = overrides.decide(verdict, version, command, context, roles=roles)
     if pointer is not None and pointer.version == version.number:
         return []
-    promotion = _promotion(version, pointer, alias=command.alias, reason=command.reason, context=context)
+    promotion = moves.record(version, pointer, alias=command.alias, reason=command.reason, context=context)
     before = gates.last_pointer(model, command.alias)
     if before is not None:  # also when it was removed meanwhile
         promotion.revision = before.revision + 1
@@ -234,65 +232,6 @@ def decide_promotion(
     if override is not None:
         promotion.override.CopyFrom(override)
     return [events.VersionPromoted(version=version.name, promotion=promotion, artifact=version.artifact)]
-
-
-def decide_rollback(
-    state: resources.Model | None, command: service.RollBackAliasRequest, context: CommandContext
-) -> list[Message]:
-    """An alias moves back. Raises FailedPrecondition when there is nothing to go back to.
-
-    A version that the alias never pointed to has not passed its gates: to that one it can only be promoted. Nor has one
-    that was there while the aliases were open, when they no longer are.
-    """
-    model = _model(state, command.model)
-    pointer = gates.find_alias(model, command.alias)
-    if pointer is None:
-        raise NotFound("alias", command.alias, field="alias")
-    _require_revision(pointer, command.alias, command.expected_revision)
-    number = command.version or previous_good_version(model, pointer)
-    if number == 0:
-        raise FailedPrecondition(
-            f"{command.alias} never pointed to another version that can serve",
-            field="alias",
-            reason="NOTHING_TO_ROLL_BACK_TO",
-        )
-    target = version_of(state, f"{model.name}/versions/{number}")
-    if target.state == resources.VERSION_STATE_ARCHIVED:
-        raise FailedPrecondition(f"{target.name} is archived", field="version")
-    if target.number == pointer.version:
-        raise FailedPrecondition(f"{command.alias} points to {target.name} already", field="version")
-    if not _was_there(model, pointer, target.number):
-        raise FailedPrecondition(
-            f"{command.alias} never pointed to {target.name} with approval: promote it instead",
-            field="version",
-            reason="NEVER_THERE",
-        )
-    return [_rolled_back(model, pointer, target, reason=command.reason, context=context)]
-
-
-def decide_requested_rollback(
-    state: resources.Model | None, request: RollbackRequested, context: CommandContext
-) -> list[Message]:
-    """Answers the monitor: moves the alias back, or records why not."""
-    model = _model(state, request.model)
-    pointer = gates.find_alias(model, request.alias)
-    reason = ""
-    if pointer is None:
-        reason = f"there is no alias {request.alias!r}"
-    elif model.versions[pointer.version - 1].name != request.bad_version:
-        reason = f"{request.alias} points to version {pointer.version} by now"
-    elif request.alias_revision not in (-1, pointer.revision):
-        reason = f"the alias is at revision {pointer.revision}, not {request.alias_revision}"
-    elif not (number := previous_good_version(model, pointer)):
-        reason = "there is no version to go back to"
-    else:
-        target = model.versions[number - 1]
-        return [_rolled_back(model, pointer, target, reason=request.reason, context=context)]
-    revision = pointer.revision if pointer else 0
-    refused = events.RollbackRefused(
-        model=model.name, alias=request.alias, bad_version=request.bad_version, reason=reason, revision=revision
-    )
-    return [refused]
 
 
 def decide_archive(state: resources.Model | None, command: service.ArchiveVersionRequest) -> list[Message]:
@@ -323,7 +262,7 @@ def decide_remove_alias(
         raise NotFound("alias", command.alias, field="alias")
     if not model.open_aliases:
         _require_person(context.actor, to="remove an alias where versions need approval")
-    _require_revision(pointer, command.alias, command.expected_revision)
+    moves.require_revision(pointer, command.alias, command.expected_revision)
     removed = events.AliasRemoved(
         model=model.name,
         alias=pointer.alias,
@@ -391,39 +330,9 @@ def standing_approval_of(model: resources.Model, identity: str) -> resources.Sta
     return found
 
 
-def previous_good_version(model: resources.Model, pointer: resources.Alias) -> int:
-    """The newest version the alias pointed to before, never rolled back from and not archived; 0 for none."""
-    bad = {each.previous_version for each in pointer.history if each.rollback} | {pointer.version}
-    for each in reversed(pointer.history):
-        number = each.previous_version
-        if number in bad or not _was_there(model, pointer, number):
-            continue
-        if _can_serve(model.versions[number - 1]):
-            return number
-    return 0
-
-
 def is_person(actor: str) -> bool:
     """Whether a principal is a person."""
     return upkeep.is_person(actor)
-
-
-def _was_there(model: resources.Model, pointer: resources.Alias, number: int) -> bool:
-    """Whether the alias pointed to a version for a reason that is still good.
-
-    That the aliases were open is none when they no longer are, unless a person approved the version since.
-    """
-    moves = [each for each in pointer.history if each.version == number]
-    if not moves:
-        return False
-    version = model.versions[number - 1]
-    if any(not each.opened_by for each in moves) or gates.approved(version):
-        return True
-    return bool(gates.opener(model, version, pointer.alias))
-
-
-def _can_serve(version: resources.Version) -> bool:
-    return version.state != resources.VERSION_STATE_ARCHIVED and not version.HasField("delete_time")
 
 
 def _found_version(state: resources.Model | None, name: str) -> resources.Version | None:
@@ -463,6 +372,8 @@ def _remove_alias(model: resources.Model, event: events.AliasRemoved) -> None:
     gone = model.removed_aliases.add()
     gone.CopyFrom(pointer)
     gone.revision = event.revision
+    gone.removals.add(revision=event.revision, time=event.time)
+    del gone.removals[:-ALIAS_HISTORY]
     model.aliases.remove(pointer)
     _refresh_states(model, {event.version})
 
@@ -481,54 +392,6 @@ def _require_another(version: resources.Version, actor: str, *, to: str) -> None
     if actor == version.author:
         message = f"{actor} registered {version.name} and can not {to}: another person must"
         raise PermissionDenied(message, field="version", reason="OWN_VERSION")
-
-
-def _require_revision(pointer: resources.Alias | None, alias: str, expected: int) -> None:
-    revision = pointer.revision if pointer else 0
-    if expected not in (-1, revision):
-        raise Aborted(
-            f"{alias} is at revision {revision}, not {expected}: look again",
-            field="expected_revision",
-            reason="ALIAS_MOVED",
-        )
-
-
-def _promotion(
-    version: resources.Version,
-    pointer: resources.Alias | None,
-    *,
-    alias: str,
-    reason: str,
-    context: CommandContext,
-    rollback: bool = False,
-) -> resources.Promotion:
-    return resources.Promotion(
-        alias=alias,
-        version=version.number,
-        previous_version=pointer.version if pointer else 0,
-        revision=(pointer.revision if pointer else 0) + 1,
-        actor=context.actor,
-        reason=reason,
-        time=stamp(context.now),
-        datasets=version.datasets,
-        event_id=str(context.event_id(0)),
-        rollback=rollback,
-    )
-
-
-def _rolled_back(
-    model: resources.Model, pointer: resources.Alias, target: resources.Version, *, reason: str, context: CommandContext
-) -> events.VersionRolledBack:
-    promotion = _promotion(target, pointer, alias=pointer.alias, reason=reason, context=context, rollback=True)
-    promotion.validations.extend(gates.newest_validations(target).values())
-    promotion.approvals.extend(gates.approved(target))
-    came = next(each for each in reversed(pointer.history) if each.version == target.number)
-    if came.HasField("override"):
-        promotion.override.CopyFrom(came.override)
-    if not promotion.approvals:
-        promotion.opened_by = gates.opener(model, target, pointer.alias)
-    bad = model.versions[pointer.version - 1].name
-    return events.VersionRolledBack(bad_version=bad, version=target.name, promotion=promotion)
 
 
 def _move_alias(model: resources.Model, promotion: resources.Promotion) -> None:

@@ -8,7 +8,7 @@ from headrace_kit.context import CommandContext
 from headrace_kit.errors import NotFound
 from headrace_kit.eventstore import EventStore
 from headrace_kit.rpc.call import Clock, utc_now
-from headrace_registry import domain
+from headrace_registry import rollbacks
 from headrace_registry.store import MODEL
 
 _log = structlog.get_logger(__name__)
@@ -32,7 +32,7 @@ class RollbackHandler:
                 request.model,
                 context=context,
                 request=request,
-                decide=lambda state: domain.decide_requested_rollback(state, request, context),
+                decide=lambda state: rollbacks.decide_requested(state, request, context),
                 respond=lambda model: model,
             )
         except NotFound:

@@ -23,6 +23,7 @@ from headrace_kit.validate import (
 FORMATS = {int(number): name for name, number in ModelFormat.items() if number}
 COMPARISONS = {int(number): name for name, number in Comparison.items() if number}
 MAX_CHECKS = 100
+MAX_NUMBER = 10_000
 MAX_AGE_S = 100 * 365 * 86400
 LOGGED_MODEL = NamePattern("projects/{project}/loggedModels/{model}")
 _ALIAS = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9])?")
@@ -136,6 +137,13 @@ def check_move(alias: str, expected_revision: int, reason: str, *, reason_needed
     require_alias(alias, field="alias")
     require_range(expected_revision, field="expected_revision", least=-1, most=1 << 60)
     require_text(reason, field="reason", least=int(reason_needed), most=2000, lines=True)
+
+
+def check_target(request: service.RollBackAliasRequest | service.CheckRollbackRequest) -> None:
+    """Where a rollback is to go."""
+    require_range(request.version, field="version", least=0, most=MAX_NUMBER)
+    if request.HasField("to_time"):
+        require_time(request.to_time, field="to_time")
 
 
 def require_reason(reason: str, *, field: str = "reason") -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeAlias, TypeVar
+from uuid import uuid4
 
 import grpc
 from google.protobuf.message import Message
@@ -22,8 +23,7 @@ from headrace_kit.names import PROJECT, parse_id, require_text
 from headrace_kit.objects import PRESIGN_TTL, ObjectStore, holds
 from headrace_kit.paging import page_of
 from headrace_kit.rpc import command_context, current_principal
-from headrace_kit.validate import require_range
-from headrace_registry import domain, gates, requests, upkeep
+from headrace_registry import domain, gates, requests, rollbacks, upkeep
 from headrace_registry.store import MODEL, ModelStore
 
 R = TypeVar("R", bound=Message)
@@ -214,13 +214,23 @@ class RegistryServicer(RegistryServiceServicer):
     ) -> service.RollBackAliasResponse:
         MODEL_NAME.parse(request.model, field="model")
         requests.check_move(request.alias, request.expected_revision, request.reason, reason_needed=True)
-        require_range(request.version, field="version", least=0, most=domain.MAX_VERSIONS)
+        requests.check_target(request)
         return await self._command(
             request.model,
             request,
-            lambda state, command: domain.decide_rollback(state, request, command),
+            lambda state, command: rollbacks.decide(state, request, command),
             lambda model: service.RollBackAliasResponse(promotion=_last_move(model, request.alias)),
         )
+
+    async def CheckRollback(
+        self, request: service.CheckRollbackRequest, context: Context
+    ) -> service.CheckRollbackResponse:
+        MODEL_NAME.parse(request.model, field="model")
+        requests.check_move(request.alias, -1, "", reason_needed=False)
+        requests.check_target(request)
+        model = await self._model(request.model, field="model")
+        asker = CommandContext(command_id=uuid4(), actor=current_principal().id, now=datetime.now(UTC))
+        return rollbacks.preview(model, request, asker)
 
     async def ArchiveVersion(
         self, request: service.ArchiveVersionRequest, context: Context

@@ -23,8 +23,12 @@ from headrace.cli.output import (
     when,
     words,
 )
+from headrace.cli.past import moment
 from headrace.client import connect
+from headrace.errors import InvalidArgument
 
+MAX_DIGITS = 10
+"""A number with fewer digits is that of a version; anything else is read as a time."""
 app = typer.Typer(help="Models: versions, gates, approvals, promotions, rollbacks.", no_args_is_help=True)
 Model = Annotated[str, typer.Argument(help="Id of the model.")]
 Number = Annotated[int, typer.Argument(help="Number of the version.", min=1)]
@@ -177,19 +181,37 @@ def promote(
 
 @app.command()
 def rollback(
-    model: Model,
-    reason: Reason,
+    model: Annotated[str, typer.Argument(help="Id of the model, or MODEL@ALIAS.")],
+    reason: Reason = "",
     alias: Alias = "production",
-    to: Annotated[int, typer.Option(help="Version to go back to; 0 for the one before.")] = 0,
+    to: Annotated[
+        str,
+        typer.Option(help="Version to go back to, or a time, such as 2026-05-03T14:03Z: to that of then."),
+    ] = "",
+    check: Annotated[bool, typer.Option("--check", help="Say what it would do, and change nothing.")] = False,
     project: Project = "default",
     as_json: Json = False,
 ) -> None:
-    """Move an alias back."""
+    """Move an alias back: to the version before, to the one named, or to that of a time."""
+    name, _, named = model.partition("@")
+    query = service.CheckRollbackRequest(model=_name(project, name), alias=named or alias)
+    if to.isascii() and to.isdecimal() and len(to) < MAX_DIGITS:
+        query.version = int(to)
+    elif to:
+        query.to_time.FromDatetime(moment(to, "--to"))
+        reason = reason or f"to the state of {to}"
+    if check:
+        with connect() as client:
+            _print_preview(client.registry.CheckRollback(query), as_json=as_json)
+        return
+    if not reason:
+        raise InvalidArgument("say why: --reason")
     request = service.RollBackAliasRequest(
         command_id=str(uuid4()),
-        model=_name(project, model),
-        alias=alias,
-        version=to,
+        model=query.model,
+        alias=query.alias,
+        version=query.version,
+        to_time=query.to_time if query.HasField("to_time") else None,
         expected_revision=-1,
         reason=reason,
     )
@@ -248,6 +270,27 @@ def _print_move(move: resources.Promotion, *, as_json: bool) -> None:
             ("event", move.event_id),
         ],
     )
+
+
+def _print_preview(found: service.CheckRollbackResponse, *, as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+        return
+    move = found.promotion
+    print_fields(
+        f"{move.alias} would go back: version {move.previous_version} → {move.version}",
+        [
+            ("on the word of", _grounds(move)),
+            ("would undo", "\n".join(_told(each) for each in found.undone)),
+            ("would not pass today", "\n".join(f"{each.gate}: {each.reason}" for each in found.unmet)),
+            ("requests answered otherwise", "\n".join(found.incompatibilities)),
+        ],
+    )
+
+
+def _told(move: resources.Promotion) -> str:
+    what = f"{move.previous_version or '-'} → {move.version} by {move.actor}, {when(move.time)} UTC"
+    return f"{what}: {move.reason}" if move.reason else what
 
 
 def _grounds(move: resources.Promotion) -> str:

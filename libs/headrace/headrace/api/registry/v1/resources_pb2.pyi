@@ -545,6 +545,7 @@ class Alias(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     HISTORY_FIELD_NUMBER: _builtins.int
+    REMOVALS_FIELD_NUMBER: _builtins.int
     alias: _builtins.str
     """Name, such as `production`. 1 to 100 characters."""
     version: _builtins.int
@@ -555,6 +556,10 @@ class Alias(_message.Message):
     def history(self) -> _containers.RepeatedCompositeFieldContainer[Global___Promotion]:
         """Its moves, oldest first: at most the last 1000."""
 
+    @_builtins.property
+    def removals(self) -> _containers.RepeatedCompositeFieldContainer[Global___AliasRemoval]:
+        """When it was removed, oldest first: at most the last 1000."""
+
     def __init__(
         self,
         *,
@@ -562,14 +567,43 @@ class Alias(_message.Message):
         version: _builtins.int = ...,
         revision: _builtins.int = ...,
         history: _abc.Iterable[Global___Promotion] | None = ...,
+        removals: _abc.Iterable[Global___AliasRemoval] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "history", b"history", "revision", b"revision", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "history", b"history", "removals", b"removals", "revision", b"revision", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Alias: _TypeAlias = Alias  # noqa: Y015
+
+@_typing.final
+class AliasRemoval(_message.Message):
+    """An alias was taken off its version."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """Revision of the alias since."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        revision: _builtins.int = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AliasRemoval: _TypeAlias = AliasRemoval  # noqa: Y015
 
 @_typing.final
 class Promotion(_message.Message):

@@ -978,6 +978,7 @@ class RollBackAliasRequest(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     EXPECTED_REVISION_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    TO_TIME_FIELD_NUMBER: _builtins.int
     command_id: _builtins.str
     """Client-made id of this command, a UUID."""
     model: _builtins.str
@@ -990,6 +991,10 @@ class RollBackAliasRequest(_message.Message):
     """Revision of the alias the caller saw; -1 for any."""
     reason: _builtins.str
     """Why. 1 to 2000 characters."""
+    @_builtins.property
+    def to_time(self) -> _timestamp_pb2.Timestamp:
+        """Moment to go back to, not after now: to the version that the alias pointed to then. Instead of `version`."""
+
     def __init__(
         self,
         *,
@@ -999,10 +1004,11 @@ class RollBackAliasRequest(_message.Message):
         version: _builtins.int = ...,
         expected_revision: _builtins.int = ...,
         reason: _builtins.str = ...,
+        to_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["to_time", b"to_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "command_id", b"command_id", "expected_revision", b"expected_revision", "model", b"model", "reason", b"reason", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "command_id", b"command_id", "expected_revision", b"expected_revision", "model", b"model", "reason", b"reason", "to_time", b"to_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1031,6 +1037,84 @@ class RollBackAliasResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RollBackAliasResponse: _TypeAlias = RollBackAliasResponse  # noqa: Y015
+
+@_typing.final
+class CheckRollbackRequest(_message.Message):
+    """Asks what a rollback would do."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    ALIAS_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    TO_TIME_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Resource name of the model."""
+    alias: _builtins.str
+    """Alias that would move."""
+    version: _builtins.int
+    """Number of the version to go back to; 0 for the newest that was not bad."""
+    @_builtins.property
+    def to_time(self) -> _timestamp_pb2.Timestamp:
+        """Moment to go back to, not after now; instead of `version`."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        alias: _builtins.str = ...,
+        version: _builtins.int = ...,
+        to_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["to_time", b"to_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "model", b"model", "to_time", b"to_time", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckRollbackRequest: _TypeAlias = CheckRollbackRequest  # noqa: Y015
+
+@_typing.final
+class CheckRollbackResponse(_message.Message):
+    """What a rollback would do. FAILED_PRECONDITION, as of `RollBackAlias`, when it would be refused."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROMOTION_FIELD_NUMBER: _builtins.int
+    UNDONE_FIELD_NUMBER: _builtins.int
+    UNMET_FIELD_NUMBER: _builtins.int
+    INCOMPATIBILITIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def promotion(self) -> _resources_pb2.Promotion:
+        """The record it would leave; without an event."""
+
+    @_builtins.property
+    def undone(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.Promotion]:
+        """Moves of the alias it would undo: those since it pointed to that version last, oldest first."""
+
+    @_builtins.property
+    def unmet(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.UnmetGate]:
+        """Gates of today that the version would not pass, were it promoted; they do not hinder a rollback."""
+
+    @_builtins.property
+    def incompatibilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Why requests that are answered now would not be answered as before, by the signatures; empty when they would."""
+
+    def __init__(
+        self,
+        *,
+        promotion: _resources_pb2.Promotion | None = ...,
+        undone: _abc.Iterable[_resources_pb2.Promotion] | None = ...,
+        unmet: _abc.Iterable[_resources_pb2.UnmetGate] | None = ...,
+        incompatibilities: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["promotion", b"promotion"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["incompatibilities", b"incompatibilities", "promotion", b"promotion", "undone", b"undone", "unmet", b"unmet"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckRollbackResponse: _TypeAlias = CheckRollbackResponse  # noqa: Y015
 
 @_typing.final
 class ArchiveVersionRequest(_message.Message):

@@ -110,6 +110,11 @@ class RegistryServiceStub:
                 request_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.RollBackAliasRequest.SerializeToString,
                 response_deserializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.RollBackAliasResponse.FromString,
                 _registered_method=True)
+        self.CheckRollback = channel.unary_unary(
+                '/headrace.api.registry.v1.RegistryService/CheckRollback',
+                request_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.CheckRollbackRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.CheckRollbackResponse.FromString,
+                _registered_method=True)
         self.ArchiveVersion = channel.unary_unary(
                 '/headrace.api.registry.v1.RegistryService/ArchiveVersion',
                 request_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.ArchiveVersionRequest.SerializeToString,
@@ -251,7 +256,15 @@ class RegistryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RollBackAlias(self, request, context):
-        """Moves an alias back to the version before, or to the one named. FAILED_PRECONDITION unless it was there before.
+        """Moves an alias back to the version before, to the one named, or to that of a moment. FAILED_PRECONDITION unless it
+        was there before.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CheckRollback(self, request, context):
+        """Says what a rollback would do, or why it would be refused, and changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -383,6 +396,11 @@ def add_RegistryServiceServicer_to_server(servicer, server):
                     servicer.RollBackAlias,
                     request_deserializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.RollBackAliasRequest.FromString,
                     response_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.RollBackAliasResponse.SerializeToString,
+            ),
+            'CheckRollback': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckRollback,
+                    request_deserializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.CheckRollbackRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.CheckRollbackResponse.SerializeToString,
             ),
             'ArchiveVersion': grpc.unary_unary_rpc_method_handler(
                     servicer.ArchiveVersion,
@@ -826,6 +844,33 @@ class RegistryService:
             '/headrace.api.registry.v1.RegistryService/RollBackAlias',
             headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.RollBackAliasRequest.SerializeToString,
             headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.RollBackAliasResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckRollback(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.registry.v1.RegistryService/CheckRollback',
+            headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.CheckRollbackRequest.SerializeToString,
+            headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.CheckRollbackResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -64,7 +64,11 @@ class RegistryServiceStub:
     PromoteVersion: _grpc.UnaryUnaryMultiCallable[_service_pb2.PromoteVersionRequest, _service_pb2.PromoteVersionResponse]
     """Moves an alias to a version. FAILED_PRECONDITION with every unmet gate; ABORTED when the revision moved on."""
     RollBackAlias: _grpc.UnaryUnaryMultiCallable[_service_pb2.RollBackAliasRequest, _service_pb2.RollBackAliasResponse]
-    """Moves an alias back to the version before, or to the one named. FAILED_PRECONDITION unless it was there before."""
+    """Moves an alias back to the version before, to the one named, or to that of a moment. FAILED_PRECONDITION unless it
+    was there before.
+    """
+    CheckRollback: _grpc.UnaryUnaryMultiCallable[_service_pb2.CheckRollbackRequest, _service_pb2.CheckRollbackResponse]
+    """Says what a rollback would do, or why it would be refused, and changes nothing."""
     ArchiveVersion: _grpc.UnaryUnaryMultiCallable[_service_pb2.ArchiveVersionRequest, _service_pb2.ArchiveVersionResponse]
     """Takes a version out of use. FAILED_PRECONDITION while an alias points to it."""
     PresignArtifact: _grpc.UnaryUnaryMultiCallable[_service_pb2.PresignArtifactRequest, _service_pb2.PresignArtifactResponse]
@@ -116,7 +120,11 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     PromoteVersion: _aio.UnaryUnaryMultiCallable[_service_pb2.PromoteVersionRequest, _service_pb2.PromoteVersionResponse]  # type: ignore[assignment]
     """Moves an alias to a version. FAILED_PRECONDITION with every unmet gate; ABORTED when the revision moved on."""
     RollBackAlias: _aio.UnaryUnaryMultiCallable[_service_pb2.RollBackAliasRequest, _service_pb2.RollBackAliasResponse]  # type: ignore[assignment]
-    """Moves an alias back to the version before, or to the one named. FAILED_PRECONDITION unless it was there before."""
+    """Moves an alias back to the version before, to the one named, or to that of a moment. FAILED_PRECONDITION unless it
+    was there before.
+    """
+    CheckRollback: _aio.UnaryUnaryMultiCallable[_service_pb2.CheckRollbackRequest, _service_pb2.CheckRollbackResponse]  # type: ignore[assignment]
+    """Says what a rollback would do, or why it would be refused, and changes nothing."""
     ArchiveVersion: _aio.UnaryUnaryMultiCallable[_service_pb2.ArchiveVersionRequest, _service_pb2.ArchiveVersionResponse]  # type: ignore[assignment]
     """Takes a version out of use. FAILED_PRECONDITION while an alias points to it."""
     PresignArtifact: _aio.UnaryUnaryMultiCallable[_service_pb2.PresignArtifactRequest, _service_pb2.PresignArtifactResponse]  # type: ignore[assignment]
@@ -255,7 +263,17 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _service_pb2.RollBackAliasRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.RollBackAliasResponse, _abc.Awaitable[_service_pb2.RollBackAliasResponse]]:
-        """Moves an alias back to the version before, or to the one named. FAILED_PRECONDITION unless it was there before."""
+        """Moves an alias back to the version before, to the one named, or to that of a moment. FAILED_PRECONDITION unless it
+        was there before.
+        """
+
+    @_abc_1.abstractmethod
+    def CheckRollback(
+        self,
+        request: _service_pb2.CheckRollbackRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.CheckRollbackResponse, _abc.Awaitable[_service_pb2.CheckRollbackResponse]]:
+        """Says what a rollback would do, or why it would be refused, and changes nothing."""
 
     @_abc_1.abstractmethod
     def ArchiveVersion(
