@@ -12,7 +12,7 @@ from headrace.api.registry.v1 import resources_pb2 as resources
 from headrace.api.registry.v1 import service_pb2 as service
 from headrace_kit.context import CommandContext
 from headrace_kit.errors import FailedPrecondition, KitError
-from headrace_registry import domain, rollbacks, upkeep
+from headrace_registry import domain, references, rollbacks
 
 MODEL = "projects/default/models/delay"
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -49,7 +49,17 @@ class Registry:
         self.apply(lambda state: domain.decide_create(state, command, by(actor)))
 
     def delete(self) -> None:
-        self.apply(lambda state: upkeep.decide_delete_model(state, MODEL, NOW))
+        self.apply(lambda state: domain.decide_delete_model(state, MODEL, NOW))
+
+    def delete_version(self, version: str) -> list[Message]:
+        return self.apply(lambda state: domain.decide_delete_version(state, version, NOW))
+
+    def archive(self, version: str) -> list[Message]:
+        command = service.ArchiveVersionRequest(version=version, reason="old")
+        return self.apply(lambda state: domain.decide_archive(state, command))
+
+    def routes(self, endpoint: str, *versions: int) -> list[Message]:
+        return self.apply(lambda state: references.decide_noted(state, MODEL, endpoint=endpoint, versions=versions))
 
     def remove_alias(self, alias: str, *, actor: str, expected: int = -1, at: datetime = NOW) -> None:
         command = service.RemoveAliasRequest(model=MODEL, alias=alias, expected_revision=expected)

@@ -5,7 +5,7 @@ The state of a stream is the :class:`Model` message. Times and ids come from the
 
 import re
 from collections.abc import Iterable
-from datetime import UTC
+from datetime import UTC, datetime
 
 from google.protobuf.message import Message
 
@@ -20,7 +20,7 @@ from headrace_kit.errors import (
     NotFound,
     PermissionDenied,
 )
-from headrace_registry import gates, moves, overrides, upkeep
+from headrace_registry import gates, moves, overrides, references, upkeep
 from headrace_registry.upkeep import stamp
 
 PRODUCTION = "production"
@@ -235,15 +235,26 @@ def decide_promotion(
 
 
 def decide_archive(state: resources.Model | None, command: service.ArchiveVersionRequest) -> list[Message]:
-    """A version goes out of use. Raises FailedPrecondition while an alias points to it."""
+    """A version goes out of use. Raises FailedPrecondition with everything that leads to it."""
     version = version_of(state, command.version)
-    model = _model(state, command.version)
-    held = [each.alias for each in model.aliases if each.version == version.number]
-    if held:
-        raise FailedPrecondition(f"{version.name} is {', '.join(held)}: move that first", field="version")
+    references.require_none_of_version(_model(state, command.version), version)
     if version.state == resources.VERSION_STATE_ARCHIVED:
         return []
     return [events.VersionArchived(version=version.name, reason=command.reason)]
+
+
+def decide_delete_model(state: resources.Model | None, name: str, now: datetime) -> list[Message]:
+    """A model is deleted. Raises FailedPrecondition while it has an alias or an endpoint routes to it."""
+    model = _model(state, name)
+    references.require_none_of_model(model)
+    return [events.ModelDeleted(model=model.name, time=stamp(now))]
+
+
+def decide_delete_version(state: resources.Model | None, name: str, now: datetime) -> list[Message]:
+    """A version is deleted. Raises FailedPrecondition with everything that leads to it."""
+    model, version = _model(state, name), version_of(state, name)
+    references.require_none_of_version(model, version)
+    return [events.VersionDeleted(version=version.name, time=stamp(now))]
 
 
 def decide_remove_alias(
@@ -304,6 +315,8 @@ def evolve(state: resources.Model | None, event: Message) -> resources.Model:
             _move_alias(model, event.promotion)
         case events.VersionArchived():
             _version_named(model, event.version).state = resources.VERSION_STATE_ARCHIVED
+        case events.RoutesNoted():
+            references.note(model, event.routed)
         case events.AliasRemoved():
             _remove_alias(model, event)
         case _ if upkeep.evolve(model, event):

@@ -15,6 +15,7 @@ EVENT_TYPES = (
     events_pb2.VersionPromoted,
     events_pb2.VersionRolledBack,
     events_pb2.RollbackRefused,
+    events_pb2.RoutesNoted,
     events_pb2.VersionArchived,
     events_pb2.ModelDescribed,
     events_pb2.ModelTagsChanged,

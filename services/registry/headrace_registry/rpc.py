@@ -267,7 +267,7 @@ class RegistryServicer(RegistryServiceServicer):
         return await self._command(
             request.model,
             request,
-            lambda state, command: upkeep.decide_delete_model(state, request.model, command.now),
+            lambda state, command: domain.decide_delete_model(state, request.model, command.now),
             lambda model: service.DeleteModelResponse(model=model),
         )
 
@@ -292,9 +292,7 @@ class RegistryServicer(RegistryServiceServicer):
         return await self._command(
             name,
             request,
-            lambda state, command: upkeep.decide_delete_version(
-                upkeep.existing(state, name), domain.version_of(state, request.version), command.now
-            ),
+            lambda state, command: domain.decide_delete_version(state, request.version, command.now),
             lambda model: service.DeleteVersionResponse(version=model.versions[number - 1]),
         )
 

@@ -150,6 +150,24 @@ def consent(
     print_done(f"{done} the format of {name}", found, as_json=as_json)
 
 
+@app.command()
+def archive(model: Model, version: Number, reason: Reason, project: Project = "default", as_json: Json = False) -> None:
+    """Take a version out of use, unless something leads to it."""
+    name = _version(project, model, version)
+    request = service.ArchiveVersionRequest(command_id=str(uuid4()), version=name, reason=reason)
+    with connect() as client:
+        print_done(f"archived {name}", client.registry.ArchiveVersion(request).version, as_json=as_json)
+
+
+@app.command()
+def delete(model: Model, version: Number, project: Project = "default", as_json: Json = False) -> None:
+    """Delete a version, unless something leads to it; its number is never given again."""
+    name = _version(project, model, version)
+    request = service.DeleteVersionRequest(command_id=str(uuid4()), version=name)
+    with connect() as client:
+        print_done(f"deleted {name}", client.registry.DeleteVersion(request).version, as_json=as_json)
+
+
 app.command("gates")(gates.show)
 app.command("set-gates")(gates.set_gates)
 

@@ -27,7 +27,7 @@ from headrace.api.common.v1 import resources_pb2 as headrace_dot_api_dot_common_
 from headrace.api.registry.v1 import resources_pb2 as headrace_dot_api_dot_registry_dot_v1_dot_resources__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%headrace/api/registry/v1/events.proto\x12\x18headrace.api.registry.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a&headrace/api/common/v1/resources.proto\x1a(headrace/api/registry/v1/resources.proto\"\xf0\x01\n\x0cModelCreated\x12\r\n\x05model\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x0f\n\x07\x63reator\x18\x03 \x01(\t\x12(\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12>\n\x04tags\x18\x05 \x03(\x0b\x32\x30.headrace.api.registry.v1.ModelCreated.TagsEntry\x12\x14\n\x0copen_aliases\x18\x06 \x01(\x08\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"S\n\x0eVersionCreated\x12\r\n\x05model\x18\x01 \x01(\t\x12\x32\n\x07version\x18\x02 \x01(\x0b\x32!.headrace.api.registry.v1.Version\"]\n\x10VersionValidated\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x38\n\nvalidation\x18\x02 \x01(\x0b\x32$.headrace.api.registry.v1.Validation\"X\n\x0fVersionApproved\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x34\n\x08\x61pproval\x18\x02 \x01(\x0b\x32\".headrace.api.registry.v1.Approval\"X\n\x0fVersionRejected\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x34\n\x08\x61pproval\x18\x02 \x01(\x0b\x32\".headrace.api.registry.v1.Approval\"b\n\x15\x46ormatConsentRecorded\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x38\n\x07\x63onsent\x18\x02 \x01(\x0b\x32\'.headrace.api.registry.v1.FormatConsent\"I\n\x08GatesSet\x12\r\n\x05model\x18\x01 \x01(\t\x12.\n\x05gates\x18\x02 \x01(\x0b\x32\x1f.headrace.api.registry.v1.Gates\"o\n\x17StandingApprovalGranted\x12\r\n\x05model\x18\x01 \x01(\t\x12\x45\n\x11standing_approval\x18\x02 \x01(\x0b\x32*.headrace.api.registry.v1.StandingApproval\"D\n\x17StandingApprovalRevoked\x12\r\n\x05model\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x8f\x01\n\x0fVersionPromoted\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x36\n\tpromotion\x18\x02 \x01(\x0b\x32#.headrace.api.registry.v1.Promotion\x12\x33\n\x08\x61rtifact\x18\x03 \x01(\x0b\x32!.headrace.api.common.v1.ObjectRef\"q\n\x11VersionRolledBack\x12\x13\n\x0b\x62\x61\x64_version\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x36\n\tpromotion\x18\x03 \x01(\x0b\x32#.headrace.api.registry.v1.Promotion\"f\n\x0fRollbackRefused\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05\x61lias\x18\x02 \x01(\t\x12\x13\n\x0b\x62\x61\x64_version\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x10\n\x08revision\x18\x05 \x01(\x03\"2\n\x0fVersionArchived\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"^\n\x0eModelDescribed\x12\r\n\x05model\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xca\x01\n\x10ModelTagsChanged\x12\r\n\x05model\x18\x01 \x01(\t\x12@\n\x03set\x18\x02 \x03(\x0b\x32\x33.headrace.api.registry.v1.ModelTagsChanged.SetEntry\x12\x0f\n\x07removed\x18\x03 \x03(\t\x12(\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a*\n\x08SetEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"G\n\x0cModelDeleted\x12\r\n\x05model\x18\x01 \x01(\t\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"b\n\x10VersionDescribed\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xd0\x01\n\x12VersionTagsChanged\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x42\n\x03set\x18\x02 \x03(\x0b\x32\x35.headrace.api.registry.v1.VersionTagsChanged.SetEntry\x12\x0f\n\x07removed\x18\x03 \x03(\t\x12(\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a*\n\x08SetEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"K\n\x0eVersionDeleted\x12\x0f\n\x07version\x18\x01 \x01(\t\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x88\x01\n\x0c\x41liasRemoved\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05\x61lias\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12\r\n\x05\x61\x63tor\x18\x05 \x01(\t\x12(\n\x04time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"X\n\x0bPersonAdded\x12\x0e\n\x06person\x18\x01 \x01(\t\x12\x0f\n\x07\x63reator\x18\x02 \x01(\t\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"W\n\x0cPersonErased\x12\x0e\n\x06person\x18\x01 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x02 \x01(\t\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%headrace/api/registry/v1/events.proto\x12\x18headrace.api.registry.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a&headrace/api/common/v1/resources.proto\x1a(headrace/api/registry/v1/resources.proto\"\xf0\x01\n\x0cModelCreated\x12\r\n\x05model\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x0f\n\x07\x63reator\x18\x03 \x01(\t\x12(\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12>\n\x04tags\x18\x05 \x03(\x0b\x32\x30.headrace.api.registry.v1.ModelCreated.TagsEntry\x12\x14\n\x0copen_aliases\x18\x06 \x01(\x08\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"S\n\x0eVersionCreated\x12\r\n\x05model\x18\x01 \x01(\t\x12\x32\n\x07version\x18\x02 \x01(\x0b\x32!.headrace.api.registry.v1.Version\"]\n\x10VersionValidated\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x38\n\nvalidation\x18\x02 \x01(\x0b\x32$.headrace.api.registry.v1.Validation\"X\n\x0fVersionApproved\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x34\n\x08\x61pproval\x18\x02 \x01(\x0b\x32\".headrace.api.registry.v1.Approval\"X\n\x0fVersionRejected\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x34\n\x08\x61pproval\x18\x02 \x01(\x0b\x32\".headrace.api.registry.v1.Approval\"b\n\x15\x46ormatConsentRecorded\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x38\n\x07\x63onsent\x18\x02 \x01(\x0b\x32\'.headrace.api.registry.v1.FormatConsent\"I\n\x08GatesSet\x12\r\n\x05model\x18\x01 \x01(\t\x12.\n\x05gates\x18\x02 \x01(\x0b\x32\x1f.headrace.api.registry.v1.Gates\"o\n\x17StandingApprovalGranted\x12\r\n\x05model\x18\x01 \x01(\t\x12\x45\n\x11standing_approval\x18\x02 \x01(\x0b\x32*.headrace.api.registry.v1.StandingApproval\"D\n\x17StandingApprovalRevoked\x12\r\n\x05model\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x8f\x01\n\x0fVersionPromoted\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x36\n\tpromotion\x18\x02 \x01(\x0b\x32#.headrace.api.registry.v1.Promotion\x12\x33\n\x08\x61rtifact\x18\x03 \x01(\x0b\x32!.headrace.api.common.v1.ObjectRef\"q\n\x11VersionRolledBack\x12\x13\n\x0b\x62\x61\x64_version\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x36\n\tpromotion\x18\x03 \x01(\x0b\x32#.headrace.api.registry.v1.Promotion\"f\n\x0fRollbackRefused\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05\x61lias\x18\x02 \x01(\t\x12\x13\n\x0b\x62\x61\x64_version\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x10\n\x08revision\x18\x05 \x01(\x03\"V\n\x0bRoutesNoted\x12\r\n\x05model\x18\x01 \x01(\t\x12\x38\n\x06routed\x18\x02 \x01(\x0b\x32(.headrace.api.registry.v1.RoutedVersions\"2\n\x0fVersionArchived\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"^\n\x0eModelDescribed\x12\r\n\x05model\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xca\x01\n\x10ModelTagsChanged\x12\r\n\x05model\x18\x01 \x01(\t\x12@\n\x03set\x18\x02 \x03(\x0b\x32\x33.headrace.api.registry.v1.ModelTagsChanged.SetEntry\x12\x0f\n\x07removed\x18\x03 \x03(\t\x12(\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a*\n\x08SetEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"G\n\x0cModelDeleted\x12\r\n\x05model\x18\x01 \x01(\t\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"b\n\x10VersionDescribed\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xd0\x01\n\x12VersionTagsChanged\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x42\n\x03set\x18\x02 \x03(\x0b\x32\x35.headrace.api.registry.v1.VersionTagsChanged.SetEntry\x12\x0f\n\x07removed\x18\x03 \x03(\t\x12(\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a*\n\x08SetEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"K\n\x0eVersionDeleted\x12\x0f\n\x07version\x18\x01 \x01(\t\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x88\x01\n\x0c\x41liasRemoved\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05\x61lias\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12\r\n\x05\x61\x63tor\x18\x05 \x01(\t\x12(\n\x04time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"X\n\x0bPersonAdded\x12\x0e\n\x06person\x18\x01 \x01(\t\x12\x0f\n\x07\x63reator\x18\x02 \x01(\t\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"W\n\x0cPersonErased\x12\x0e\n\x06person\x18\x01 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x02 \x01(\t\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -66,28 +66,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VERSIONROLLEDBACK']._serialized_end=1402
   _globals['_ROLLBACKREFUSED']._serialized_start=1404
   _globals['_ROLLBACKREFUSED']._serialized_end=1506
-  _globals['_VERSIONARCHIVED']._serialized_start=1508
-  _globals['_VERSIONARCHIVED']._serialized_end=1558
-  _globals['_MODELDESCRIBED']._serialized_start=1560
-  _globals['_MODELDESCRIBED']._serialized_end=1654
-  _globals['_MODELTAGSCHANGED']._serialized_start=1657
-  _globals['_MODELTAGSCHANGED']._serialized_end=1859
-  _globals['_MODELTAGSCHANGED_SETENTRY']._serialized_start=1817
-  _globals['_MODELTAGSCHANGED_SETENTRY']._serialized_end=1859
-  _globals['_MODELDELETED']._serialized_start=1861
-  _globals['_MODELDELETED']._serialized_end=1932
-  _globals['_VERSIONDESCRIBED']._serialized_start=1934
-  _globals['_VERSIONDESCRIBED']._serialized_end=2032
-  _globals['_VERSIONTAGSCHANGED']._serialized_start=2035
-  _globals['_VERSIONTAGSCHANGED']._serialized_end=2243
-  _globals['_VERSIONTAGSCHANGED_SETENTRY']._serialized_start=1817
-  _globals['_VERSIONTAGSCHANGED_SETENTRY']._serialized_end=1859
-  _globals['_VERSIONDELETED']._serialized_start=2245
-  _globals['_VERSIONDELETED']._serialized_end=2320
-  _globals['_ALIASREMOVED']._serialized_start=2323
-  _globals['_ALIASREMOVED']._serialized_end=2459
-  _globals['_PERSONADDED']._serialized_start=2461
-  _globals['_PERSONADDED']._serialized_end=2549
-  _globals['_PERSONERASED']._serialized_start=2551
-  _globals['_PERSONERASED']._serialized_end=2638
+  _globals['_ROUTESNOTED']._serialized_start=1508
+  _globals['_ROUTESNOTED']._serialized_end=1594
+  _globals['_VERSIONARCHIVED']._serialized_start=1596
+  _globals['_VERSIONARCHIVED']._serialized_end=1646
+  _globals['_MODELDESCRIBED']._serialized_start=1648
+  _globals['_MODELDESCRIBED']._serialized_end=1742
+  _globals['_MODELTAGSCHANGED']._serialized_start=1745
+  _globals['_MODELTAGSCHANGED']._serialized_end=1947
+  _globals['_MODELTAGSCHANGED_SETENTRY']._serialized_start=1905
+  _globals['_MODELTAGSCHANGED_SETENTRY']._serialized_end=1947
+  _globals['_MODELDELETED']._serialized_start=1949
+  _globals['_MODELDELETED']._serialized_end=2020
+  _globals['_VERSIONDESCRIBED']._serialized_start=2022
+  _globals['_VERSIONDESCRIBED']._serialized_end=2120
+  _globals['_VERSIONTAGSCHANGED']._serialized_start=2123
+  _globals['_VERSIONTAGSCHANGED']._serialized_end=2331
+  _globals['_VERSIONTAGSCHANGED_SETENTRY']._serialized_start=1905
+  _globals['_VERSIONTAGSCHANGED_SETENTRY']._serialized_end=1947
+  _globals['_VERSIONDELETED']._serialized_start=2333
+  _globals['_VERSIONDELETED']._serialized_end=2408
+  _globals['_ALIASREMOVED']._serialized_start=2411
+  _globals['_ALIASREMOVED']._serialized_end=2547
+  _globals['_PERSONADDED']._serialized_start=2549
+  _globals['_PERSONADDED']._serialized_end=2637
+  _globals['_PERSONERASED']._serialized_start=2639
+  _globals['_PERSONERASED']._serialized_end=2726
 # @@protoc_insertion_point(module_scope)

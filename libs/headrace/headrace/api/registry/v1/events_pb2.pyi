@@ -418,6 +418,34 @@ class RollbackRefused(_message.Message):
 Global___RollbackRefused: _TypeAlias = RollbackRefused  # noqa: Y015
 
 @_typing.final
+class RoutesNoted(_message.Message):
+    """An endpoint routes to other versions of the model than before: they can not be archived or deleted meanwhile."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    ROUTED_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Resource name of the model."""
+    @_builtins.property
+    def routed(self) -> _resources_pb2.RoutedVersions:
+        """The endpoint with the versions it routes to since; none when it routes to none."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        routed: _resources_pb2.RoutedVersions | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["routed", b"routed"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "routed", b"routed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RoutesNoted: _TypeAlias = RoutesNoted  # noqa: Y015
+
+@_typing.final
 class VersionArchived(_message.Message):
     """A version was taken out of use."""
 

@@ -157,6 +157,7 @@ class Model(_message.Message):
     DELETE_TIME_FIELD_NUMBER: _builtins.int
     OPEN_ALIASES_FIELD_NUMBER: _builtins.int
     REMOVED_ALIASES_FIELD_NUMBER: _builtins.int
+    ROUTED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name: `projects/{project}/models/{model}`."""
     description: _builtins.str
@@ -205,6 +206,10 @@ class Model(_message.Message):
     def removed_aliases(self) -> _containers.RepeatedCompositeFieldContainer[Global___Alias]:
         """Aliases that were removed, with the revision to go on from. At most 1000."""
 
+    @_builtins.property
+    def routed(self) -> _containers.RepeatedCompositeFieldContainer[Global___RoutedVersions]:
+        """Endpoints whose routes lead to versions of it, as serving told last; such a version is not archived or deleted."""
+
     def __init__(
         self,
         *,
@@ -222,14 +227,43 @@ class Model(_message.Message):
         delete_time: _timestamp_pb2.Timestamp | None = ...,
         open_aliases: _builtins.bool = ...,
         removed_aliases: _abc.Iterable[Global___Alias] | None = ...,
+        routed: _abc.Iterable[Global___RoutedVersions] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "delete_time", b"delete_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "create_time", b"create_time", "creator", b"creator", "delete_time", b"delete_time", "description", b"description", "gates", b"gates", "name", b"name", "open_aliases", b"open_aliases", "removed_aliases", b"removed_aliases", "revision", b"revision", "standing_approvals", b"standing_approvals", "tags", b"tags", "update_time", b"update_time", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "create_time", b"create_time", "creator", b"creator", "delete_time", b"delete_time", "description", b"description", "gates", b"gates", "name", b"name", "open_aliases", b"open_aliases", "removed_aliases", b"removed_aliases", "revision", b"revision", "routed", b"routed", "standing_approvals", b"standing_approvals", "tags", b"tags", "update_time", b"update_time", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Model: _TypeAlias = Model  # noqa: Y015
+
+@_typing.final
+class RoutedVersions(_message.Message):
+    """Versions that an endpoint routes to."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENDPOINT_FIELD_NUMBER: _builtins.int
+    VERSIONS_FIELD_NUMBER: _builtins.int
+    endpoint: _builtins.str
+    """Resource name of the endpoint."""
+    @_builtins.property
+    def versions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Their numbers, ascending."""
+
+    def __init__(
+        self,
+        *,
+        endpoint: _builtins.str = ...,
+        versions: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoint", b"endpoint", "versions", b"versions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RoutedVersions: _TypeAlias = RoutedVersions  # noqa: Y015
 
 @_typing.final
 class Version(_message.Message):

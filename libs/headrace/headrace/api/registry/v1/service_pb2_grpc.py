@@ -271,7 +271,8 @@ class RegistryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ArchiveVersion(self, request, context):
-        """Takes a version out of use. FAILED_PRECONDITION while an alias points to it.
+        """Takes a version out of use. FAILED_PRECONDITION while an alias, a route of an endpoint or a gate's champion is it,
+        with a violation for each.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -292,7 +293,7 @@ class RegistryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteModel(self, request, context):
-        """Deletes a model. FAILED_PRECONDITION while it has an alias.
+        """Deletes a model. FAILED_PRECONDITION while it has an alias or an endpoint routes to it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -306,7 +307,7 @@ class RegistryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteVersion(self, request, context):
-        """Deletes a version. FAILED_PRECONDITION while an alias points to it.
+        """Deletes a version. FAILED_PRECONDITION as of `ArchiveVersion`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

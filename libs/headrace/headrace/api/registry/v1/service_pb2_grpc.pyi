@@ -70,17 +70,19 @@ class RegistryServiceStub:
     CheckRollback: _grpc.UnaryUnaryMultiCallable[_service_pb2.CheckRollbackRequest, _service_pb2.CheckRollbackResponse]
     """Says what a rollback would do, or why it would be refused, and changes nothing."""
     ArchiveVersion: _grpc.UnaryUnaryMultiCallable[_service_pb2.ArchiveVersionRequest, _service_pb2.ArchiveVersionResponse]
-    """Takes a version out of use. FAILED_PRECONDITION while an alias points to it."""
+    """Takes a version out of use. FAILED_PRECONDITION while an alias, a route of an endpoint or a gate's champion is it,
+    with a violation for each.
+    """
     PresignArtifact: _grpc.UnaryUnaryMultiCallable[_service_pb2.PresignArtifactRequest, _service_pb2.PresignArtifactResponse]
     """A URL that downloads the package of a version for a few minutes."""
     UpdateModel: _grpc.UnaryUnaryMultiCallable[_service_pb2.UpdateModelRequest, _service_pb2.UpdateModelResponse]
     """Describes a model, and sets and removes its tags."""
     DeleteModel: _grpc.UnaryUnaryMultiCallable[_service_pb2.DeleteModelRequest, _service_pb2.DeleteModelResponse]
-    """Deletes a model. FAILED_PRECONDITION while it has an alias."""
+    """Deletes a model. FAILED_PRECONDITION while it has an alias or an endpoint routes to it."""
     UpdateVersion: _grpc.UnaryUnaryMultiCallable[_service_pb2.UpdateVersionRequest, _service_pb2.UpdateVersionResponse]
     """Describes a version, and sets and removes its tags."""
     DeleteVersion: _grpc.UnaryUnaryMultiCallable[_service_pb2.DeleteVersionRequest, _service_pb2.DeleteVersionResponse]
-    """Deletes a version. FAILED_PRECONDITION while an alias points to it."""
+    """Deletes a version. FAILED_PRECONDITION as of `ArchiveVersion`."""
     RemoveAlias: _grpc.UnaryUnaryMultiCallable[_service_pb2.RemoveAliasRequest, _service_pb2.RemoveAliasResponse]
     """Takes an alias off its version. Where versions need approval only persons may. ABORTED when it moved meanwhile."""
 
@@ -126,17 +128,19 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     CheckRollback: _aio.UnaryUnaryMultiCallable[_service_pb2.CheckRollbackRequest, _service_pb2.CheckRollbackResponse]  # type: ignore[assignment]
     """Says what a rollback would do, or why it would be refused, and changes nothing."""
     ArchiveVersion: _aio.UnaryUnaryMultiCallable[_service_pb2.ArchiveVersionRequest, _service_pb2.ArchiveVersionResponse]  # type: ignore[assignment]
-    """Takes a version out of use. FAILED_PRECONDITION while an alias points to it."""
+    """Takes a version out of use. FAILED_PRECONDITION while an alias, a route of an endpoint or a gate's champion is it,
+    with a violation for each.
+    """
     PresignArtifact: _aio.UnaryUnaryMultiCallable[_service_pb2.PresignArtifactRequest, _service_pb2.PresignArtifactResponse]  # type: ignore[assignment]
     """A URL that downloads the package of a version for a few minutes."""
     UpdateModel: _aio.UnaryUnaryMultiCallable[_service_pb2.UpdateModelRequest, _service_pb2.UpdateModelResponse]  # type: ignore[assignment]
     """Describes a model, and sets and removes its tags."""
     DeleteModel: _aio.UnaryUnaryMultiCallable[_service_pb2.DeleteModelRequest, _service_pb2.DeleteModelResponse]  # type: ignore[assignment]
-    """Deletes a model. FAILED_PRECONDITION while it has an alias."""
+    """Deletes a model. FAILED_PRECONDITION while it has an alias or an endpoint routes to it."""
     UpdateVersion: _aio.UnaryUnaryMultiCallable[_service_pb2.UpdateVersionRequest, _service_pb2.UpdateVersionResponse]  # type: ignore[assignment]
     """Describes a version, and sets and removes its tags."""
     DeleteVersion: _aio.UnaryUnaryMultiCallable[_service_pb2.DeleteVersionRequest, _service_pb2.DeleteVersionResponse]  # type: ignore[assignment]
-    """Deletes a version. FAILED_PRECONDITION while an alias points to it."""
+    """Deletes a version. FAILED_PRECONDITION as of `ArchiveVersion`."""
     RemoveAlias: _aio.UnaryUnaryMultiCallable[_service_pb2.RemoveAliasRequest, _service_pb2.RemoveAliasResponse]  # type: ignore[assignment]
     """Takes an alias off its version. Where versions need approval only persons may. ABORTED when it moved meanwhile."""
 
@@ -281,7 +285,9 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _service_pb2.ArchiveVersionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.ArchiveVersionResponse, _abc.Awaitable[_service_pb2.ArchiveVersionResponse]]:
-        """Takes a version out of use. FAILED_PRECONDITION while an alias points to it."""
+        """Takes a version out of use. FAILED_PRECONDITION while an alias, a route of an endpoint or a gate's champion is it,
+        with a violation for each.
+        """
 
     @_abc_1.abstractmethod
     def PresignArtifact(
@@ -305,7 +311,7 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _service_pb2.DeleteModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.DeleteModelResponse, _abc.Awaitable[_service_pb2.DeleteModelResponse]]:
-        """Deletes a model. FAILED_PRECONDITION while it has an alias."""
+        """Deletes a model. FAILED_PRECONDITION while it has an alias or an endpoint routes to it."""
 
     @_abc_1.abstractmethod
     def UpdateVersion(
@@ -321,7 +327,7 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _service_pb2.DeleteVersionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.DeleteVersionResponse, _abc.Awaitable[_service_pb2.DeleteVersionResponse]]:
-        """Deletes a version. FAILED_PRECONDITION while an alias points to it."""
+        """Deletes a version. FAILED_PRECONDITION as of `ArchiveVersion`."""
 
     @_abc_1.abstractmethod
     def RemoveAlias(
