@@ -34,6 +34,11 @@ async def test_a_version_is_approved_promoted_and_rolled_back_by_forms(page: Pag
 
     await page.goto(f"{console.url}/models/approved")
     await page.get_by_text("Roll back").click()
+    await page.get_by_role("button", name="What would it do?").click()
+    await expect(page.locator("#effect")).to_contain_text("would lead from v2 to v1")
+    assert model_of(console, "approved").aliases[0].version == 2
+
+    await page.get_by_text("Roll back").click()
     await page.locator("#aliases input[name=reason]").fill("v2 errs more")
     await page.get_by_role("button", name="Roll production back").click()
 
@@ -102,3 +107,19 @@ async def test_the_timeline_tells_whose_gates_let_a_version_pass(page: Page, con
     await expect(page.get_by_text("set by persons/operator")).to_be_visible()
     await page.locator(".timeline").get_by_role("link", name="gates").click()
     await expect(page.locator("h1")).to_contain_text("GatesSet")
+
+
+async def test_an_override_is_marked_on_version_and_timeline(page: Page, console: Console) -> None:
+    number = console.version_by_a_service("forced")
+    await page.goto(f"{console.url}/models/forced/versions/{number}")
+    production = page.locator('[data-alias="production"]')
+    await production.get_by_text("Promote it all the same").click()
+    await production.locator("details input[name=reason]").fill("the flood is now")
+    await production.get_by_role("button", name="Override its gates").click()
+
+    await expect(page.locator(".notice.overridden")).to_contain_text("the flood is now")
+    await expect(page.locator(".notice.overridden")).to_contain_text("approval")
+    await page.goto(f"{console.url}/models/forced")
+    await expect(page.locator(".timeline li")).to_contain_text("gates overridden")
+    await expect(page.locator(".timeline li")).to_contain_text("the flood is now")
+    assert model_of(console, "forced").versions[0].overrides[0].actor == "persons/operator"

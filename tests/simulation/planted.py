@@ -18,7 +18,7 @@ from headrace_kit.lease import Fence
 from headrace_kit.log import Log, LogProducer
 from headrace_kit.postgres import Database
 from headrace_kit.relay import Relay
-from headrace_registry import domain
+from headrace_registry import rollbacks
 from headrace_registry.handlers import RollbackHandler
 from headrace_registry.store import MODEL
 from tests.simulation.disk import Server
@@ -90,7 +90,7 @@ class ForgetsIdentity(RollbackHandler):
             request.model,
             context=context,
             request=request,
-            decide=lambda state: domain.decide_requested_rollback(state, request, context),
+            decide=lambda state: rollbacks.decide_requested(state, request, context),
             respond=lambda model: model,
         )
 

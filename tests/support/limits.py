@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -11,6 +12,7 @@ from headrace.api.common.v1 import resources_pb2 as common
 from headrace.api.common.v1 import telemetry_pb2 as telemetry
 from headrace.api.monitor.v1 import service_pb2 as monitor
 from headrace.api.orchestrator.v1 import resources_pb2 as pipelines
+from headrace.api.registry.v1 import resources_pb2 as models
 from headrace.api.serving.v1 import resources_pb2 as serving
 from headrace.api.tracking.v1 import resources_pb2 as runs
 from headrace.kafka.batches import EARLIEST_US, LATEST_US
@@ -246,6 +248,8 @@ def _registry() -> Iterator[Limit]:
     yield from _text(f"{_MODEL}.ReviewVersion", "reason", 2000, least=1)
     many = [f"c{each}" for each in range(101)]
     yield Limit(f"{_MODEL}.SetGates", "gates.required_checks", many[:100], many)
+    yield from _gates(f"{_MODEL}.SetGates")
+    yield from _text(f"{_MODEL}.ConsentToFormat", "reason", 2000, least=1)
     grant = f"{_MODEL}.GrantStandingApproval"
     yield from _text(grant, "standing_approval.id", 100, least=1)
     yield from _text(grant, "standing_approval.reason", 2000, least=1)
@@ -253,9 +257,30 @@ def _registry() -> Iterator[Limit]:
     yield from _text(f"{_MODEL}.RevokeStandingApproval", "reason", 2000, least=1)
     yield from _text(f"{_MODEL}.PromoteVersion", "reason", 2000)
     yield from _text(f"{_MODEL}.RollBackAlias", "reason", 2000, least=1)
+    for method in ("RollBackAlias", "CheckRollback"):
+        yield from _number(f"{_MODEL}.{method}", "version", 0, 10_000)
     yield from _text(f"{_MODEL}.ArchiveVersion", "reason", 2000)
     for method in ("PromoteVersion", "RemoveAlias"):
         yield Limit(f"{_MODEL}.{method}", "expected_revision", -1, -2)
+
+
+def _gates(method: str) -> Iterator[Limit]:
+    for field in ("metrics.metric", "champion.metric"):
+        yield from _text(method, f"gates.{field}", 250, least=1)
+    for field in ("metrics.check", "champion.check", "approvals.role"):
+        yield from _text(method, f"gates.{field}", 250)
+    yield Limit(method, "gates.metrics.threshold", 0.5, math.inf)
+    yield Limit(method, "gates.champion.margin", 0.0, -0.1)
+    yield Limit(method, "gates.champion.margin", 0.5, math.nan)
+    for field in ("max_age_s", "max_run_age_s"):
+        yield from _number(method, f"gates.{field}", 0, 3_153_600_000)
+    metrics = [models.MetricGate(metric="m", comparison=models.COMPARISON_LESS)] * 101
+    yield Limit(method, "gates.metrics", metrics[:100], metrics)
+    contests = [models.ChampionGate(metric="m")] * 101
+    yield Limit(method, "gates.champion", contests[:100], contests)
+    yield from _number(method, "gates.approvals.count", 1, 100)
+    persons = [models.ApprovalGate(count=1)] * 21
+    yield Limit(method, "gates.approvals", persons[:20], persons)
 
 
 def _orchestrator() -> Iterator[Limit]:

@@ -28,7 +28,7 @@ def rows(stream_id: str, state: Model, events: Sequence[Message]) -> Sequence[Ro
 
 def main() -> None:
     """Runs it."""
-    store.MODEL = replace(store.MODEL, rows=rows, revision=2)  # as the later release has it
+    store.MODEL = replace(store.MODEL, rows=rows, revision=store.MODEL.revision + 1)  # as the later release has it
     from headrace_registry.app import build  # noqa: PLC0415 - with the aggregate above
 
     settings = load(RegistrySettings)

@@ -280,7 +280,16 @@ def _registry(world: World) -> Requests:
             metrics=[common.NamedValue(name="rmse", value=20.0)],
         ),
         "ReviewVersion": lambda: registry.ReviewVersionRequest(version=version, approve=True, reason="looked at it"),
-        "SetGates": lambda: registry.SetGatesRequest(model=model, gates=models.Gates(alias="production")),
+        "ConsentToFormat": lambda: registry.ConsentToFormatRequest(version=version, given=True, reason="we made it"),
+        "SetGates": lambda: registry.SetGatesRequest(
+            model=model,
+            gates=models.Gates(
+                alias="production",
+                metrics=[models.MetricGate(metric="rmse", comparison=models.COMPARISON_AT_MOST, threshold=25)],
+                champion=[models.ChampionGate(metric="rmse")],
+                safe_format_required=True,
+            ),
+        ),
         "GrantStandingApproval": lambda: registry.GrantStandingApprovalRequest(model=model, standing_approval=approval),
         "RevokeStandingApproval": lambda: registry.RevokeStandingApprovalRequest(model=model, id="auto", reason="over"),
         "CheckPromotion": lambda: registry.CheckPromotionRequest(version=version, alias="production"),
@@ -290,6 +299,7 @@ def _registry(world: World) -> Requests:
         "RollBackAlias": lambda: registry.RollBackAliasRequest(
             model=model, alias="staging", expected_revision=-1, reason="worse"
         ),
+        "CheckRollback": lambda: registry.CheckRollbackRequest(model=model, alias="staging"),
         "ArchiveVersion": lambda: registry.ArchiveVersionRequest(version=version, reason="old"),
         "PresignArtifact": lambda: registry.PresignArtifactRequest(version=version),
         "UpdateModel": lambda: registry.UpdateModelRequest(

@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from headrace.api.audit.v1.resources_pb2 import LogEntry
+from headrace.gates import sentences
 from headrace.past import OWNERS
 from headrace_gateway.told import told
 
@@ -76,6 +77,7 @@ class Pages:
             lstrip_blocks=True,
         )
         filters: dict[str, Any] = {
+            "needs": sentences,
             "when": when,
             "iso": iso,
             "micros": micros,

@@ -5,25 +5,22 @@ The state of a stream is the :class:`Model` message. Times and ids come from the
 
 import re
 from collections.abc import Iterable
-from datetime import UTC
+from datetime import UTC, datetime
 
 from google.protobuf.message import Message
 
-from headrace.api.monitor.v1.events_pb2 import RollbackRequested
 from headrace.api.registry.v1 import events_pb2 as events
 from headrace.api.registry.v1 import resources_pb2 as resources
 from headrace.api.registry.v1 import service_pb2 as service
 from headrace_kit.context import CommandContext
 from headrace_kit.errors import (
-    Aborted,
     AlreadyExists,
     FailedPrecondition,
     InvalidArgument,
     NotFound,
     PermissionDenied,
-    Violation,
 )
-from headrace_registry import gates, upkeep
+from headrace_registry import gates, moves, overrides, references, upkeep
 from headrace_registry.upkeep import stamp
 
 PRODUCTION = "production"
@@ -78,6 +75,8 @@ def decide_version(
         source=command.source,
         logged_model=command.logged_model,
     )
+    if command.HasField("run_time"):
+        version.run_time.CopyFrom(command.run_time)
     if command.HasField("reference_profile"):
         version.reference_profile.CopyFrom(command.reference_profile)
     decided.append(events.VersionCreated(model=command.model, version=version))
@@ -104,26 +103,49 @@ def decide_validation(
 
 
 def decide_review(
-    state: resources.Model | None, command: service.ReviewVersionRequest, context: CommandContext
+    state: resources.Model | None,
+    command: service.ReviewVersionRequest,
+    context: CommandContext,
+    *,
+    roles: Iterable[str] = (),
 ) -> list[Message]:
-    """A person's word on a version. Raises PermissionDenied for its author and for anything but a person."""
+    """The word of a person who has ``roles`` on a version.
+
+    Raises:
+        PermissionDenied: It is its author who approves, or no person.
+    """
     version = version_of(state, command.version)
     _require_person(context.actor)
-    if context.actor == version.author and command.approve:
-        raise PermissionDenied(
-            f"{context.actor} registered {version.name} and can not approve it: another person must",
-            field="version",
-            reason="OWN_VERSION",
-        )
+    if command.approve:
+        _require_another(version, context.actor, to="approve it")
     approval = resources.Approval(
         approved=command.approve,
         actor=context.actor,
         reason=command.reason,
         time=stamp(context.now),
         event_id=str(context.event_id(0)),
+        roles=sorted(roles),
     )
     kind = events.VersionApproved if command.approve else events.VersionRejected
     return [kind(version=version.name, approval=approval)]
+
+
+def decide_consent(
+    state: resources.Model | None, command: service.ConsentToFormatRequest, context: CommandContext
+) -> list[Message]:
+    """A person's word on the format of a version. Raises PermissionDenied as ``decide_review`` does."""
+    version = version_of(state, command.version)
+    _require_person(context.actor, to="consent to a format")
+    if command.given:
+        _require_another(version, context.actor, to="consent to its format")
+    consent = resources.FormatConsent(
+        given=command.given,
+        actor=context.actor,
+        reason=command.reason,
+        time=stamp(context.now),
+        event_id=str(context.event_id(0)),
+    )
+    return [events.FormatConsentRecorded(version=version.name, consent=consent)]
 
 
 def decide_gates(
@@ -132,15 +154,10 @@ def decide_gates(
     """The gates of an alias as a person wants them, unless they are so already on this person's word."""
     model = _model(state, command.model)
     _require_person(context.actor, to="set gates")
-    wanted = resources.Gates(
-        alias=command.gates.alias,
-        required_checks=command.gates.required_checks,
-        approval_required=command.gates.approval_required,
-        compatible_signature_required=command.gates.compatible_signature_required,
-        actor=context.actor,
-        time=stamp(context.now),
-        event_id=str(context.event_id(0)),
-    )
+    wanted = resources.Gates()
+    wanted.CopyFrom(command.gates)
+    wanted.actor, wanted.event_id = context.actor, str(context.event_id(0))
+    wanted.time.CopyFrom(stamp(context.now))
     if any(gates.same_word(each, wanted) for each in model.gates):
         return []
     return [events.GatesSet(model=model.name, gates=wanted)]
@@ -179,33 +196,32 @@ def decide_revoke(
 
 
 def decide_promotion(
-    state: resources.Model | None, command: service.PromoteVersionRequest, context: CommandContext
+    state: resources.Model | None,
+    command: service.PromoteVersionRequest,
+    context: CommandContext,
+    *,
+    roles: Iterable[str] = (),
 ) -> list[Message]:
-    """An alias moves to a version whose gates are passed.
+    """An alias moves to a version whose gates are passed, or that an operator's word overrides.
 
     Raises:
         FailedPrecondition: With every unmet gate.
+        PermissionDenied: Gates are to be overridden by somebody who may not.
         Aborted: The alias moved on since the caller looked.
     """
     version = version_of(state, command.version)
     model = _model(state, command.version)
     pointer = gates.find_alias(model, command.alias)
-    _require_revision(pointer, command.alias, command.expected_revision)
+    moves.require_revision(pointer, command.alias, command.expected_revision)
     verdict = gates.judge(model, version, alias=command.alias, actor=context.actor, now=context.now)
-    if verdict.unmet:
-        violations = [
-            Violation(type=each.gate, subject=version.name, description=each.reason) for each in verdict.unmet
-        ]
-        reasons = "; ".join(each.reason for each in verdict.unmet)
-        raise FailedPrecondition(
-            f"{version.name} can not be {command.alias}: {reasons}", violations, field="version", reason="GATES_UNMET"
-        )
+    override = overrides.decide(verdict, version, command, context, roles=roles)
     if pointer is not None and pointer.version == version.number:
         return []
-    promotion = _promotion(version, pointer, alias=command.alias, reason=command.reason, context=context)
+    promotion = moves.record(version, pointer, alias=command.alias, reason=command.reason, context=context)
     before = gates.last_pointer(model, command.alias)
     if before is not None:  # also when it was removed meanwhile
         promotion.revision = before.revision + 1
+    promotion.results.extend(verdict.results)
     promotion.approvals.extend(verdict.approvals)
     promotion.validations.extend(verdict.validations)
     if verdict.standing_approval is not None:
@@ -213,78 +229,32 @@ def decide_promotion(
     if verdict.gates is not None:
         promotion.gates.CopyFrom(verdict.gates)
     promotion.opened_by = verdict.opened_by
+    if override is not None:
+        promotion.override.CopyFrom(override)
     return [events.VersionPromoted(version=version.name, promotion=promotion, artifact=version.artifact)]
 
 
-def decide_rollback(
-    state: resources.Model | None, command: service.RollBackAliasRequest, context: CommandContext
-) -> list[Message]:
-    """An alias moves back. Raises FailedPrecondition when there is nothing to go back to.
-
-    A version that the alias never pointed to has not passed its gates: to that one it can only be promoted. Nor has one
-    that was there while the aliases were open, when they no longer are.
-    """
-    model = _model(state, command.model)
-    pointer = gates.find_alias(model, command.alias)
-    if pointer is None:
-        raise NotFound("alias", command.alias, field="alias")
-    _require_revision(pointer, command.alias, command.expected_revision)
-    number = command.version or previous_good_version(model, pointer)
-    if number == 0:
-        raise FailedPrecondition(
-            f"{command.alias} never pointed to another version that can serve",
-            field="alias",
-            reason="NOTHING_TO_ROLL_BACK_TO",
-        )
-    target = version_of(state, f"{model.name}/versions/{number}")
-    if target.state == resources.VERSION_STATE_ARCHIVED:
-        raise FailedPrecondition(f"{target.name} is archived", field="version")
-    if target.number == pointer.version:
-        raise FailedPrecondition(f"{command.alias} points to {target.name} already", field="version")
-    if not _was_there(model, pointer, target.number):
-        raise FailedPrecondition(
-            f"{command.alias} never pointed to {target.name} with approval: promote it instead",
-            field="version",
-            reason="NEVER_THERE",
-        )
-    return [_rolled_back(model, pointer, target, reason=command.reason, context=context)]
-
-
-def decide_requested_rollback(
-    state: resources.Model | None, request: RollbackRequested, context: CommandContext
-) -> list[Message]:
-    """Answers the monitor: moves the alias back, or records why not."""
-    model = _model(state, request.model)
-    pointer = gates.find_alias(model, request.alias)
-    reason = ""
-    if pointer is None:
-        reason = f"there is no alias {request.alias!r}"
-    elif model.versions[pointer.version - 1].name != request.bad_version:
-        reason = f"{request.alias} points to version {pointer.version} by now"
-    elif request.alias_revision not in (-1, pointer.revision):
-        reason = f"the alias is at revision {pointer.revision}, not {request.alias_revision}"
-    elif not (number := previous_good_version(model, pointer)):
-        reason = "there is no version to go back to"
-    else:
-        target = model.versions[number - 1]
-        return [_rolled_back(model, pointer, target, reason=request.reason, context=context)]
-    revision = pointer.revision if pointer else 0
-    refused = events.RollbackRefused(
-        model=model.name, alias=request.alias, bad_version=request.bad_version, reason=reason, revision=revision
-    )
-    return [refused]
-
-
 def decide_archive(state: resources.Model | None, command: service.ArchiveVersionRequest) -> list[Message]:
-    """A version goes out of use. Raises FailedPrecondition while an alias points to it."""
+    """A version goes out of use. Raises FailedPrecondition with everything that leads to it."""
     version = version_of(state, command.version)
-    model = _model(state, command.version)
-    held = [each.alias for each in model.aliases if each.version == version.number]
-    if held:
-        raise FailedPrecondition(f"{version.name} is {', '.join(held)}: move that first", field="version")
+    references.require_none_of_version(_model(state, command.version), version)
     if version.state == resources.VERSION_STATE_ARCHIVED:
         return []
     return [events.VersionArchived(version=version.name, reason=command.reason)]
+
+
+def decide_delete_model(state: resources.Model | None, name: str, now: datetime) -> list[Message]:
+    """A model is deleted. Raises FailedPrecondition while it has an alias or an endpoint routes to it."""
+    model = _model(state, name)
+    references.require_none_of_model(model)
+    return [events.ModelDeleted(model=model.name, time=stamp(now))]
+
+
+def decide_delete_version(state: resources.Model | None, name: str, now: datetime) -> list[Message]:
+    """A version is deleted. Raises FailedPrecondition with everything that leads to it."""
+    model, version = _model(state, name), version_of(state, name)
+    references.require_none_of_version(model, version)
+    return [events.VersionDeleted(version=version.name, time=stamp(now))]
 
 
 def decide_remove_alias(
@@ -303,7 +273,7 @@ def decide_remove_alias(
         raise NotFound("alias", command.alias, field="alias")
     if not model.open_aliases:
         _require_person(context.actor, to="remove an alias where versions need approval")
-    _require_revision(pointer, command.alias, command.expected_revision)
+    moves.require_revision(pointer, command.alias, command.expected_revision)
     removed = events.AliasRemoved(
         model=model.name,
         alias=pointer.alias,
@@ -329,6 +299,8 @@ def evolve(state: resources.Model | None, event: Message) -> resources.Model:
             _version_named(model, event.version).validations.append(event.validation)
         case events.VersionApproved() | events.VersionRejected():
             _version_named(model, event.version).approvals.append(event.approval)
+        case events.FormatConsentRecorded():
+            _version_named(model, event.version).format_consent.CopyFrom(event.consent)
         case events.GatesSet():
             kept = [each for each in model.gates if each.alias != event.gates.alias]
             model.ClearField("gates")
@@ -343,6 +315,8 @@ def evolve(state: resources.Model | None, event: Message) -> resources.Model:
             _move_alias(model, event.promotion)
         case events.VersionArchived():
             _version_named(model, event.version).state = resources.VERSION_STATE_ARCHIVED
+        case events.RoutesNoted():
+            references.note(model, event.routed)
         case events.AliasRemoved():
             _remove_alias(model, event)
         case _ if upkeep.evolve(model, event):
@@ -369,39 +343,9 @@ def standing_approval_of(model: resources.Model, identity: str) -> resources.Sta
     return found
 
 
-def previous_good_version(model: resources.Model, pointer: resources.Alias) -> int:
-    """The newest version the alias pointed to before, never rolled back from and not archived; 0 for none."""
-    bad = {each.previous_version for each in pointer.history if each.rollback} | {pointer.version}
-    for each in reversed(pointer.history):
-        number = each.previous_version
-        if number in bad or not _was_there(model, pointer, number):
-            continue
-        if _can_serve(model.versions[number - 1]):
-            return number
-    return 0
-
-
 def is_person(actor: str) -> bool:
     """Whether a principal is a person."""
-    return actor.startswith("persons/")
-
-
-def _was_there(model: resources.Model, pointer: resources.Alias, number: int) -> bool:
-    """Whether the alias pointed to a version for a reason that is still good.
-
-    That the aliases were open is none when they no longer are, unless a person approved the version since.
-    """
-    moves = [each for each in pointer.history if each.version == number]
-    if not moves:
-        return False
-    version = model.versions[number - 1]
-    if any(not each.opened_by for each in moves) or gates.approved(version):
-        return True
-    return bool(gates.opener(model, version, pointer.alias))
-
-
-def _can_serve(version: resources.Version) -> bool:
-    return version.state != resources.VERSION_STATE_ARCHIVED and not version.HasField("delete_time")
+    return upkeep.is_person(actor)
 
 
 def _found_version(state: resources.Model | None, name: str) -> resources.Version | None:
@@ -441,6 +385,8 @@ def _remove_alias(model: resources.Model, event: events.AliasRemoved) -> None:
     gone = model.removed_aliases.add()
     gone.CopyFrom(pointer)
     gone.revision = event.revision
+    gone.removals.add(revision=event.revision, time=event.time)
+    del gone.removals[:-ALIAS_HISTORY]
     model.aliases.remove(pointer)
     _refresh_states(model, {event.version})
 
@@ -455,49 +401,10 @@ def _require_person(actor: str, *, to: str = "approve") -> None:
         raise PermissionDenied(f"{actor} is not a person: only persons {to}", reason="NOT_A_PERSON")
 
 
-def _require_revision(pointer: resources.Alias | None, alias: str, expected: int) -> None:
-    revision = pointer.revision if pointer else 0
-    if expected not in (-1, revision):
-        raise Aborted(
-            f"{alias} is at revision {revision}, not {expected}: look again",
-            field="expected_revision",
-            reason="ALIAS_MOVED",
-        )
-
-
-def _promotion(
-    version: resources.Version,
-    pointer: resources.Alias | None,
-    *,
-    alias: str,
-    reason: str,
-    context: CommandContext,
-    rollback: bool = False,
-) -> resources.Promotion:
-    return resources.Promotion(
-        alias=alias,
-        version=version.number,
-        previous_version=pointer.version if pointer else 0,
-        revision=(pointer.revision if pointer else 0) + 1,
-        actor=context.actor,
-        reason=reason,
-        time=stamp(context.now),
-        datasets=version.datasets,
-        event_id=str(context.event_id(0)),
-        rollback=rollback,
-    )
-
-
-def _rolled_back(
-    model: resources.Model, pointer: resources.Alias, target: resources.Version, *, reason: str, context: CommandContext
-) -> events.VersionRolledBack:
-    promotion = _promotion(target, pointer, alias=pointer.alias, reason=reason, context=context, rollback=True)
-    promotion.validations.extend(gates.newest_validations(target).values())
-    promotion.approvals.extend(gates.approved(target))
-    if not promotion.approvals:
-        promotion.opened_by = gates.opener(model, target, pointer.alias)
-    bad = model.versions[pointer.version - 1].name
-    return events.VersionRolledBack(bad_version=bad, version=target.name, promotion=promotion)
+def _require_another(version: resources.Version, actor: str, *, to: str) -> None:
+    if actor == version.author:
+        message = f"{actor} registered {version.name} and can not {to}: another person must"
+        raise PermissionDenied(message, field="version", reason="OWN_VERSION")
 
 
 def _move_alias(model: resources.Model, promotion: resources.Promotion) -> None:
@@ -512,6 +419,8 @@ def _move_alias(model: resources.Model, promotion: resources.Promotion) -> None:
     pointer.history.append(promotion)
     if len(pointer.history) > ALIAS_HISTORY:
         del pointer.history[:-ALIAS_HISTORY]
+    if promotion.HasField("override") and not promotion.rollback:
+        model.versions[promotion.version - 1].overrides.append(promotion.override)
     _refresh_states(model, {promotion.version, promotion.previous_version} - {0})
 
 

@@ -18,6 +18,7 @@ from headrace.api.registry.v1.resources_pb2 import (
     VERSION_STATE_ARCHIVED,
     Alias,
     Approval,
+    GateResult,
     Gates,
     Model,
     StandingApproval,
@@ -25,6 +26,10 @@ from headrace.api.registry.v1.resources_pb2 import (
     Validation,
     Version,
 )
+from headrace_registry import evidence
+
+ARCHIVED = "archived"
+"""The gate that no alias sets and nobody overrides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,7 @@ class Verdict:
     """What a promotion stands on, or lacks.
 
     Attributes:
+        results: What every gate says, with its evidence.
         unmet: Every reason against it; empty when it may be made.
         approvals: Persons' approvals it stands on.
         standing_approval: The standing approval it cites when no person approved the version itself.
@@ -40,6 +46,7 @@ class Verdict:
         opened_by: Who opened the aliases of the model, where nobody approved the version; else empty.
     """
 
+    results: tuple[GateResult, ...]
     unmet: tuple[UnmetGate, ...]
     approvals: tuple[Approval, ...]
     standing_approval: StandingApproval | None
@@ -73,26 +80,24 @@ def judge(model: Model, version: Version, *, alias: str, actor: str, now: dateti
     found = next((each for each in model.gates if each.alias == alias), None)
     gates = found or Gates(alias=alias, approval_required=True)
     newest = newest_validations(version)
-    unmet = list(_unmet_checks(newest, gates.required_checks))
-    if version.state == VERSION_STATE_ARCHIVED:
-        unmet.append(UnmetGate(gate="archived", reason="the version is archived; register it again to use it"))
-    if gates.compatible_signature_required:
-        unmet.extend(_unmet_signature(model, version, alias))
-    approvals = standing_reviews(version)
-    rejections = [each for each in approvals.values() if not each.approved]
-    granted = [each for each in approvals.values() if each.approved]
-    standing, opened_by = None, ""
-    if rejections:
-        last = rejections[-1]
-        unmet.append(UnmetGate(gate="approval", reason=f"{last.actor} rejected it: {last.reason}"))
-    elif not granted and not _vouched_for(version, gates):
-        standing = citable_approval(model, version, alias=alias, actor=actor, now=now)
-        opened_by = "" if standing else opener(model, version, alias)
-        if not (standing or opened_by):
-            unmet.append(UnmetGate(gate="approval", reason=_reason_for_approval(version, gates)))
+    reviews = standing_reviews(version)
+    pointer = last_pointer(model, alias)
+    champion = pointer.version if pointer else 0
+    granted = tuple(each for each in reviews.values() if each.approved)
+    spoken = bool(reviews) or _vouched_for(version, gates)
+    standing = None if spoken else citable_approval(model, version, alias=alias, actor=actor, now=now)
+    opened_by = "" if spoken or standing else opener(model, version, alias)
+    results = [
+        *_checks(newest, gates.required_checks),
+        *_archived(version),
+        *(_signature(model, version, champion) if gates.compatible_signature_required else ()),
+        *evidence.results(gates, model, version, champion=champion, reviews=reviews.values(), now=now),
+        _approval(version, gates, reviews, standing=standing, opened_by=opened_by),
+    ]
     return Verdict(
-        unmet=tuple(unmet),
-        approvals=tuple(granted),
+        results=tuple(results),
+        unmet=tuple(UnmetGate(gate=each.gate, reason=each.reason) for each in results if not each.passed),
+        approvals=granted,
         standing_approval=standing,
         validations=tuple(each for each in newest.values() if each.passed),
         gates=found,
@@ -180,19 +185,67 @@ def _type(spec: common.TensorSpec) -> str:
     return common.DataType.Name(spec.datatype).removeprefix("DATA_TYPE_")
 
 
-def _unmet_checks(newest: dict[str, Validation], required: Iterable[str]) -> Iterable[UnmetGate]:
+def _checks(newest: dict[str, Validation], required: Iterable[str]) -> Iterable[GateResult]:
     for check in required:
-        result = newest.get(check)
+        gate, result = f"check:{check}", newest.get(check)
         if result is None:
-            yield UnmetGate(gate=f"check:{check}", reason=f"the check {check!r} has not been made: record its result")
-        elif not result.passed:
-            yield UnmetGate(gate=f"check:{check}", reason=f"the check {check!r} failed: {result.detail}")
+            yield GateResult(gate=gate, reason=f"the check {check!r} has not been made: record its result")
+            continue
+        word = "passed" if result.passed else "failed"
+        yield GateResult(
+            gate=gate,
+            passed=result.passed,
+            reason=f"the check {check!r} {word}: {result.detail}",
+            actors=[result.actor],
+            event_ids=[result.event_id] if result.event_id else [],
+            dataset_digest=result.dataset.digest,
+        )
 
 
-def _unmet_signature(model: Model, version: Version, alias: str) -> Iterable[UnmetGate]:
-    pointer = last_pointer(model, alias)
-    if pointer is None:
+def _archived(version: Version) -> Iterable[GateResult]:
+    if version.state == VERSION_STATE_ARCHIVED:
+        yield GateResult(gate=ARCHIVED, reason="the version is archived; register it again to use it")
+
+
+def _signature(model: Model, version: Version, champion: int) -> Iterable[GateResult]:
+    if not champion:
+        yield GateResult(gate="signature", passed=True, reason="there is no version yet to be compatible with")
         return
-    current = model.versions[pointer.version - 1]
-    for reason in incompatibilities(current.signature, version.signature):
-        yield UnmetGate(gate="signature", reason=f"not compatible with version {current.number}: {reason}")
+    current = model.versions[champion - 1]
+    reasons = incompatibilities(current.signature, version.signature)
+    for reason in reasons:
+        told = f"not compatible with version {current.number}: {reason}"
+        yield GateResult(gate="signature", champion=champion, reason=told)
+    if not reasons:
+        told = f"it takes what version {current.number} takes"
+        yield GateResult(gate="signature", champion=champion, passed=True, reason=told)
+
+
+def _approval(
+    version: Version,
+    gates: Gates,
+    reviews: dict[str, Approval],
+    *,
+    standing: StandingApproval | None,
+    opened_by: str,
+) -> GateResult:
+    """On whose word the version passes, or why on nobody's."""
+    rejections = [each for each in reviews.values() if not each.approved]
+    said: list[tuple[str, str]] = []
+    if rejections:
+        last = rejections[-1]
+        passed, reason, said = False, f"{last.actor} rejected it: {last.reason}", [(last.actor, last.event_id)]
+    elif reviews:
+        said = [(each.actor, each.event_id) for each in reviews.values()]
+        passed, reason = True, f"approved by {', '.join(reviews)}"
+    elif _vouched_for(version, gates):
+        passed, reason, said = True, f"{gates.actor} set gates that need none", [(gates.actor, gates.event_id)]
+    elif standing is not None:
+        reason = f"{standing.approver} approved beforehand, by the standing approval {standing.id}"
+        passed, said = True, [(standing.approver, standing.event_id)]
+    elif opened_by:
+        passed, reason, said = True, f"{opened_by} opened the aliases to MLflow packages", [(opened_by, "")]
+    else:
+        passed, reason = False, _reason_for_approval(version, gates)
+    actors, event_ids = [actor for actor, _ in said], [event for _, event in said if event]
+    return GateResult(gate="approval", passed=passed, reason=reason, actors=actors, event_ids=event_ids)

@@ -1,10 +1,11 @@
 """Checks of requests before anything is decided; each raises InvalidArgument with the path of the field."""
 
+import math
 import re
 from collections.abc import Sequence
 
 from headrace.api.registry.v1 import service_pb2 as service
-from headrace.api.registry.v1.resources_pb2 import MODEL_FORMAT_MLFLOW, Gates, ModelFormat, StandingApproval
+from headrace.api.registry.v1.resources_pb2 import MODEL_FORMAT_MLFLOW, Comparison, Gates, ModelFormat, StandingApproval
 from headrace_kit.errors import InvalidArgument
 from headrace_kit.names import MODEL, RUN, VERSION, NamePattern, parse_id, require_text
 from headrace_kit.validate import (
@@ -20,7 +21,10 @@ from headrace_kit.validate import (
 )
 
 FORMATS = {int(number): name for name, number in ModelFormat.items() if number}
+COMPARISONS = {int(number): name for name, number in Comparison.items() if number}
 MAX_CHECKS = 100
+MAX_NUMBER = 10_000
+MAX_AGE_S = 100 * 365 * 86400
 LOGGED_MODEL = NamePattern("projects/{project}/loggedModels/{model}")
 _ALIAS = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9])?")
 
@@ -42,6 +46,8 @@ def check_create_version(request: service.CreateVersionRequest) -> None:
     require_text(request.description, field="description", least=0, most=10000, lines=True)
     require_numbers(request.metrics, field="metrics", most=1000)
     require_texts(request.tags, field="tags", most=1000)
+    if request.HasField("run_time"):
+        require_time(request.run_time, field="run_time")
     require_text(request.source, field="source", least=0, most=2000)
     if request.logged_model and LOGGED_MODEL.parse(request.logged_model, field="logged_model")["project"] != project:
         raise InvalidArgument("the logged model is of another project", field="logged_model")
@@ -85,6 +91,33 @@ def check_gates(gates: Gates) -> None:
     """Gates of an alias."""
     require_alias(gates.alias, field="gates.alias")
     require_checks(gates.required_checks, field="gates.required_checks")
+    require_size(gates.metrics, field="gates.metrics", most=MAX_CHECKS)
+    for index, metric in enumerate(gates.metrics):
+        at = f"gates.metrics[{index}]"
+        require_text(metric.metric, field=f"{at}.metric", most=250)
+        require_enum(metric.comparison, field=f"{at}.comparison", names=COMPARISONS)
+        require_finite(metric.threshold, field=f"{at}.threshold")
+        require_text(metric.check, field=f"{at}.check", least=0, most=250)
+    require_size(gates.champion, field="gates.champion", most=MAX_CHECKS)
+    for index, contest in enumerate(gates.champion):
+        at = f"gates.champion[{index}]"
+        require_text(contest.metric, field=f"{at}.metric", most=250)
+        require_finite(contest.margin, field=f"{at}.margin", least=0)
+        require_text(contest.check, field=f"{at}.check", least=0, most=250)
+    require_range(gates.max_age_s, field="gates.max_age_s", least=0, most=MAX_AGE_S)
+    require_range(gates.max_run_age_s, field="gates.max_run_age_s", least=0, most=MAX_AGE_S)
+    require_size(gates.approvals, field="gates.approvals", most=20)
+    for index, wanted in enumerate(gates.approvals):
+        at = f"gates.approvals[{index}]"
+        require_range(wanted.count, field=f"{at}.count", least=1, most=100)
+        require_text(wanted.role, field=f"{at}.role", least=0, most=250)
+
+
+def require_finite(value: float, *, field: str, least: float = -math.inf) -> None:
+    """A number that is one, and not below ``least``."""
+    if not math.isfinite(value) or value < least:
+        bound = "" if least == -math.inf else f", {least:g} or more"
+        raise InvalidArgument(f"give a finite number{bound}", field=field)
 
 
 def check_standing_approval(approval: StandingApproval) -> None:
@@ -104,6 +137,13 @@ def check_move(alias: str, expected_revision: int, reason: str, *, reason_needed
     require_alias(alias, field="alias")
     require_range(expected_revision, field="expected_revision", least=-1, most=1 << 60)
     require_text(reason, field="reason", least=int(reason_needed), most=2000, lines=True)
+
+
+def check_target(request: service.RollBackAliasRequest | service.CheckRollbackRequest) -> None:
+    """Where a rollback is to go."""
+    require_range(request.version, field="version", least=0, most=MAX_NUMBER)
+    if request.HasField("to_time"):
+        require_time(request.to_time, field="to_time")
 
 
 def require_reason(reason: str, *, field: str = "reason") -> None:

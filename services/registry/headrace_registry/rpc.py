@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeAlias, TypeVar
+from uuid import uuid4
 
 import grpc
 from google.protobuf.message import Message
@@ -22,8 +23,7 @@ from headrace_kit.names import PROJECT, parse_id, require_text
 from headrace_kit.objects import PRESIGN_TTL, ObjectStore, holds
 from headrace_kit.paging import page_of
 from headrace_kit.rpc import command_context, current_principal
-from headrace_kit.validate import require_range
-from headrace_registry import domain, gates, requests, upkeep
+from headrace_registry import domain, gates, requests, rollbacks, upkeep
 from headrace_registry.store import MODEL, ModelStore
 
 R = TypeVar("R", bound=Message)
@@ -119,11 +119,23 @@ class RegistryServicer(RegistryServiceServicer):
         self, request: service.ReviewVersionRequest, context: Context
     ) -> service.ReviewVersionResponse:
         requests.require_reason(request.reason)
+        roles = current_principal().roles
         return await self._command(
             requests.model_of(request.version, field="version"),
             request,
-            lambda state, command: domain.decide_review(state, request, command),
+            lambda state, command: domain.decide_review(state, request, command, roles=roles),
             lambda model: service.ReviewVersionResponse(version=domain.version_of(model, request.version)),
+        )
+
+    async def ConsentToFormat(
+        self, request: service.ConsentToFormatRequest, context: Context
+    ) -> service.ConsentToFormatResponse:
+        requests.require_reason(request.reason)
+        return await self._command(
+            requests.model_of(request.version, field="version"),
+            request,
+            lambda state, command: domain.decide_consent(state, request, command),
+            lambda model: service.ConsentToFormatResponse(version=domain.version_of(model, request.version)),
         )
 
     async def SetGates(self, request: service.SetGatesRequest, context: Context) -> service.SetGatesResponse:
@@ -178,6 +190,7 @@ class RegistryServicer(RegistryServiceServicer):
         pointer = gates.find_alias(model, request.alias)
         return service.CheckPromotionResponse(
             unmet=verdict.unmet,
+            results=verdict.results,
             standing_approval=verdict.standing_approval,
             revision=pointer.revision if pointer else 0,
             current_version=pointer.version if pointer else 0,
@@ -186,11 +199,13 @@ class RegistryServicer(RegistryServiceServicer):
     async def PromoteVersion(
         self, request: service.PromoteVersionRequest, context: Context
     ) -> service.PromoteVersionResponse:
-        requests.check_move(request.alias, request.expected_revision, request.reason, reason_needed=False)
+        needed = request.override_gates
+        requests.check_move(request.alias, request.expected_revision, request.reason, reason_needed=needed)
+        roles = current_principal().roles
         return await self._command(
             requests.model_of(request.version, field="version"),
             request,
-            lambda state, command: domain.decide_promotion(state, request, command),
+            lambda state, command: domain.decide_promotion(state, request, command, roles=roles),
             lambda model: service.PromoteVersionResponse(promotion=_last_move(model, request.alias)),
         )
 
@@ -199,13 +214,23 @@ class RegistryServicer(RegistryServiceServicer):
     ) -> service.RollBackAliasResponse:
         MODEL_NAME.parse(request.model, field="model")
         requests.check_move(request.alias, request.expected_revision, request.reason, reason_needed=True)
-        require_range(request.version, field="version", least=0, most=domain.MAX_VERSIONS)
+        requests.check_target(request)
         return await self._command(
             request.model,
             request,
-            lambda state, command: domain.decide_rollback(state, request, command),
+            lambda state, command: rollbacks.decide(state, request, command),
             lambda model: service.RollBackAliasResponse(promotion=_last_move(model, request.alias)),
         )
+
+    async def CheckRollback(
+        self, request: service.CheckRollbackRequest, context: Context
+    ) -> service.CheckRollbackResponse:
+        MODEL_NAME.parse(request.model, field="model")
+        requests.check_move(request.alias, -1, "", reason_needed=False)
+        requests.check_target(request)
+        model = await self._model(request.model, field="model")
+        asker = CommandContext(command_id=uuid4(), actor=current_principal().id, now=datetime.now(UTC))
+        return rollbacks.preview(model, request, asker)
 
     async def ArchiveVersion(
         self, request: service.ArchiveVersionRequest, context: Context
@@ -242,7 +267,7 @@ class RegistryServicer(RegistryServiceServicer):
         return await self._command(
             request.model,
             request,
-            lambda state, command: upkeep.decide_delete_model(state, request.model, command.now),
+            lambda state, command: domain.decide_delete_model(state, request.model, command.now),
             lambda model: service.DeleteModelResponse(model=model),
         )
 
@@ -267,9 +292,7 @@ class RegistryServicer(RegistryServiceServicer):
         return await self._command(
             name,
             request,
-            lambda state, command: upkeep.decide_delete_version(
-                upkeep.existing(state, name), domain.version_of(state, request.version), command.now
-            ),
+            lambda state, command: domain.decide_delete_version(state, request.version, command.now),
             lambda model: service.DeleteVersionResponse(version=model.versions[number - 1]),
         )
 

@@ -27,7 +27,7 @@ TABLES: Final = (
 )
 """The registry's tables."""
 
-MODEL = Aggregate(name="model", state=Model, evolve=evolve, rows=model_rows, tables=("models",))
+MODEL = Aggregate(name="model", state=Model, evolve=evolve, rows=model_rows, tables=("models",), revision=2)
 """Stream: ``projects/{project}/models/{model}``."""
 
 

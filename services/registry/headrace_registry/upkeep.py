@@ -42,22 +42,6 @@ def decide_update_version(
     return decided
 
 
-def decide_delete_model(state: resources.Model | None, name: str, now: datetime) -> list[Message]:
-    """A model is deleted. Raises FailedPrecondition while it has an alias."""
-    model = existing(state, name)
-    if model.aliases:
-        _refuse(model.name, [each.alias for each in model.aliases])
-    return [events.ModelDeleted(model=model.name, time=stamp(now))]
-
-
-def decide_delete_version(model: resources.Model, version: resources.Version, now: datetime) -> list[Message]:
-    """A version is deleted. Raises FailedPrecondition while an alias points to it."""
-    held = [each.alias for each in model.aliases if each.version == version.number]
-    if held:
-        _refuse(version.name, held)
-    return [events.VersionDeleted(version=version.name, time=stamp(now))]
-
-
 def evolve(model: resources.Model, event: Message) -> bool:
     """Folds ``event`` into the model, in place; False when it is none of this module's."""
     match event:
@@ -91,6 +75,11 @@ def existing(state: resources.Model | None, name: str) -> resources.Model:
     return state
 
 
+def is_person(actor: str) -> bool:
+    """Whether a principal is a person."""
+    return actor.startswith("persons/")
+
+
 def stamp(moment: datetime) -> Timestamp:
     """A moment as the wire has it."""
     time = Timestamp()
@@ -119,8 +108,3 @@ def _change_tags(
         state.tags.pop(key, None)
     state.tags.update(event.set)
     state.update_time.CopyFrom(event.time)
-
-
-def _refuse(name: str, held: list[str]) -> None:
-    aliases = ", ".join(held)
-    raise FailedPrecondition(f"{name} is under an alias ({aliases}): remove that first", reason="UNDER_ALIAS")

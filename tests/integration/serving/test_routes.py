@@ -19,6 +19,7 @@ from headrace.api.registry.v1 import service_pb2 as registry_service
 from headrace.api.serving.v1 import events_pb2 as events
 from headrace.api.serving.v1 import resources_pb2 as serving
 from headrace.api.serving.v1 import service_pb2 as service
+from headrace.errors import error_details
 from headrace_kit.eventtypes import type_name
 from tests.support.serving import Platform, command_id, infer_request, publish, values, wait_for
 
@@ -209,3 +210,26 @@ async def test_a_refusal_of_the_registry_aborts_the_rollout_with_its_reasons(pla
     assert [(each.version[-1], each.weight) for each in platform.get(name).routes] == [("1", 100)]
     [aborted] = [each for each in _history(platform, name) if each.type == type_name(events.RolloutAborted)]
     assert "quality" in events.RolloutAborted.FromString(aborted.data).reason
+
+
+async def test_a_version_that_an_endpoint_answers_with_is_not_deleted(platform: Platform) -> None:
+    name = await platform.serve(2.0)
+    model, endpoint = f"projects/default/models/{name}", f"projects/default/endpoints/{name}"
+    version = f"{model}/versions/1"
+
+    def routed() -> list[str]:
+        found = platform.registry.GetModel(registry_service.GetModelRequest(name=model)).model
+        return [each.endpoint for each in found.routed if list(each.versions) == [1]]
+
+    wait_for(lambda: routed() == [endpoint])
+    platform.registry.RemoveAlias(
+        registry_service.RemoveAliasRequest(
+            command_id=command_id(), model=model, alias="production", expected_revision=-1
+        )
+    )
+
+    with pytest.raises(grpc.RpcError) as refusal:
+        platform.registry.DeleteVersion(registry_service.DeleteVersionRequest(command_id=command_id(), version=version))
+    code, details = error_details(refusal.value)
+    assert (code, details.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "REFERENCED")
+    assert [(each.type, each.subject) for each in details.violations] == [("endpoint", endpoint)]

@@ -10,7 +10,7 @@ from headrace.api.registry.v1 import events_pb2 as events
 from headrace.api.registry.v1 import resources_pb2 as resources
 from headrace.api.registry.v1 import service_pb2 as service
 from headrace_kit.errors import Aborted, FailedPrecondition, NotFound, PermissionDenied
-from headrace_registry import domain
+from headrace_registry import domain, rollbacks
 from tests.support.registering import MODEL, NOW, OPERATOR, Registry, by, unmet
 
 
@@ -146,11 +146,11 @@ def test_an_incompatible_signature_is_refused_where_the_gate_asks(registry: Regi
 def test_a_rollback_returns_to_the_version_before_and_never_to_a_bad_one(registry: Registry) -> None:
     first, second, third = registry.promoted(), registry.promoted(), registry.promoted()
     request = RollbackRequested(model=MODEL, alias="production", bad_version=third, alias_revision=3, reason="worse")
-    [event] = registry.apply(lambda state: domain.decide_requested_rollback(state, request, by("services/registry")))
+    [event] = registry.apply(lambda state: rollbacks.decide_requested(state, request, by("services/registry")))
     assert isinstance(event, events.VersionRolledBack)
     assert event.version == second
     command = service.RollBackAliasRequest(model=MODEL, alias="production", expected_revision=-1, reason="again")
-    [event] = registry.apply(lambda state: domain.decide_rollback(state, command, by("persons/operator")))
+    [event] = registry.apply(lambda state: rollbacks.decide(state, command, by("persons/operator")))
     assert isinstance(event, events.VersionRolledBack)
     assert event.version == first
     states = [each.state for each in registry.model.versions]
@@ -160,7 +160,7 @@ def test_a_rollback_returns_to_the_version_before_and_never_to_a_bad_one(registr
 def test_a_rollback_of_what_moved_on_is_refused_on_the_record(registry: Registry) -> None:
     first, _second = registry.promoted(), registry.promoted()
     request = RollbackRequested(model=MODEL, alias="production", bad_version=first, alias_revision=1, reason="late")
-    [event] = registry.apply(lambda state: domain.decide_requested_rollback(state, request, by("services/registry")))
+    [event] = registry.apply(lambda state: rollbacks.decide_requested(state, request, by("services/registry")))
     assert isinstance(event, events.RollbackRefused)
     assert event.revision == 2
 
@@ -280,10 +280,10 @@ def test_an_alias_can_not_be_rolled_back_to_where_it_never_was(registry: Registr
     )
 
     with pytest.raises(FailedPrecondition, match="never pointed to"):
-        registry.apply(lambda state: domain.decide_rollback(state, command, by("persons/ada")))
+        registry.apply(lambda state: rollbacks.decide(state, command, by("persons/ada")))
 
     assert never.endswith("/3")
     command.version = 1
-    [event] = registry.apply(lambda state: domain.decide_rollback(state, command, by("persons/ada")))
+    [event] = registry.apply(lambda state: rollbacks.decide(state, command, by("persons/ada")))
     assert isinstance(event, events.VersionRolledBack)
     assert (event.bad_version, event.version) == (second, first)

@@ -9,7 +9,7 @@ from headrace.api.registry.v1 import events_pb2 as events
 from headrace.api.registry.v1 import resources_pb2 as resources
 from headrace.api.registry.v1 import service_pb2 as service
 from headrace_kit.errors import Aborted, FailedPrecondition, PermissionDenied
-from headrace_registry import domain
+from headrace_registry import domain, rollbacks
 from tests.support.registering import MODEL, Registry, by, unmet
 
 ADA: Final = "persons/ada"
@@ -151,7 +151,7 @@ def test_a_rollback_does_not_bring_back_what_passed_while_aliases_were_open(open
     with pytest.raises(FailedPrecondition, match="with approval"):
         opened.roll_back(1)
     request = RollbackRequested(model=MODEL, alias="production", bad_version=second, alias_revision=-1, reason="worse")
-    [answer] = domain.decide_requested_rollback(opened.state, request, by("services/registry"))
+    [answer] = rollbacks.decide_requested(opened.state, request, by("services/registry"))
     assert isinstance(answer, events.RollbackRefused)
 
     opened.review(first, approve=True, actor=GRACE)

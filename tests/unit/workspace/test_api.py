@@ -43,6 +43,7 @@ WITHOUT_PAGES: Final = {
     "GetArchivedRange",
     "ReadStepLogs",
     "CheckPromotion",
+    "CheckRollback",
     "ListConsumers",
     "ListVerifyingKeys",
     "GetTree",

@@ -10,6 +10,7 @@ import typer
 
 from headrace.api.registry.v1 import resources_pb2 as resources
 from headrace.api.registry.v1 import service_pb2 as service
+from headrace.cli import gates
 from headrace.cli.output import (
     Json,
     Project,
@@ -22,8 +23,12 @@ from headrace.cli.output import (
     when,
     words,
 )
+from headrace.cli.past import moment
 from headrace.client import connect
+from headrace.errors import InvalidArgument
 
+MAX_DIGITS = 10
+"""A number with fewer digits is that of a version; anything else is read as a time."""
 app = typer.Typer(help="Models: versions, gates, approvals, promotions, rollbacks.", no_args_is_help=True)
 Model = Annotated[str, typer.Argument(help="Id of the model.")]
 Number = Annotated[int, typer.Argument(help="Number of the version.", min=1)]
@@ -64,7 +69,8 @@ def show(model: Model, project: Project = "default", as_json: Json = False) -> N
     rows = [
         (
             each.number,
-            words(resources.VersionState.Name(each.state), "VERSION_STATE_"),
+            words(resources.VersionState.Name(each.state), "VERSION_STATE_")
+            + (", gates overridden" if each.overrides else ""),
             each.author,
             ", ".join(f"{'✓' if check.passed else '✗'} {check.check}" for check in each.validations),
             ", ".join(f"{'✓' if review.approved else '✗'} {review.actor}" for review in each.approvals),
@@ -108,8 +114,8 @@ def check(
     if as_json:
         print_json(found)
     else:
-        rows = [(each.gate, each.reason) for each in found.unmet]
-        print_table("Unmet gates", ("gate", "reason"), rows, empty=f"Nothing stands against {alias}.")
+        rows = [("✓" if each.passed else "✗", each.gate, each.reason) for each in found.results]
+        print_table(f"Gates of {alias}", ("", "gate", "what it says"), rows, empty=f"Nothing stands against {alias}.")
     if found.unmet:
         raise typer.Exit(1)
 
@@ -127,11 +133,54 @@ def reject(model: Model, version: Number, reason: Reason, project: Project = "de
 
 
 @app.command()
+def consent(
+    model: Model,
+    version: Number,
+    reason: Reason,
+    withdraw: Annotated[bool, typer.Option("--withdraw", help="Take the consent back.")] = False,
+    project: Project = "default",
+    as_json: Json = False,
+) -> None:
+    """Consent to the format of a version that somebody else registered: loading it may run code that came with it."""
+    name = _version(project, model, version)
+    request = service.ConsentToFormatRequest(command_id=str(uuid4()), version=name, given=not withdraw, reason=reason)
+    with connect() as client:
+        found = client.registry.ConsentToFormat(request).version
+    done = "took back the consent to" if withdraw else "consented to"
+    print_done(f"{done} the format of {name}", found, as_json=as_json)
+
+
+@app.command()
+def archive(model: Model, version: Number, reason: Reason, project: Project = "default", as_json: Json = False) -> None:
+    """Take a version out of use, unless something leads to it."""
+    name = _version(project, model, version)
+    request = service.ArchiveVersionRequest(command_id=str(uuid4()), version=name, reason=reason)
+    with connect() as client:
+        print_done(f"archived {name}", client.registry.ArchiveVersion(request).version, as_json=as_json)
+
+
+@app.command()
+def delete(model: Model, version: Number, project: Project = "default", as_json: Json = False) -> None:
+    """Delete a version, unless something leads to it; its number is never given again."""
+    name = _version(project, model, version)
+    request = service.DeleteVersionRequest(command_id=str(uuid4()), version=name)
+    with connect() as client:
+        print_done(f"deleted {name}", client.registry.DeleteVersion(request).version, as_json=as_json)
+
+
+app.command("gates")(gates.show)
+app.command("set-gates")(gates.set_gates)
+
+
+@app.command()
 def promote(
     model: Model,
     version: Number,
     alias: Alias = "production",
     reason: Reason = "",
+    override: Annotated[
+        bool, typer.Option("--override", help="Although gates are unmet: operators only, with a reason; kept for ever.")
+    ] = False,
     project: Project = "default",
     as_json: Json = False,
 ) -> None:
@@ -142,6 +191,7 @@ def promote(
         alias=alias,
         expected_revision=-1,
         reason=reason,
+        override_gates=override,
     )
     with connect() as client:
         _print_move(client.registry.PromoteVersion(request).promotion, as_json=as_json)
@@ -149,19 +199,37 @@ def promote(
 
 @app.command()
 def rollback(
-    model: Model,
-    reason: Reason,
+    model: Annotated[str, typer.Argument(help="Id of the model, or MODEL@ALIAS.")],
+    reason: Reason = "",
     alias: Alias = "production",
-    to: Annotated[int, typer.Option(help="Version to go back to; 0 for the one before.")] = 0,
+    to: Annotated[
+        str,
+        typer.Option(help="Version to go back to, or a time, such as 2026-05-03T14:03Z: to that of then."),
+    ] = "",
+    check: Annotated[bool, typer.Option("--check", help="Say what it would do, and change nothing.")] = False,
     project: Project = "default",
     as_json: Json = False,
 ) -> None:
-    """Move an alias back."""
+    """Move an alias back: to the version before, to the one named, or to that of a time."""
+    name, _, named = model.partition("@")
+    query = service.CheckRollbackRequest(model=_name(project, name), alias=named or alias)
+    if to.isascii() and to.isdecimal() and len(to) < MAX_DIGITS:
+        query.version = int(to)
+    elif to:
+        query.to_time.FromDatetime(moment(to, "--to"))
+        reason = reason or f"to the state of {to}"
+    if check:
+        with connect() as client:
+            _print_preview(client.registry.CheckRollback(query), as_json=as_json)
+        return
+    if not reason:
+        raise InvalidArgument("say why: --reason")
     request = service.RollBackAliasRequest(
         command_id=str(uuid4()),
-        model=_name(project, model),
-        alias=alias,
-        version=to,
+        model=query.model,
+        alias=query.alias,
+        version=query.version,
+        to_time=query.to_time if query.HasField("to_time") else None,
         expected_revision=-1,
         reason=reason,
     )
@@ -213,6 +281,8 @@ def _print_move(move: resources.Promotion, *, as_json: bool) -> None:
         [
             ("by", move.actor),
             ("on the word of", _grounds(move)),
+            ("overridden", "\n".join(f"{each.gate}: {each.reason}" for each in move.override.unmet)),
+            ("gates passed", "\n".join(f"{each.gate}: {each.reason}" for each in move.results if each.passed)),
             ("checks passed", ", ".join(each.check for each in move.validations if each.passed)),
             ("trained on", ", ".join(f"{each.name} {each.digest[:19]}" for each in move.datasets)),
             ("event", move.event_id),
@@ -220,7 +290,30 @@ def _print_move(move: resources.Promotion, *, as_json: bool) -> None:
     )
 
 
+def _print_preview(found: service.CheckRollbackResponse, *, as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+        return
+    move = found.promotion
+    print_fields(
+        f"{move.alias} would go back: version {move.previous_version} → {move.version}",
+        [
+            ("on the word of", _grounds(move)),
+            ("would undo", "\n".join(_told(each) for each in found.undone)),
+            ("would not pass today", "\n".join(f"{each.gate}: {each.reason}" for each in found.unmet)),
+            ("requests answered otherwise", "\n".join(found.incompatibilities)),
+        ],
+    )
+
+
+def _told(move: resources.Promotion) -> str:
+    what = f"{move.previous_version or '-'} → {move.version} by {move.actor}, {when(move.time)} UTC"
+    return f"{what}: {move.reason}" if move.reason else what
+
+
 def _grounds(move: resources.Promotion) -> str:
+    if move.HasField("override"):
+        return f"{move.override.actor} (override of {', '.join(each.gate for each in move.override.unmet)})"
     if move.HasField("standing_approval"):
         return f"{move.standing_approval.approver} (standing approval {move.standing_approval.id})"
     if not move.approvals and move.HasField("gates"):

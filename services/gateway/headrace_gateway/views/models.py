@@ -16,6 +16,7 @@ from headrace.api.registry.v1 import resources_pb2 as resources
 from headrace.api.registry.v1 import service_pb2 as service
 from headrace_gateway.pages import Pages
 from headrace_gateway.platform import Platform
+from headrace_gateway.views.history import moment_of
 from headrace_gateway.web import explained, field, form_of
 from headrace_kit.errors import InvalidArgument, NotFound
 
@@ -37,13 +38,19 @@ def routes(platform: Platform, pages: Pages) -> list[BaseRoute]:
         found: resources.Model = (await platform.read.registry.GetModel(service.GetModelRequest(name=name))).model
         return found
 
-    async def model_page(request: Request, problem: str = "", status: HTTPStatus = HTTPStatus.OK) -> Response:
+    async def model_page(
+        request: Request,
+        problem: str = "",
+        status: HTTPStatus = HTTPStatus.OK,
+        effect: service.CheckRollbackResponse | None = None,
+    ) -> Response:
         model = await get(request)
         return pages.render(
             request,
             "model.html",
             model=model,
             moves=moves(model)[:MOVES],
+            effect=effect,
             problem=problem,
             status=status,
             State=resources.VersionState,
@@ -69,6 +76,7 @@ def routes(platform: Platform, pages: Pages) -> list[BaseRoute]:
             model=model,
             version=version,
             promotions=promotions,
+            may_run_code=version.format in (resources.MODEL_FORMAT_PICKLE, resources.MODEL_FORMAT_MLFLOW),
             moves=[move for move in moves(model) if number in (str(move.version), str(move.previous_version))],
             problem=problem,
             status=status,
@@ -86,6 +94,12 @@ def routes(platform: Platform, pages: Pages) -> list[BaseRoute]:
         form = await form_of(request)
         number, path = field(form, "version"), f"/models/{request.path_params['model']}"
         try:
+            if request.path_params["action"] == "rollback-check":
+                query = service.CheckRollbackRequest(
+                    model=f"{platform.parent}/models/{request.path_params['model']}", alias=field(form, "alias")
+                )
+                _set_time(query, form)
+                return await model_page(request, effect=await platform.act.registry.CheckRollback(query))
             await _command(platform, request.path_params["model"], request.path_params["action"], form)
         except grpc.aio.AioRpcError as error:
             status, message = explained(error)
@@ -128,7 +142,13 @@ async def _command(platform: Platform, model_id: str, action: str, form: FormDat
                     command_id=command_id, version=version, approve=action == "approve", reason=reason
                 )
             )
-        case "promote":
+        case "consent" | "withdraw":
+            await registry.ConsentToFormat(
+                service.ConsentToFormatRequest(
+                    command_id=command_id, version=version, given=action == "consent", reason=reason
+                )
+            )
+        case "promote" | "override":
             await registry.PromoteVersion(
                 service.PromoteVersionRequest(
                     command_id=command_id,
@@ -136,20 +156,26 @@ async def _command(platform: Platform, model_id: str, action: str, form: FormDat
                     alias=alias,
                     expected_revision=_revision(form),
                     reason=reason,
+                    override_gates=action == "override",
                 )
             )
         case "rollback":
-            await registry.RollBackAlias(
-                service.RollBackAliasRequest(
-                    command_id=command_id, model=model, alias=alias, expected_revision=_revision(form), reason=reason
-                )
+            back = service.RollBackAliasRequest(
+                command_id=command_id, model=model, alias=alias, expected_revision=_revision(form), reason=reason
             )
+            _set_time(back, form)
+            await registry.RollBackAlias(back)
         case "archive":
             await registry.ArchiveVersion(
                 service.ArchiveVersionRequest(command_id=command_id, version=version, reason=reason)
             )
         case _:
             raise InvalidArgument(f"there is no action {action}")
+
+
+def _set_time(request: service.RollBackAliasRequest | service.CheckRollbackRequest, form: FormData) -> None:
+    if text := field(form, "to_time"):
+        request.to_time.FromDatetime(moment_of(text))
 
 
 def _revision(form: FormData) -> int:

@@ -200,6 +200,34 @@ class VersionRejected(_message.Message):
 Global___VersionRejected: _TypeAlias = VersionRejected  # noqa: Y015
 
 @_typing.final
+class FormatConsentRecorded(_message.Message):
+    """A person consented to the format of a version, or took that back."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    CONSENT_FIELD_NUMBER: _builtins.int
+    version: _builtins.str
+    """Resource name of the version."""
+    @_builtins.property
+    def consent(self) -> _resources_pb2.FormatConsent:
+        """Who, why, when."""
+
+    def __init__(
+        self,
+        *,
+        version: _builtins.str = ...,
+        consent: _resources_pb2.FormatConsent | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["consent", b"consent"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consent", b"consent", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FormatConsentRecorded: _TypeAlias = FormatConsentRecorded  # noqa: Y015
+
+@_typing.final
 class GatesSet(_message.Message):
     """The gates of an alias were set."""
 
@@ -388,6 +416,34 @@ class RollbackRefused(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RollbackRefused: _TypeAlias = RollbackRefused  # noqa: Y015
+
+@_typing.final
+class RoutesNoted(_message.Message):
+    """An endpoint routes to other versions of the model than before: they can not be archived or deleted meanwhile."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    ROUTED_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Resource name of the model."""
+    @_builtins.property
+    def routed(self) -> _resources_pb2.RoutedVersions:
+        """The endpoint with the versions it routes to since; none when it routes to none."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        routed: _resources_pb2.RoutedVersions | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["routed", b"routed"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "routed", b"routed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RoutesNoted: _TypeAlias = RoutesNoted  # noqa: Y015
 
 @_typing.final
 class VersionArchived(_message.Message):

@@ -85,6 +85,38 @@ MODEL_FORMAT_MLFLOW: ModelFormat.ValueType  # 4
 """MLflow model: a folder with an MLmodel file. The package is a manifest (JSON) of its files and their digests."""
 Global___ModelFormat: _TypeAlias = ModelFormat  # noqa: Y015
 
+class _Comparison:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ComparisonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Comparison.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    COMPARISON_UNSPECIFIED: _Comparison.ValueType  # 0
+    """Not given: refused."""
+    COMPARISON_LESS: _Comparison.ValueType  # 1
+    """Less than it."""
+    COMPARISON_AT_MOST: _Comparison.ValueType  # 2
+    """Less than it, or the same."""
+    COMPARISON_AT_LEAST: _Comparison.ValueType  # 3
+    """Greater than it, or the same."""
+    COMPARISON_GREATER: _Comparison.ValueType  # 4
+    """Greater than it."""
+
+class Comparison(_Comparison, metaclass=_ComparisonEnumTypeWrapper):
+    """How a value relates to a threshold."""
+
+COMPARISON_UNSPECIFIED: Comparison.ValueType  # 0
+"""Not given: refused."""
+COMPARISON_LESS: Comparison.ValueType  # 1
+"""Less than it."""
+COMPARISON_AT_MOST: Comparison.ValueType  # 2
+"""Less than it, or the same."""
+COMPARISON_AT_LEAST: Comparison.ValueType  # 3
+"""Greater than it, or the same."""
+COMPARISON_GREATER: Comparison.ValueType  # 4
+"""Greater than it."""
+Global___Comparison: _TypeAlias = Comparison  # noqa: Y015
+
 @_typing.final
 class Model(_message.Message):
     """A model with all its versions and aliases: the state of one stream."""
@@ -125,6 +157,7 @@ class Model(_message.Message):
     DELETE_TIME_FIELD_NUMBER: _builtins.int
     OPEN_ALIASES_FIELD_NUMBER: _builtins.int
     REMOVED_ALIASES_FIELD_NUMBER: _builtins.int
+    ROUTED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name: `projects/{project}/models/{model}`."""
     description: _builtins.str
@@ -173,6 +206,10 @@ class Model(_message.Message):
     def removed_aliases(self) -> _containers.RepeatedCompositeFieldContainer[Global___Alias]:
         """Aliases that were removed, with the revision to go on from. At most 1000."""
 
+    @_builtins.property
+    def routed(self) -> _containers.RepeatedCompositeFieldContainer[Global___RoutedVersions]:
+        """Endpoints whose routes lead to versions of it, as serving told last; such a version is not archived or deleted."""
+
     def __init__(
         self,
         *,
@@ -190,14 +227,43 @@ class Model(_message.Message):
         delete_time: _timestamp_pb2.Timestamp | None = ...,
         open_aliases: _builtins.bool = ...,
         removed_aliases: _abc.Iterable[Global___Alias] | None = ...,
+        routed: _abc.Iterable[Global___RoutedVersions] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "delete_time", b"delete_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "create_time", b"create_time", "creator", b"creator", "delete_time", b"delete_time", "description", b"description", "gates", b"gates", "name", b"name", "open_aliases", b"open_aliases", "removed_aliases", b"removed_aliases", "revision", b"revision", "standing_approvals", b"standing_approvals", "tags", b"tags", "update_time", b"update_time", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "create_time", b"create_time", "creator", b"creator", "delete_time", b"delete_time", "description", b"description", "gates", b"gates", "name", b"name", "open_aliases", b"open_aliases", "removed_aliases", b"removed_aliases", "revision", b"revision", "routed", b"routed", "standing_approvals", b"standing_approvals", "tags", b"tags", "update_time", b"update_time", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Model: _TypeAlias = Model  # noqa: Y015
+
+@_typing.final
+class RoutedVersions(_message.Message):
+    """Versions that an endpoint routes to."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENDPOINT_FIELD_NUMBER: _builtins.int
+    VERSIONS_FIELD_NUMBER: _builtins.int
+    endpoint: _builtins.str
+    """Resource name of the endpoint."""
+    @_builtins.property
+    def versions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Their numbers, ascending."""
+
+    def __init__(
+        self,
+        *,
+        endpoint: _builtins.str = ...,
+        versions: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoint", b"endpoint", "versions", b"versions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RoutedVersions: _TypeAlias = RoutedVersions  # noqa: Y015
 
 @_typing.final
 class Version(_message.Message):
@@ -246,6 +312,9 @@ class Version(_message.Message):
     DELETE_TIME_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
     LOGGED_MODEL_FIELD_NUMBER: _builtins.int
+    RUN_TIME_FIELD_NUMBER: _builtins.int
+    FORMAT_CONSENT_FIELD_NUMBER: _builtins.int
+    OVERRIDES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name: `projects/{project}/models/{model}/versions/{number}`."""
     number: _builtins.int
@@ -310,6 +379,18 @@ class Version(_message.Message):
     def delete_time(self) -> _timestamp_pb2.Timestamp:
         """When it was deleted; absent while it is in use."""
 
+    @_builtins.property
+    def run_time(self) -> _timestamp_pb2.Timestamp:
+        """When its run began, as whoever registered it said; may be absent."""
+
+    @_builtins.property
+    def format_consent(self) -> Global___FormatConsent:
+        """Whether a person consented to its format, where that may hold Python pickles; absent when nobody was asked."""
+
+    @_builtins.property
+    def overrides(self) -> _containers.RepeatedCompositeFieldContainer[Global___Override]:
+        """Promotions that were made although gates were unmet, oldest first: they stay for ever."""
+
     def __init__(
         self,
         *,
@@ -334,10 +415,13 @@ class Version(_message.Message):
         delete_time: _timestamp_pb2.Timestamp | None = ...,
         source: _builtins.str = ...,
         logged_model: _builtins.str = ...,
+        run_time: _timestamp_pb2.Timestamp | None = ...,
+        format_consent: Global___FormatConsent | None = ...,
+        overrides: _abc.Iterable[Global___Override] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "create_time", b"create_time", "delete_time", b"delete_time", "reference_profile", b"reference_profile", "signature", b"signature", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "create_time", b"create_time", "delete_time", b"delete_time", "format_consent", b"format_consent", "reference_profile", b"reference_profile", "run_time", b"run_time", "signature", b"signature", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["approvals", b"approvals", "artifact", b"artifact", "author", b"author", "create_time", b"create_time", "datasets", b"datasets", "delete_time", b"delete_time", "description", b"description", "event_id", b"event_id", "format", b"format", "logged_model", b"logged_model", "metrics", b"metrics", "name", b"name", "number", b"number", "reference_profile", b"reference_profile", "run", b"run", "signature", b"signature", "source", b"source", "state", b"state", "tags", b"tags", "update_time", b"update_time", "validations", b"validations"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approvals", b"approvals", "artifact", b"artifact", "author", b"author", "create_time", b"create_time", "datasets", b"datasets", "delete_time", b"delete_time", "description", b"description", "event_id", b"event_id", "format", b"format", "format_consent", b"format_consent", "logged_model", b"logged_model", "metrics", b"metrics", "name", b"name", "number", b"number", "overrides", b"overrides", "reference_profile", b"reference_profile", "run", b"run", "run_time", b"run_time", "signature", b"signature", "source", b"source", "state", b"state", "tags", b"tags", "update_time", b"update_time", "validations", b"validations"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -410,8 +494,54 @@ class Approval(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
     EVENT_ID_FIELD_NUMBER: _builtins.int
+    ROLES_FIELD_NUMBER: _builtins.int
     approved: _builtins.bool
     """Approved, or rejected."""
+    actor: _builtins.str
+    """Who; never the author."""
+    reason: _builtins.str
+    """Why. 1 to 2000 characters."""
+    event_id: _builtins.str
+    """Event that recorded it."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    @_builtins.property
+    def roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Roles they had then."""
+
+    def __init__(
+        self,
+        *,
+        approved: _builtins.bool = ...,
+        actor: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        event_id: _builtins.str = ...,
+        roles: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "approved", b"approved", "event_id", b"event_id", "reason", b"reason", "roles", b"roles", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Approval: _TypeAlias = Approval  # noqa: Y015
+
+@_typing.final
+class FormatConsent(_message.Message):
+    """A person's word on whether a version may be used although loading it may run code that came with it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GIVEN_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    EVENT_ID_FIELD_NUMBER: _builtins.int
+    given: _builtins.bool
+    """Given, or taken back."""
     actor: _builtins.str
     """Who; never the author."""
     reason: _builtins.str
@@ -425,7 +555,7 @@ class Approval(_message.Message):
     def __init__(
         self,
         *,
-        approved: _builtins.bool = ...,
+        given: _builtins.bool = ...,
         actor: _builtins.str = ...,
         reason: _builtins.str = ...,
         time: _timestamp_pb2.Timestamp | None = ...,
@@ -433,11 +563,11 @@ class Approval(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "approved", b"approved", "event_id", b"event_id", "reason", b"reason", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "event_id", b"event_id", "given", b"given", "reason", b"reason", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Approval: _TypeAlias = Approval  # noqa: Y015
+Global___FormatConsent: _TypeAlias = FormatConsent  # noqa: Y015
 
 @_typing.final
 class Alias(_message.Message):
@@ -449,6 +579,7 @@ class Alias(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     HISTORY_FIELD_NUMBER: _builtins.int
+    REMOVALS_FIELD_NUMBER: _builtins.int
     alias: _builtins.str
     """Name, such as `production`. 1 to 100 characters."""
     version: _builtins.int
@@ -459,6 +590,10 @@ class Alias(_message.Message):
     def history(self) -> _containers.RepeatedCompositeFieldContainer[Global___Promotion]:
         """Its moves, oldest first: at most the last 1000."""
 
+    @_builtins.property
+    def removals(self) -> _containers.RepeatedCompositeFieldContainer[Global___AliasRemoval]:
+        """When it was removed, oldest first: at most the last 1000."""
+
     def __init__(
         self,
         *,
@@ -466,14 +601,43 @@ class Alias(_message.Message):
         version: _builtins.int = ...,
         revision: _builtins.int = ...,
         history: _abc.Iterable[Global___Promotion] | None = ...,
+        removals: _abc.Iterable[Global___AliasRemoval] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "history", b"history", "revision", b"revision", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "history", b"history", "removals", b"removals", "revision", b"revision", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Alias: _TypeAlias = Alias  # noqa: Y015
+
+@_typing.final
+class AliasRemoval(_message.Message):
+    """An alias was taken off its version."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """Revision of the alias since."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        revision: _builtins.int = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AliasRemoval: _TypeAlias = AliasRemoval  # noqa: Y015
 
 @_typing.final
 class Promotion(_message.Message):
@@ -496,6 +660,8 @@ class Promotion(_message.Message):
     ROLLBACK_FIELD_NUMBER: _builtins.int
     GATES_FIELD_NUMBER: _builtins.int
     OPENED_BY_FIELD_NUMBER: _builtins.int
+    RESULTS_FIELD_NUMBER: _builtins.int
+    OVERRIDE_FIELD_NUMBER: _builtins.int
     alias: _builtins.str
     """Alias that moved."""
     version: _builtins.int
@@ -538,6 +704,14 @@ class Promotion(_message.Message):
     def gates(self) -> Global___Gates:
         """Gates it passed, with the event that set them; absent when the alias had none, and when it moved back."""
 
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___GateResult]:
+        """What each gate said, with its evidence; empty when it moved back, and for moves made before this was kept."""
+
+    @_builtins.property
+    def override(self) -> Global___Override:
+        """By whose word the version came there although gates were unmet; also when it moved back to one that had come so."""
+
     def __init__(
         self,
         *,
@@ -556,14 +730,68 @@ class Promotion(_message.Message):
         rollback: _builtins.bool = ...,
         gates: Global___Gates | None = ...,
         opened_by: _builtins.str = ...,
+        results: _abc.Iterable[Global___GateResult] | None = ...,
+        override: Global___Override | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["gates", b"gates", "standing_approval", b"standing_approval", "time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["gates", b"gates", "override", b"override", "standing_approval", b"standing_approval", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "alias", b"alias", "approvals", b"approvals", "datasets", b"datasets", "event_id", b"event_id", "gates", b"gates", "opened_by", b"opened_by", "previous_version", b"previous_version", "reason", b"reason", "revision", b"revision", "rollback", b"rollback", "standing_approval", b"standing_approval", "time", b"time", "validations", b"validations", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "alias", b"alias", "approvals", b"approvals", "datasets", b"datasets", "event_id", b"event_id", "gates", b"gates", "opened_by", b"opened_by", "override", b"override", "previous_version", b"previous_version", "reason", b"reason", "results", b"results", "revision", b"revision", "rollback", b"rollback", "standing_approval", b"standing_approval", "time", b"time", "validations", b"validations", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Promotion: _TypeAlias = Promotion  # noqa: Y015
+
+@_typing.final
+class Override(_message.Message):
+    """A person's word that a version is promoted although gates were unmet."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ALIAS_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    ROLES_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    UNMET_FIELD_NUMBER: _builtins.int
+    EVENT_ID_FIELD_NUMBER: _builtins.int
+    alias: _builtins.str
+    """Alias that moved."""
+    actor: _builtins.str
+    """Who."""
+    reason: _builtins.str
+    """Why. 1 to 2000 characters."""
+    event_id: _builtins.str
+    """Event that recorded it."""
+    @_builtins.property
+    def roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Roles they had."""
+
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    @_builtins.property
+    def unmet(self) -> _containers.RepeatedCompositeFieldContainer[Global___UnmetGate]:
+        """Every gate that was unmet."""
+
+    def __init__(
+        self,
+        *,
+        alias: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        roles: _abc.Iterable[_builtins.str] | None = ...,
+        reason: _builtins.str = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        unmet: _abc.Iterable[Global___UnmetGate] | None = ...,
+        event_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "alias", b"alias", "event_id", b"event_id", "reason", b"reason", "roles", b"roles", "time", b"time", "unmet", b"unmet"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Override: _TypeAlias = Override  # noqa: Y015
 
 @_typing.final
 class Gates(_message.Message):
@@ -578,6 +806,12 @@ class Gates(_message.Message):
     ACTOR_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
     EVENT_ID_FIELD_NUMBER: _builtins.int
+    METRICS_FIELD_NUMBER: _builtins.int
+    CHAMPION_FIELD_NUMBER: _builtins.int
+    MAX_AGE_S_FIELD_NUMBER: _builtins.int
+    MAX_RUN_AGE_S_FIELD_NUMBER: _builtins.int
+    SAFE_FORMAT_REQUIRED_FIELD_NUMBER: _builtins.int
+    APPROVALS_FIELD_NUMBER: _builtins.int
     alias: _builtins.str
     """Alias they guard."""
     approval_required: _builtins.bool
@@ -590,6 +824,12 @@ class Gates(_message.Message):
     """Person who set them: where they ask for no approval, it is on this person's word."""
     event_id: _builtins.str
     """Event that set them; empty for gates set before this field was kept."""
+    max_age_s: _builtins.int
+    """Oldest that the version may be, since it was registered, in seconds: 0 to 3153600000; 0 for any age."""
+    max_run_age_s: _builtins.int
+    """Oldest that its run may be, since it began, in seconds: 0 to 3153600000; 0 for any age."""
+    safe_format_required: _builtins.bool
+    """Whether the package must be of a format that can not run code, or a person must have consented to it."""
     @_builtins.property
     def required_checks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Checks whose newest result must have passed. At most 100."""
@@ -597,6 +837,20 @@ class Gates(_message.Message):
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """When."""
+
+    @_builtins.property
+    def metrics(self) -> _containers.RepeatedCompositeFieldContainer[Global___MetricGate]:
+        """Thresholds of metrics. At most 100."""
+
+    @_builtins.property
+    def champion(self) -> _containers.RepeatedCompositeFieldContainer[Global___ChampionGate]:
+        """What it must be better in than the champion: the version that the alias points to, or did before it was removed.
+        At most 100.
+        """
+
+    @_builtins.property
+    def approvals(self) -> _containers.RepeatedCompositeFieldContainer[Global___ApprovalGate]:
+        """Persons who must have approved the version itself; a standing approval is none of them. At most 20."""
 
     def __init__(
         self,
@@ -608,14 +862,189 @@ class Gates(_message.Message):
         actor: _builtins.str = ...,
         time: _timestamp_pb2.Timestamp | None = ...,
         event_id: _builtins.str = ...,
+        metrics: _abc.Iterable[Global___MetricGate] | None = ...,
+        champion: _abc.Iterable[Global___ChampionGate] | None = ...,
+        max_age_s: _builtins.int = ...,
+        max_run_age_s: _builtins.int = ...,
+        safe_format_required: _builtins.bool = ...,
+        approvals: _abc.Iterable[Global___ApprovalGate] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "alias", b"alias", "approval_required", b"approval_required", "compatible_signature_required", b"compatible_signature_required", "event_id", b"event_id", "required_checks", b"required_checks", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "alias", b"alias", "approval_required", b"approval_required", "approvals", b"approvals", "champion", b"champion", "compatible_signature_required", b"compatible_signature_required", "event_id", b"event_id", "max_age_s", b"max_age_s", "max_run_age_s", b"max_run_age_s", "metrics", b"metrics", "required_checks", b"required_checks", "safe_format_required", b"safe_format_required", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Gates: _TypeAlias = Gates  # noqa: Y015
+
+@_typing.final
+class MetricGate(_message.Message):
+    """A threshold of a metric."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METRIC_FIELD_NUMBER: _builtins.int
+    COMPARISON_FIELD_NUMBER: _builtins.int
+    THRESHOLD_FIELD_NUMBER: _builtins.int
+    CHECK_FIELD_NUMBER: _builtins.int
+    metric: _builtins.str
+    """Name of the metric. 1 to 250 characters."""
+    comparison: Global___Comparison.ValueType
+    """What it must be, compared with the threshold."""
+    threshold: _builtins.float
+    """The threshold, finite."""
+    check: _builtins.str
+    """Check whose newest result has the metric; empty for the metrics the version was registered with. At most 250
+    characters.
+    """
+    def __init__(
+        self,
+        *,
+        metric: _builtins.str = ...,
+        comparison: Global___Comparison.ValueType = ...,
+        threshold: _builtins.float = ...,
+        check: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["check", b"check", "comparison", b"comparison", "metric", b"metric", "threshold", b"threshold"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MetricGate: _TypeAlias = MetricGate  # noqa: Y015
+
+@_typing.final
+class ChampionGate(_message.Message):
+    """A metric in which a version must be better than the champion, on the same data."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METRIC_FIELD_NUMBER: _builtins.int
+    HIGHER_IS_BETTER_FIELD_NUMBER: _builtins.int
+    MARGIN_FIELD_NUMBER: _builtins.int
+    CHECK_FIELD_NUMBER: _builtins.int
+    metric: _builtins.str
+    """Name of the metric, in results of checks. 1 to 250 characters."""
+    higher_is_better: _builtins.bool
+    """Whether more is better; else less is."""
+    margin: _builtins.float
+    """By how much it must be better, finite and not negative; 0 for by anything at all."""
+    check: _builtins.str
+    """Check whose results count; empty for those of any check. At most 250 characters."""
+    def __init__(
+        self,
+        *,
+        metric: _builtins.str = ...,
+        higher_is_better: _builtins.bool = ...,
+        margin: _builtins.float = ...,
+        check: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["check", b"check", "higher_is_better", b"higher_is_better", "margin", b"margin", "metric", b"metric"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChampionGate: _TypeAlias = ChampionGate  # noqa: Y015
+
+@_typing.final
+class ApprovalGate(_message.Message):
+    """How many persons must have approved a version. Each counts once, and its author never does."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNT_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    """Persons needed: 1 to 100."""
+    role: _builtins.str
+    """Role that they had when they approved; empty for any. At most 250 characters."""
+    def __init__(
+        self,
+        *,
+        count: _builtins.int = ...,
+        role: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "role", b"role"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApprovalGate: _TypeAlias = ApprovalGate  # noqa: Y015
+
+@_typing.final
+class GateResult(_message.Message):
+    """What one gate said of a promotion, and what it knew."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GATE_FIELD_NUMBER: _builtins.int
+    PASSED_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    THRESHOLD_FIELD_NUMBER: _builtins.int
+    COMPARISON_FIELD_NUMBER: _builtins.int
+    MARGIN_FIELD_NUMBER: _builtins.int
+    CHAMPION_FIELD_NUMBER: _builtins.int
+    DATASET_DIGEST_FIELD_NUMBER: _builtins.int
+    ACTORS_FIELD_NUMBER: _builtins.int
+    EVENT_IDS_FIELD_NUMBER: _builtins.int
+    gate: _builtins.str
+    """Which gate: see `UnmetGate.gate`."""
+    passed: _builtins.bool
+    """Whether it lets the version pass."""
+    reason: _builtins.str
+    """Why, in a sentence; where it does not, one that says what to do."""
+    value: _builtins.float
+    """What was measured: a metric, an age in seconds, a number of persons."""
+    threshold: _builtins.float
+    """What it was held to: a threshold, the metric of the champion, the greatest age in seconds, the persons needed."""
+    comparison: Global___Comparison.ValueType
+    """How the value must relate to it."""
+    margin: _builtins.float
+    """By how much it had to be better than the champion."""
+    champion: _builtins.int
+    """Number of the version it was compared with; 0 for none."""
+    dataset_digest: _builtins.str
+    """Digest of the data that it was measured on, where that is known."""
+    @_builtins.property
+    def actors(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Whose word it is."""
+
+    @_builtins.property
+    def event_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Events that it stands on: that recorded the check, the approval, the version."""
+
+    def __init__(
+        self,
+        *,
+        gate: _builtins.str = ...,
+        passed: _builtins.bool = ...,
+        reason: _builtins.str = ...,
+        value: _builtins.float | None = ...,
+        threshold: _builtins.float | None = ...,
+        comparison: Global___Comparison.ValueType = ...,
+        margin: _builtins.float = ...,
+        champion: _builtins.int = ...,
+        dataset_digest: _builtins.str = ...,
+        actors: _abc.Iterable[_builtins.str] | None = ...,
+        event_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_threshold", b"_threshold", "_value", b"_value", "threshold", b"threshold", "value", b"value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_threshold", b"_threshold", "_value", b"_value", "actors", b"actors", "champion", b"champion", "comparison", b"comparison", "dataset_digest", b"dataset_digest", "event_ids", b"event_ids", "gate", b"gate", "margin", b"margin", "passed", b"passed", "reason", b"reason", "threshold", b"threshold", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__threshold: _TypeAlias = _typing.Literal["threshold"]  # noqa: Y015
+    _WhichOneofArgType__threshold: _TypeAlias = _typing.Literal["_threshold", b"_threshold"]  # noqa: Y015
+    _WhichOneofReturnType__value: _TypeAlias = _typing.Literal["value"]  # noqa: Y015
+    _WhichOneofArgType__value: _TypeAlias = _typing.Literal["_value", b"_value"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__threshold) -> _WhichOneofReturnType__threshold | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__value) -> _WhichOneofReturnType__value | None: ...
+
+Global___GateResult: _TypeAlias = GateResult  # noqa: Y015
 
 @_typing.final
 class StandingApproval(_message.Message):
@@ -692,7 +1121,9 @@ class UnmetGate(_message.Message):
     GATE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     gate: _builtins.str
-    """Which gate: `check:quality`, `approval`, `signature`, `archived`, `blocked`."""
+    """Which gate: `check:quality`, `metric:rmse`, `champion:rmse`, `freshness`, `run_freshness`, `format`, `approval`,
+    `approvals`, `approvals:reviewer`, `signature`, `archived`.
+    """
     reason: _builtins.str
     """Why, in a sentence that says what to do."""
     def __init__(

@@ -258,6 +258,7 @@ class CreateVersionRequest(_message.Message):
     TAGS_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
     LOGGED_MODEL_FIELD_NUMBER: _builtins.int
+    RUN_TIME_FIELD_NUMBER: _builtins.int
     command_id: _builtins.str
     """Client-made id of this command, a UUID."""
     model: _builtins.str
@@ -298,6 +299,10 @@ class CreateVersionRequest(_message.Message):
     def tags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Tags. At most 1000; keys 1 to 250, values at most 8000 characters."""
 
+    @_builtins.property
+    def run_time(self) -> _timestamp_pb2.Timestamp:
+        """When its run began; may be absent."""
+
     def __init__(
         self,
         *,
@@ -315,10 +320,11 @@ class CreateVersionRequest(_message.Message):
         tags: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         source: _builtins.str = ...,
         logged_model: _builtins.str = ...,
+        run_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "reference_profile", b"reference_profile", "signature", b"signature"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "reference_profile", b"reference_profile", "run_time", b"run_time", "signature", b"signature"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "command_id", b"command_id", "create_model", b"create_model", "datasets", b"datasets", "description", b"description", "format", b"format", "logged_model", b"logged_model", "metrics", b"metrics", "model", b"model", "reference_profile", b"reference_profile", "run", b"run", "signature", b"signature", "source", b"source", "tags", b"tags"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "command_id", b"command_id", "create_model", b"create_model", "datasets", b"datasets", "description", b"description", "format", b"format", "logged_model", b"logged_model", "metrics", b"metrics", "model", b"model", "reference_profile", b"reference_profile", "run", b"run", "run_time", b"run_time", "signature", b"signature", "source", b"source", "tags", b"tags"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -591,6 +597,64 @@ class ReviewVersionResponse(_message.Message):
 Global___ReviewVersionResponse: _TypeAlias = ReviewVersionResponse  # noqa: Y015
 
 @_typing.final
+class ConsentToFormatRequest(_message.Message):
+    """Asks to consent to a format."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMAND_ID_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    GIVEN_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    command_id: _builtins.str
+    """Client-made id of this command, a UUID."""
+    version: _builtins.str
+    """Resource name of the version."""
+    given: _builtins.bool
+    """Consent, or take it back."""
+    reason: _builtins.str
+    """Why. 1 to 2000 characters."""
+    def __init__(
+        self,
+        *,
+        command_id: _builtins.str = ...,
+        version: _builtins.str = ...,
+        given: _builtins.bool = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "given", b"given", "reason", b"reason", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConsentToFormatRequest: _TypeAlias = ConsentToFormatRequest  # noqa: Y015
+
+@_typing.final
+class ConsentToFormatResponse(_message.Message):
+    """The version with the consent."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def version(self) -> _resources_pb2.Version:
+        """The version."""
+
+    def __init__(
+        self,
+        *,
+        version: _resources_pb2.Version | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConsentToFormatResponse: _TypeAlias = ConsentToFormatResponse  # noqa: Y015
+
+@_typing.final
 class SetGatesRequest(_message.Message):
     """Asks to set gates."""
 
@@ -800,6 +864,7 @@ class CheckPromotionResponse(_message.Message):
     STANDING_APPROVAL_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     CURRENT_VERSION_FIELD_NUMBER: _builtins.int
+    RESULTS_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """Revision of the alias as it is; 0 when there is none."""
     current_version: _builtins.int
@@ -812,6 +877,10 @@ class CheckPromotionResponse(_message.Message):
     def standing_approval(self) -> _resources_pb2.StandingApproval:
         """Standing approval it would cite; absent when persons approved the version."""
 
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.GateResult]:
+        """What every gate says, met and unmet, with its evidence."""
+
     def __init__(
         self,
         *,
@@ -819,10 +888,11 @@ class CheckPromotionResponse(_message.Message):
         standing_approval: _resources_pb2.StandingApproval | None = ...,
         revision: _builtins.int = ...,
         current_version: _builtins.int = ...,
+        results: _abc.Iterable[_resources_pb2.GateResult] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["standing_approval", b"standing_approval"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["current_version", b"current_version", "revision", b"revision", "standing_approval", b"standing_approval", "unmet", b"unmet"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["current_version", b"current_version", "results", b"results", "revision", b"revision", "standing_approval", b"standing_approval", "unmet", b"unmet"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -839,6 +909,7 @@ class PromoteVersionRequest(_message.Message):
     ALIAS_FIELD_NUMBER: _builtins.int
     EXPECTED_REVISION_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    OVERRIDE_GATES_FIELD_NUMBER: _builtins.int
     command_id: _builtins.str
     """Client-made id of this command, a UUID."""
     version: _builtins.str
@@ -848,7 +919,11 @@ class PromoteVersionRequest(_message.Message):
     expected_revision: _builtins.int
     """Revision of the alias the caller saw; -1 for any."""
     reason: _builtins.str
-    """Why. At most 2000 characters."""
+    """Why. At most 2000 characters; needed with `override_gates`."""
+    override_gates: _builtins.bool
+    """Whether to promote although gates are unmet; the record keeps which. Persons with the role `operator` alone, and for
+    no archived version. Nothing is overridden when every gate is passed.
+    """
     def __init__(
         self,
         *,
@@ -857,10 +932,11 @@ class PromoteVersionRequest(_message.Message):
         alias: _builtins.str = ...,
         expected_revision: _builtins.int = ...,
         reason: _builtins.str = ...,
+        override_gates: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "command_id", b"command_id", "expected_revision", b"expected_revision", "reason", b"reason", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "command_id", b"command_id", "expected_revision", b"expected_revision", "override_gates", b"override_gates", "reason", b"reason", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -902,6 +978,7 @@ class RollBackAliasRequest(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     EXPECTED_REVISION_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    TO_TIME_FIELD_NUMBER: _builtins.int
     command_id: _builtins.str
     """Client-made id of this command, a UUID."""
     model: _builtins.str
@@ -914,6 +991,10 @@ class RollBackAliasRequest(_message.Message):
     """Revision of the alias the caller saw; -1 for any."""
     reason: _builtins.str
     """Why. 1 to 2000 characters."""
+    @_builtins.property
+    def to_time(self) -> _timestamp_pb2.Timestamp:
+        """Moment to go back to, not after now: to the version that the alias pointed to then. Instead of `version`."""
+
     def __init__(
         self,
         *,
@@ -923,10 +1004,11 @@ class RollBackAliasRequest(_message.Message):
         version: _builtins.int = ...,
         expected_revision: _builtins.int = ...,
         reason: _builtins.str = ...,
+        to_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["to_time", b"to_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "command_id", b"command_id", "expected_revision", b"expected_revision", "model", b"model", "reason", b"reason", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "command_id", b"command_id", "expected_revision", b"expected_revision", "model", b"model", "reason", b"reason", "to_time", b"to_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -955,6 +1037,84 @@ class RollBackAliasResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RollBackAliasResponse: _TypeAlias = RollBackAliasResponse  # noqa: Y015
+
+@_typing.final
+class CheckRollbackRequest(_message.Message):
+    """Asks what a rollback would do."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    ALIAS_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    TO_TIME_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Resource name of the model."""
+    alias: _builtins.str
+    """Alias that would move."""
+    version: _builtins.int
+    """Number of the version to go back to; 0 for the newest that was not bad."""
+    @_builtins.property
+    def to_time(self) -> _timestamp_pb2.Timestamp:
+        """Moment to go back to, not after now; instead of `version`."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        alias: _builtins.str = ...,
+        version: _builtins.int = ...,
+        to_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["to_time", b"to_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "model", b"model", "to_time", b"to_time", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckRollbackRequest: _TypeAlias = CheckRollbackRequest  # noqa: Y015
+
+@_typing.final
+class CheckRollbackResponse(_message.Message):
+    """What a rollback would do. FAILED_PRECONDITION, as of `RollBackAlias`, when it would be refused."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROMOTION_FIELD_NUMBER: _builtins.int
+    UNDONE_FIELD_NUMBER: _builtins.int
+    UNMET_FIELD_NUMBER: _builtins.int
+    INCOMPATIBILITIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def promotion(self) -> _resources_pb2.Promotion:
+        """The record it would leave; without an event."""
+
+    @_builtins.property
+    def undone(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.Promotion]:
+        """Moves of the alias it would undo: those since it pointed to that version last, oldest first."""
+
+    @_builtins.property
+    def unmet(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.UnmetGate]:
+        """Gates of today that the version would not pass, were it promoted; they do not hinder a rollback."""
+
+    @_builtins.property
+    def incompatibilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Why requests that are answered now would not be answered as before, by the signatures; empty when they would."""
+
+    def __init__(
+        self,
+        *,
+        promotion: _resources_pb2.Promotion | None = ...,
+        undone: _abc.Iterable[_resources_pb2.Promotion] | None = ...,
+        unmet: _abc.Iterable[_resources_pb2.UnmetGate] | None = ...,
+        incompatibilities: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["promotion", b"promotion"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["incompatibilities", b"incompatibilities", "promotion", b"promotion", "undone", b"undone", "unmet", b"unmet"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckRollbackResponse: _TypeAlias = CheckRollbackResponse  # noqa: Y015
 
 @_typing.final
 class ArchiveVersionRequest(_message.Message):

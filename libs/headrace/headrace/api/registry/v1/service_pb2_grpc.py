@@ -75,6 +75,11 @@ class RegistryServiceStub:
                 request_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.ReviewVersionRequest.SerializeToString,
                 response_deserializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.ReviewVersionResponse.FromString,
                 _registered_method=True)
+        self.ConsentToFormat = channel.unary_unary(
+                '/headrace.api.registry.v1.RegistryService/ConsentToFormat',
+                request_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.ConsentToFormatRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.ConsentToFormatResponse.FromString,
+                _registered_method=True)
         self.SetGates = channel.unary_unary(
                 '/headrace.api.registry.v1.RegistryService/SetGates',
                 request_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.SetGatesRequest.SerializeToString,
@@ -104,6 +109,11 @@ class RegistryServiceStub:
                 '/headrace.api.registry.v1.RegistryService/RollBackAlias',
                 request_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.RollBackAliasRequest.SerializeToString,
                 response_deserializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.RollBackAliasResponse.FromString,
+                _registered_method=True)
+        self.CheckRollback = channel.unary_unary(
+                '/headrace.api.registry.v1.RegistryService/CheckRollback',
+                request_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.CheckRollbackRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.CheckRollbackResponse.FromString,
                 _registered_method=True)
         self.ArchiveVersion = channel.unary_unary(
                 '/headrace.api.registry.v1.RegistryService/ArchiveVersion',
@@ -202,6 +212,14 @@ class RegistryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ConsentToFormat(self, request, context):
+        """Consents to a format that may hold Python pickles, or takes that back. PERMISSION_DENIED for the author and for
+        services.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SetGates(self, request, context):
         """Sets the gates of an alias. Persons only.
         """
@@ -238,14 +256,23 @@ class RegistryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RollBackAlias(self, request, context):
-        """Moves an alias back to the version before, or to the one named. FAILED_PRECONDITION unless it was there before.
+        """Moves an alias back to the version before, to the one named, or to that of a moment. FAILED_PRECONDITION unless it
+        was there before.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CheckRollback(self, request, context):
+        """Says what a rollback would do, or why it would be refused, and changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ArchiveVersion(self, request, context):
-        """Takes a version out of use. FAILED_PRECONDITION while an alias points to it.
+        """Takes a version out of use. FAILED_PRECONDITION while an alias, a route of an endpoint or a gate's champion is it,
+        with a violation for each.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -266,7 +293,7 @@ class RegistryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteModel(self, request, context):
-        """Deletes a model. FAILED_PRECONDITION while it has an alias.
+        """Deletes a model. FAILED_PRECONDITION while it has an alias or an endpoint routes to it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -280,7 +307,7 @@ class RegistryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteVersion(self, request, context):
-        """Deletes a version. FAILED_PRECONDITION while an alias points to it.
+        """Deletes a version. FAILED_PRECONDITION as of `ArchiveVersion`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -336,6 +363,11 @@ def add_RegistryServiceServicer_to_server(servicer, server):
                     request_deserializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.ReviewVersionRequest.FromString,
                     response_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.ReviewVersionResponse.SerializeToString,
             ),
+            'ConsentToFormat': grpc.unary_unary_rpc_method_handler(
+                    servicer.ConsentToFormat,
+                    request_deserializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.ConsentToFormatRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.ConsentToFormatResponse.SerializeToString,
+            ),
             'SetGates': grpc.unary_unary_rpc_method_handler(
                     servicer.SetGates,
                     request_deserializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.SetGatesRequest.FromString,
@@ -365,6 +397,11 @@ def add_RegistryServiceServicer_to_server(servicer, server):
                     servicer.RollBackAlias,
                     request_deserializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.RollBackAliasRequest.FromString,
                     response_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.RollBackAliasResponse.SerializeToString,
+            ),
+            'CheckRollback': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckRollback,
+                    request_deserializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.CheckRollbackRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.CheckRollbackResponse.SerializeToString,
             ),
             'ArchiveVersion': grpc.unary_unary_rpc_method_handler(
                     servicer.ArchiveVersion,
@@ -630,6 +667,33 @@ class RegistryService:
             _registered_method=True)
 
     @staticmethod
+    def ConsentToFormat(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.registry.v1.RegistryService/ConsentToFormat',
+            headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.ConsentToFormatRequest.SerializeToString,
+            headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.ConsentToFormatResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def SetGates(request,
             target,
             options=(),
@@ -781,6 +845,33 @@ class RegistryService:
             '/headrace.api.registry.v1.RegistryService/RollBackAlias',
             headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.RollBackAliasRequest.SerializeToString,
             headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.RollBackAliasResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckRollback(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.registry.v1.RegistryService/CheckRollback',
+            headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.CheckRollbackRequest.SerializeToString,
+            headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.CheckRollbackResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -49,6 +49,10 @@ class RegistryServiceStub:
     """Records the result of a check."""
     ReviewVersion: _grpc.UnaryUnaryMultiCallable[_service_pb2.ReviewVersionRequest, _service_pb2.ReviewVersionResponse]
     """Approves or rejects a version. PERMISSION_DENIED for its author and for services."""
+    ConsentToFormat: _grpc.UnaryUnaryMultiCallable[_service_pb2.ConsentToFormatRequest, _service_pb2.ConsentToFormatResponse]
+    """Consents to a format that may hold Python pickles, or takes that back. PERMISSION_DENIED for the author and for
+    services.
+    """
     SetGates: _grpc.UnaryUnaryMultiCallable[_service_pb2.SetGatesRequest, _service_pb2.SetGatesResponse]
     """Sets the gates of an alias. Persons only."""
     GrantStandingApproval: _grpc.UnaryUnaryMultiCallable[_service_pb2.GrantStandingApprovalRequest, _service_pb2.GrantStandingApprovalResponse]
@@ -60,19 +64,25 @@ class RegistryServiceStub:
     PromoteVersion: _grpc.UnaryUnaryMultiCallable[_service_pb2.PromoteVersionRequest, _service_pb2.PromoteVersionResponse]
     """Moves an alias to a version. FAILED_PRECONDITION with every unmet gate; ABORTED when the revision moved on."""
     RollBackAlias: _grpc.UnaryUnaryMultiCallable[_service_pb2.RollBackAliasRequest, _service_pb2.RollBackAliasResponse]
-    """Moves an alias back to the version before, or to the one named. FAILED_PRECONDITION unless it was there before."""
+    """Moves an alias back to the version before, to the one named, or to that of a moment. FAILED_PRECONDITION unless it
+    was there before.
+    """
+    CheckRollback: _grpc.UnaryUnaryMultiCallable[_service_pb2.CheckRollbackRequest, _service_pb2.CheckRollbackResponse]
+    """Says what a rollback would do, or why it would be refused, and changes nothing."""
     ArchiveVersion: _grpc.UnaryUnaryMultiCallable[_service_pb2.ArchiveVersionRequest, _service_pb2.ArchiveVersionResponse]
-    """Takes a version out of use. FAILED_PRECONDITION while an alias points to it."""
+    """Takes a version out of use. FAILED_PRECONDITION while an alias, a route of an endpoint or a gate's champion is it,
+    with a violation for each.
+    """
     PresignArtifact: _grpc.UnaryUnaryMultiCallable[_service_pb2.PresignArtifactRequest, _service_pb2.PresignArtifactResponse]
     """A URL that downloads the package of a version for a few minutes."""
     UpdateModel: _grpc.UnaryUnaryMultiCallable[_service_pb2.UpdateModelRequest, _service_pb2.UpdateModelResponse]
     """Describes a model, and sets and removes its tags."""
     DeleteModel: _grpc.UnaryUnaryMultiCallable[_service_pb2.DeleteModelRequest, _service_pb2.DeleteModelResponse]
-    """Deletes a model. FAILED_PRECONDITION while it has an alias."""
+    """Deletes a model. FAILED_PRECONDITION while it has an alias or an endpoint routes to it."""
     UpdateVersion: _grpc.UnaryUnaryMultiCallable[_service_pb2.UpdateVersionRequest, _service_pb2.UpdateVersionResponse]
     """Describes a version, and sets and removes its tags."""
     DeleteVersion: _grpc.UnaryUnaryMultiCallable[_service_pb2.DeleteVersionRequest, _service_pb2.DeleteVersionResponse]
-    """Deletes a version. FAILED_PRECONDITION while an alias points to it."""
+    """Deletes a version. FAILED_PRECONDITION as of `ArchiveVersion`."""
     RemoveAlias: _grpc.UnaryUnaryMultiCallable[_service_pb2.RemoveAliasRequest, _service_pb2.RemoveAliasResponse]
     """Takes an alias off its version. Where versions need approval only persons may. ABORTED when it moved meanwhile."""
 
@@ -97,6 +107,10 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     """Records the result of a check."""
     ReviewVersion: _aio.UnaryUnaryMultiCallable[_service_pb2.ReviewVersionRequest, _service_pb2.ReviewVersionResponse]  # type: ignore[assignment]
     """Approves or rejects a version. PERMISSION_DENIED for its author and for services."""
+    ConsentToFormat: _aio.UnaryUnaryMultiCallable[_service_pb2.ConsentToFormatRequest, _service_pb2.ConsentToFormatResponse]  # type: ignore[assignment]
+    """Consents to a format that may hold Python pickles, or takes that back. PERMISSION_DENIED for the author and for
+    services.
+    """
     SetGates: _aio.UnaryUnaryMultiCallable[_service_pb2.SetGatesRequest, _service_pb2.SetGatesResponse]  # type: ignore[assignment]
     """Sets the gates of an alias. Persons only."""
     GrantStandingApproval: _aio.UnaryUnaryMultiCallable[_service_pb2.GrantStandingApprovalRequest, _service_pb2.GrantStandingApprovalResponse]  # type: ignore[assignment]
@@ -108,19 +122,25 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     PromoteVersion: _aio.UnaryUnaryMultiCallable[_service_pb2.PromoteVersionRequest, _service_pb2.PromoteVersionResponse]  # type: ignore[assignment]
     """Moves an alias to a version. FAILED_PRECONDITION with every unmet gate; ABORTED when the revision moved on."""
     RollBackAlias: _aio.UnaryUnaryMultiCallable[_service_pb2.RollBackAliasRequest, _service_pb2.RollBackAliasResponse]  # type: ignore[assignment]
-    """Moves an alias back to the version before, or to the one named. FAILED_PRECONDITION unless it was there before."""
+    """Moves an alias back to the version before, to the one named, or to that of a moment. FAILED_PRECONDITION unless it
+    was there before.
+    """
+    CheckRollback: _aio.UnaryUnaryMultiCallable[_service_pb2.CheckRollbackRequest, _service_pb2.CheckRollbackResponse]  # type: ignore[assignment]
+    """Says what a rollback would do, or why it would be refused, and changes nothing."""
     ArchiveVersion: _aio.UnaryUnaryMultiCallable[_service_pb2.ArchiveVersionRequest, _service_pb2.ArchiveVersionResponse]  # type: ignore[assignment]
-    """Takes a version out of use. FAILED_PRECONDITION while an alias points to it."""
+    """Takes a version out of use. FAILED_PRECONDITION while an alias, a route of an endpoint or a gate's champion is it,
+    with a violation for each.
+    """
     PresignArtifact: _aio.UnaryUnaryMultiCallable[_service_pb2.PresignArtifactRequest, _service_pb2.PresignArtifactResponse]  # type: ignore[assignment]
     """A URL that downloads the package of a version for a few minutes."""
     UpdateModel: _aio.UnaryUnaryMultiCallable[_service_pb2.UpdateModelRequest, _service_pb2.UpdateModelResponse]  # type: ignore[assignment]
     """Describes a model, and sets and removes its tags."""
     DeleteModel: _aio.UnaryUnaryMultiCallable[_service_pb2.DeleteModelRequest, _service_pb2.DeleteModelResponse]  # type: ignore[assignment]
-    """Deletes a model. FAILED_PRECONDITION while it has an alias."""
+    """Deletes a model. FAILED_PRECONDITION while it has an alias or an endpoint routes to it."""
     UpdateVersion: _aio.UnaryUnaryMultiCallable[_service_pb2.UpdateVersionRequest, _service_pb2.UpdateVersionResponse]  # type: ignore[assignment]
     """Describes a version, and sets and removes its tags."""
     DeleteVersion: _aio.UnaryUnaryMultiCallable[_service_pb2.DeleteVersionRequest, _service_pb2.DeleteVersionResponse]  # type: ignore[assignment]
-    """Deletes a version. FAILED_PRECONDITION while an alias points to it."""
+    """Deletes a version. FAILED_PRECONDITION as of `ArchiveVersion`."""
     RemoveAlias: _aio.UnaryUnaryMultiCallable[_service_pb2.RemoveAliasRequest, _service_pb2.RemoveAliasResponse]  # type: ignore[assignment]
     """Takes an alias off its version. Where versions need approval only persons may. ABORTED when it moved meanwhile."""
 
@@ -192,6 +212,16 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         """Approves or rejects a version. PERMISSION_DENIED for its author and for services."""
 
     @_abc_1.abstractmethod
+    def ConsentToFormat(
+        self,
+        request: _service_pb2.ConsentToFormatRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.ConsentToFormatResponse, _abc.Awaitable[_service_pb2.ConsentToFormatResponse]]:
+        """Consents to a format that may hold Python pickles, or takes that back. PERMISSION_DENIED for the author and for
+        services.
+        """
+
+    @_abc_1.abstractmethod
     def SetGates(
         self,
         request: _service_pb2.SetGatesRequest,
@@ -237,7 +267,17 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _service_pb2.RollBackAliasRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.RollBackAliasResponse, _abc.Awaitable[_service_pb2.RollBackAliasResponse]]:
-        """Moves an alias back to the version before, or to the one named. FAILED_PRECONDITION unless it was there before."""
+        """Moves an alias back to the version before, to the one named, or to that of a moment. FAILED_PRECONDITION unless it
+        was there before.
+        """
+
+    @_abc_1.abstractmethod
+    def CheckRollback(
+        self,
+        request: _service_pb2.CheckRollbackRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.CheckRollbackResponse, _abc.Awaitable[_service_pb2.CheckRollbackResponse]]:
+        """Says what a rollback would do, or why it would be refused, and changes nothing."""
 
     @_abc_1.abstractmethod
     def ArchiveVersion(
@@ -245,7 +285,9 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _service_pb2.ArchiveVersionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.ArchiveVersionResponse, _abc.Awaitable[_service_pb2.ArchiveVersionResponse]]:
-        """Takes a version out of use. FAILED_PRECONDITION while an alias points to it."""
+        """Takes a version out of use. FAILED_PRECONDITION while an alias, a route of an endpoint or a gate's champion is it,
+        with a violation for each.
+        """
 
     @_abc_1.abstractmethod
     def PresignArtifact(
@@ -269,7 +311,7 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _service_pb2.DeleteModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.DeleteModelResponse, _abc.Awaitable[_service_pb2.DeleteModelResponse]]:
-        """Deletes a model. FAILED_PRECONDITION while it has an alias."""
+        """Deletes a model. FAILED_PRECONDITION while it has an alias or an endpoint routes to it."""
 
     @_abc_1.abstractmethod
     def UpdateVersion(
@@ -285,7 +327,7 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _service_pb2.DeleteVersionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.DeleteVersionResponse, _abc.Awaitable[_service_pb2.DeleteVersionResponse]]:
-        """Deletes a version. FAILED_PRECONDITION while an alias points to it."""
+        """Deletes a version. FAILED_PRECONDITION as of `ArchiveVersion`."""
 
     @_abc_1.abstractmethod
     def RemoveAlias(
