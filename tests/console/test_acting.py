@@ -7,7 +7,7 @@ from playwright.async_api import BrowserContext, Page, expect
 
 from headrace.api.registry.v1.resources_pb2 import Gates, Model
 from headrace.api.registry.v1.service_pb2 import GetModelRequest, PromoteVersionRequest, SetGatesRequest
-from tests.console.conftest import PARENT, Console, command_id
+from tests.console.conftest import HOSTILE, PARENT, Console, command_id
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
@@ -112,10 +112,10 @@ async def test_the_timeline_tells_whose_gates_let_a_version_pass(page: Page, con
 async def test_an_override_is_marked_on_version_and_timeline(page: Page, console: Console) -> None:
     number = console.version_by_a_service("forced")
     await page.goto(f"{console.url}/models/forced/versions/{number}")
-    production = page.locator('[data-alias="production"]')
-    await production.get_by_text("Promote it all the same").click()
-    await production.locator("details input[name=reason]").fill("the flood is now")
-    await production.get_by_role("button", name="Override its gates").click()
+    override = page.locator("#override")
+    await override.get_by_text("Promote it although").click()
+    await override.locator("input[name=reason]").fill("the flood is now")
+    await override.get_by_role("button", name="Override its gates").click()
 
     await expect(page.locator(".notice.overridden")).to_contain_text("the flood is now")
     await expect(page.locator(".notice.overridden")).to_contain_text("approval")
@@ -123,3 +123,22 @@ async def test_an_override_is_marked_on_version_and_timeline(page: Page, console
     await expect(page.locator(".timeline li")).to_contain_text("gates overridden")
     await expect(page.locator(".timeline li")).to_contain_text("the flood is now")
     assert model_of(console, "forced").versions[0].overrides[0].actor == "persons/operator"
+
+
+async def test_a_card_is_written_and_shown_without_acting(page: Page, console: Console) -> None:
+    number = console.version_by_a_service("carded")
+    for path in ("/models/carded", f"/models/carded/versions/{number}"):
+        await page.goto(console.url + path)
+        card = page.locator("#card")
+        await card.get_by_text("Write it").click()
+        await card.locator("textarea[name=limits]").fill("winter storms")
+        await card.locator("textarea[name=markdown]").fill(f"# Delays\n\n- *late* {HOSTILE}")
+        await card.get_by_role("button", name="Write the card").click()
+
+        await expect(card).to_contain_text("Revision 1")
+        await expect(card.locator(".prose h1")).to_have_text("Delays")
+        await expect(card.locator(".prose")).to_contain_text("<script>")
+        await expect(card.locator(".facts")).to_contain_text("winter storms")
+        assert await page.title() != "taken"
+    model = model_of(console, "carded")
+    assert (model.card.actor, model.versions[0].card.revision) == ("persons/operator", 1)

@@ -249,6 +249,10 @@ def _registry() -> Iterator[Limit]:
     many = [f"c{each}" for each in range(101)]
     yield Limit(f"{_MODEL}.SetGates", "gates.required_checks", many[:100], many)
     yield from _gates(f"{_MODEL}.SetGates")
+    yield from _text(f"{_MODEL}.WriteCard", "card.markdown", 20_000)
+    for section in ("intended_use", "limits", "evaluation", "data"):
+        yield from _text(f"{_MODEL}.WriteCard", f"card.{section}", 4000)
+    yield Limit(f"{_MODEL}.WriteCard", "expected_revision", -1, -2)
     yield from _text(f"{_MODEL}.ConsentToFormat", "reason", 2000, least=1)
     grant = f"{_MODEL}.GrantStandingApproval"
     yield from _text(grant, "standing_approval.id", 100, least=1)

@@ -305,6 +305,9 @@ def _registry(world: World) -> Requests:
         "UpdateModel": lambda: registry.UpdateModelRequest(
             model=model, description="late flights", set={"team": "ops"}, removed=["none"]
         ),
+        "WriteCard": lambda: registry.WriteCardRequest(
+            name=model, card=models.ModelCard(markdown="# Delays", limits="winter"), expected_revision=-1
+        ),
         "DeleteModel": lambda: registry.DeleteModelRequest(model=world.fresh("models")),
         "UpdateVersion": lambda: registry.UpdateVersionRequest(
             version=version, description="the first", set={"team": "ops"}, removed=["none"]

@@ -19,6 +19,7 @@ from starlette.responses import HTMLResponse
 from headrace.api.audit.v1.resources_pb2 import LogEntry
 from headrace.gates import sentences
 from headrace.past import OWNERS
+from headrace_gateway.markdown import Markdown
 from headrace_gateway.told import told
 
 FOLDER: Final = Path(__file__).parent / "templates"
@@ -78,6 +79,7 @@ class Pages:
         )
         filters: dict[str, Any] = {
             "needs": sentences,
+            "markdown": Markdown(),
             "when": when,
             "iso": iso,
             "micros": micros,

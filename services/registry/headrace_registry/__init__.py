@@ -5,8 +5,8 @@ Owns: models, versions, aliases, gates, validations, approvals, standing approva
 Consumes: monitor's RollbackRequested; serving's EndpointCreated, RoutesChanged, VersionBlocked.
 Emits: ModelCreated, VersionCreated, VersionValidated, VersionApproved, VersionRejected, FormatConsentRecorded,
     GatesSet, StandingApprovalGranted, StandingApprovalRevoked, VersionPromoted, VersionRolledBack, RollbackRefused,
-    RoutesNoted, VersionArchived, ModelDescribed, ModelTagsChanged, ModelDeleted, VersionDescribed, VersionTagsChanged,
-    VersionDeleted, AliasRemoved, PersonAdded, PersonErased.
+    RoutesNoted, ModelCardWritten, VersionCardWritten, VersionArchived, ModelDescribed, ModelTagsChanged, ModelDeleted,
+    VersionDescribed, VersionTagsChanged, VersionDeleted, AliasRemoved, PersonAdded, PersonErased.
 Guarantees: no promotion without its gates; each move of an alias is a compare-and-set on its revision, once per
     command.
 """

@@ -20,7 +20,7 @@ from headrace_kit.errors import (
     NotFound,
     PermissionDenied,
 )
-from headrace_registry import gates, moves, overrides, references, upkeep
+from headrace_registry import cards, gates, moves, overrides, references, upkeep
 from headrace_registry.upkeep import stamp
 
 PRODUCTION = "production"
@@ -257,6 +257,18 @@ def decide_delete_version(state: resources.Model | None, name: str, now: datetim
     return [events.VersionDeleted(version=version.name, time=stamp(now))]
 
 
+def decide_card(
+    state: resources.Model | None, command: service.WriteCardRequest, context: CommandContext
+) -> list[Message]:
+    """The card of a model or a version is written; see ``cards.decide``. Raises NotFound as well."""
+    return cards.decide(carded(_model(state, command.name), command.name), command, context)
+
+
+def carded(model: resources.Model, name: str) -> resources.Model | resources.Version:
+    """The model, or the version of it, of that name. Raises NotFound."""
+    return version_of(model, name) if "/versions/" in name else model
+
+
 def decide_remove_alias(
     state: resources.Model | None, command: service.RemoveAliasRequest, context: CommandContext
 ) -> list[Message]:
@@ -373,6 +385,7 @@ def _create(model: resources.Model, event: events.ModelCreated) -> None:
     model.create_time.CopyFrom(event.time)
     model.update_time.CopyFrom(event.time)
     model.ClearField("delete_time")
+    model.ClearField("card")
     model.ClearField("tags")
     model.tags.update(event.tags)
     model.open_aliases = event.open_aliases

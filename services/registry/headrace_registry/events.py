@@ -16,6 +16,8 @@ EVENT_TYPES = (
     events_pb2.VersionRolledBack,
     events_pb2.RollbackRefused,
     events_pb2.RoutesNoted,
+    events_pb2.ModelCardWritten,
+    events_pb2.VersionCardWritten,
     events_pb2.VersionArchived,
     events_pb2.ModelDescribed,
     events_pb2.ModelTagsChanged,

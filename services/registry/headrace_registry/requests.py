@@ -69,6 +69,18 @@ def check_update(request: service.UpdateModelRequest | service.UpdateVersionRequ
         require_text(key, field=f"removed[{index}]", most=250)
 
 
+def check_card(request: service.WriteCardRequest) -> str:
+    """A card of a model or a version; returns the model."""
+    require_range(request.expected_revision, field="expected_revision", least=-1, most=1 << 60)
+    require_text(request.card.markdown, field="card.markdown", least=0, most=20000, lines=True)
+    for name in ("intended_use", "limits", "evaluation", "data"):
+        require_text(getattr(request.card, name), field=f"card.{name}", least=0, most=4000, lines=True)
+    if "/versions/" in request.name:
+        return model_of(request.name, field="name")
+    MODEL.parse(request.name, field="name")
+    return request.name
+
+
 def require_alias(alias: str, *, field: str) -> str:
     """A name that an alias may have; returns it."""
     if not _ALIAS.fullmatch(alias):

@@ -284,6 +284,14 @@ class RegistryServicer(RegistryServiceServicer):
             lambda model: service.UpdateVersionResponse(version=domain.version_of(model, request.version)),
         )
 
+    async def WriteCard(self, request: service.WriteCardRequest, context: Context) -> service.WriteCardResponse:
+        return await self._command(
+            requests.check_card(request),
+            request,
+            lambda state, command: domain.decide_card(state, request, command),
+            lambda model: service.WriteCardResponse(card=domain.carded(model, request.name).card),
+        )
+
     async def DeleteVersion(
         self, request: service.DeleteVersionRequest, context: Context
     ) -> service.DeleteVersionResponse:

@@ -55,6 +55,10 @@ def evolve(model: resources.Model, event: Message) -> bool:
             for version in model.versions:
                 if not version.HasField("delete_time"):
                     version.delete_time.CopyFrom(event.time)
+        case events.ModelCardWritten():
+            model.card.CopyFrom(event.card)
+        case events.VersionCardWritten():
+            _version(model, event.version).card.CopyFrom(event.card)
         case events.VersionDescribed():
             version = _version(model, event.version)
             version.description = event.description

@@ -10,7 +10,7 @@ import typer
 
 from headrace.api.registry.v1 import resources_pb2 as resources
 from headrace.api.registry.v1 import service_pb2 as service
-from headrace.cli import gates
+from headrace.cli import cards, gates
 from headrace.cli.output import (
     Json,
     Project,
@@ -168,6 +168,8 @@ def delete(model: Model, version: Number, project: Project = "default", as_json:
         print_done(f"deleted {name}", client.registry.DeleteVersion(request).version, as_json=as_json)
 
 
+app.command("card")(cards.show)
+app.command("write-card")(cards.write)
 app.command("gates")(gates.show)
 app.command("set-gates")(gates.set_gates)
 

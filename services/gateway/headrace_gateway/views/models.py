@@ -148,7 +148,7 @@ async def _command(platform: Platform, model_id: str, action: str, form: FormDat
                     command_id=command_id, version=version, given=action == "consent", reason=reason
                 )
             )
-        case "promote" | "override":
+        case "promote":
             await registry.PromoteVersion(
                 service.PromoteVersionRequest(
                     command_id=command_id,
@@ -156,7 +156,18 @@ async def _command(platform: Platform, model_id: str, action: str, form: FormDat
                     alias=alias,
                     expected_revision=_revision(form),
                     reason=reason,
-                    override_gates=action == "override",
+                )
+            )
+        case "override":
+            alias, _, revision = field(form, "alias_at").rpartition("@")
+            await registry.PromoteVersion(
+                service.PromoteVersionRequest(
+                    command_id=command_id,
+                    version=version,
+                    alias=alias,
+                    expected_revision=_number(revision),
+                    reason=reason,
+                    override_gates=True,
                 )
             )
         case "rollback":
@@ -165,6 +176,15 @@ async def _command(platform: Platform, model_id: str, action: str, form: FormDat
             )
             _set_time(back, form)
             await registry.RollBackAlias(back)
+        case "card":
+            await registry.WriteCard(
+                service.WriteCardRequest(
+                    command_id=command_id,
+                    name=version if field(form, "version") else model,
+                    card=_card(form),
+                    expected_revision=_revision(form),
+                )
+            )
         case "archive":
             await registry.ArchiveVersion(
                 service.ArchiveVersionRequest(command_id=command_id, version=version, reason=reason)
@@ -173,13 +193,29 @@ async def _command(platform: Platform, model_id: str, action: str, form: FormDat
             raise InvalidArgument(f"there is no action {action}")
 
 
+def _card(form: FormData) -> resources.ModelCard:
+    def text(name: str) -> str:
+        return field(form, name).replace("\r\n", "\n")
+
+    return resources.ModelCard(
+        markdown=text("markdown"),
+        intended_use=text("intended_use"),
+        limits=text("limits"),
+        evaluation=text("evaluation"),
+        data=text("data"),
+    )
+
+
 def _set_time(request: service.RollBackAliasRequest | service.CheckRollbackRequest, form: FormData) -> None:
     if text := field(form, "to_time"):
         request.to_time.FromDatetime(moment_of(text))
 
 
 def _revision(form: FormData) -> int:
-    text = field(form, "revision")
+    return _number(field(form, "revision"))
+
+
+def _number(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) < 19):
         raise InvalidArgument("the form names no revision of the alias: load the page again", field="revision")
     return int(text)

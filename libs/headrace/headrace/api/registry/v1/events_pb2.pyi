@@ -504,6 +504,62 @@ class ModelDescribed(_message.Message):
 Global___ModelDescribed: _TypeAlias = ModelDescribed  # noqa: Y015
 
 @_typing.final
+class ModelCardWritten(_message.Message):
+    """The card of a model was written."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    CARD_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Resource name of the model."""
+    @_builtins.property
+    def card(self) -> _resources_pb2.ModelCard:
+        """The card, as it is since."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        card: _resources_pb2.ModelCard | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["card", b"card"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["card", b"card", "model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelCardWritten: _TypeAlias = ModelCardWritten  # noqa: Y015
+
+@_typing.final
+class VersionCardWritten(_message.Message):
+    """The card of a version was written."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    CARD_FIELD_NUMBER: _builtins.int
+    version: _builtins.str
+    """Resource name of the version."""
+    @_builtins.property
+    def card(self) -> _resources_pb2.ModelCard:
+        """The card, as it is since."""
+
+    def __init__(
+        self,
+        *,
+        version: _builtins.str = ...,
+        card: _resources_pb2.ModelCard | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["card", b"card"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["card", b"card", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VersionCardWritten: _TypeAlias = VersionCardWritten  # noqa: Y015
+
+@_typing.final
 class ModelTagsChanged(_message.Message):
     """Tags of a model were set or removed."""
 

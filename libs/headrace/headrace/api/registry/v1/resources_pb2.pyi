@@ -158,6 +158,7 @@ class Model(_message.Message):
     OPEN_ALIASES_FIELD_NUMBER: _builtins.int
     REMOVED_ALIASES_FIELD_NUMBER: _builtins.int
     ROUTED_FIELD_NUMBER: _builtins.int
+    CARD_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name: `projects/{project}/models/{model}`."""
     description: _builtins.str
@@ -210,6 +211,10 @@ class Model(_message.Message):
     def routed(self) -> _containers.RepeatedCompositeFieldContainer[Global___RoutedVersions]:
         """Endpoints whose routes lead to versions of it, as serving told last; such a version is not archived or deleted."""
 
+    @_builtins.property
+    def card(self) -> Global___ModelCard:
+        """What people say of all its versions; absent when nobody wrote one."""
+
     def __init__(
         self,
         *,
@@ -228,14 +233,73 @@ class Model(_message.Message):
         open_aliases: _builtins.bool = ...,
         removed_aliases: _abc.Iterable[Global___Alias] | None = ...,
         routed: _abc.Iterable[Global___RoutedVersions] | None = ...,
+        card: Global___ModelCard | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "delete_time", b"delete_time", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["card", b"card", "create_time", b"create_time", "delete_time", b"delete_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "create_time", b"create_time", "creator", b"creator", "delete_time", b"delete_time", "description", b"description", "gates", b"gates", "name", b"name", "open_aliases", b"open_aliases", "removed_aliases", b"removed_aliases", "revision", b"revision", "routed", b"routed", "standing_approvals", b"standing_approvals", "tags", b"tags", "update_time", b"update_time", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "card", b"card", "create_time", b"create_time", "creator", b"creator", "delete_time", b"delete_time", "description", b"description", "gates", b"gates", "name", b"name", "open_aliases", b"open_aliases", "removed_aliases", b"removed_aliases", "revision", b"revision", "routed", b"routed", "standing_approvals", b"standing_approvals", "tags", b"tags", "update_time", b"update_time", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Model: _TypeAlias = Model  # noqa: Y015
+
+@_typing.final
+class ModelCard(_message.Message):
+    """What people should know of a model or a version before they use it. Each writing is an event; the older ones are in
+    the log.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MARKDOWN_FIELD_NUMBER: _builtins.int
+    INTENDED_USE_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
+    EVALUATION_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    EVENT_ID_FIELD_NUMBER: _builtins.int
+    markdown: _builtins.str
+    """Text in Markdown (CommonMark and tables, without HTML). At most 20000 characters."""
+    intended_use: _builtins.str
+    """What it is meant for, and what not. At most 4000 characters."""
+    limits: _builtins.str
+    """Where it errs, whom it may harm. At most 4000 characters."""
+    evaluation: _builtins.str
+    """How it was evaluated, and with what result. At most 4000 characters."""
+    data: _builtins.str
+    """What data it was trained and evaluated on. At most 4000 characters."""
+    revision: _builtins.int
+    """Grows by one with each writing; compare-and-set is on it. The server's to fill, as what follows."""
+    actor: _builtins.str
+    """Who wrote it."""
+    event_id: _builtins.str
+    """Event that recorded it."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        markdown: _builtins.str = ...,
+        intended_use: _builtins.str = ...,
+        limits: _builtins.str = ...,
+        evaluation: _builtins.str = ...,
+        data: _builtins.str = ...,
+        revision: _builtins.int = ...,
+        actor: _builtins.str = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        event_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "data", b"data", "evaluation", b"evaluation", "event_id", b"event_id", "intended_use", b"intended_use", "limits", b"limits", "markdown", b"markdown", "revision", b"revision", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelCard: _TypeAlias = ModelCard  # noqa: Y015
 
 @_typing.final
 class RoutedVersions(_message.Message):
@@ -315,6 +379,7 @@ class Version(_message.Message):
     RUN_TIME_FIELD_NUMBER: _builtins.int
     FORMAT_CONSENT_FIELD_NUMBER: _builtins.int
     OVERRIDES_FIELD_NUMBER: _builtins.int
+    CARD_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name: `projects/{project}/models/{model}/versions/{number}`."""
     number: _builtins.int
@@ -391,6 +456,10 @@ class Version(_message.Message):
     def overrides(self) -> _containers.RepeatedCompositeFieldContainer[Global___Override]:
         """Promotions that were made although gates were unmet, oldest first: they stay for ever."""
 
+    @_builtins.property
+    def card(self) -> Global___ModelCard:
+        """What people say of this version; absent when nobody wrote one."""
+
     def __init__(
         self,
         *,
@@ -418,10 +487,11 @@ class Version(_message.Message):
         run_time: _timestamp_pb2.Timestamp | None = ...,
         format_consent: Global___FormatConsent | None = ...,
         overrides: _abc.Iterable[Global___Override] | None = ...,
+        card: Global___ModelCard | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "create_time", b"create_time", "delete_time", b"delete_time", "format_consent", b"format_consent", "reference_profile", b"reference_profile", "run_time", b"run_time", "signature", b"signature", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "card", b"card", "create_time", b"create_time", "delete_time", b"delete_time", "format_consent", b"format_consent", "reference_profile", b"reference_profile", "run_time", b"run_time", "signature", b"signature", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["approvals", b"approvals", "artifact", b"artifact", "author", b"author", "create_time", b"create_time", "datasets", b"datasets", "delete_time", b"delete_time", "description", b"description", "event_id", b"event_id", "format", b"format", "format_consent", b"format_consent", "logged_model", b"logged_model", "metrics", b"metrics", "name", b"name", "number", b"number", "overrides", b"overrides", "reference_profile", b"reference_profile", "run", b"run", "run_time", b"run_time", "signature", b"signature", "source", b"source", "state", b"state", "tags", b"tags", "update_time", b"update_time", "validations", b"validations"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approvals", b"approvals", "artifact", b"artifact", "author", b"author", "card", b"card", "create_time", b"create_time", "datasets", b"datasets", "delete_time", b"delete_time", "description", b"description", "event_id", b"event_id", "format", b"format", "format_consent", b"format_consent", "logged_model", b"logged_model", "metrics", b"metrics", "name", b"name", "number", b"number", "overrides", b"overrides", "reference_profile", b"reference_profile", "run", b"run", "run_time", b"run_time", "signature", b"signature", "source", b"source", "state", b"state", "tags", b"tags", "update_time", b"update_time", "validations", b"validations"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

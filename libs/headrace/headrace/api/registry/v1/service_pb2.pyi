@@ -1315,6 +1315,66 @@ class UpdateModelResponse(_message.Message):
 Global___UpdateModelResponse: _TypeAlias = UpdateModelResponse  # noqa: Y015
 
 @_typing.final
+class WriteCardRequest(_message.Message):
+    """Asks to write a card."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMAND_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    CARD_FIELD_NUMBER: _builtins.int
+    EXPECTED_REVISION_FIELD_NUMBER: _builtins.int
+    command_id: _builtins.str
+    """Client-made id of this command, a UUID."""
+    name: _builtins.str
+    """Resource name of the model or of the version."""
+    expected_revision: _builtins.int
+    """Revision of the card the caller saw, 0 for none; -1 for any."""
+    @_builtins.property
+    def card(self) -> _resources_pb2.ModelCard:
+        """The whole card; `revision`, `actor`, `time` and `event_id` are the server's to fill."""
+
+    def __init__(
+        self,
+        *,
+        command_id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        card: _resources_pb2.ModelCard | None = ...,
+        expected_revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["card", b"card"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["card", b"card", "command_id", b"command_id", "expected_revision", b"expected_revision", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WriteCardRequest: _TypeAlias = WriteCardRequest  # noqa: Y015
+
+@_typing.final
+class WriteCardResponse(_message.Message):
+    """The card."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CARD_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def card(self) -> _resources_pb2.ModelCard:
+        """The card as it is since."""
+
+    def __init__(
+        self,
+        *,
+        card: _resources_pb2.ModelCard | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["card", b"card"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["card", b"card"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WriteCardResponse: _TypeAlias = WriteCardResponse  # noqa: Y015
+
+@_typing.final
 class DeleteModelRequest(_message.Message):
     """Asks to delete a model."""
 

@@ -130,6 +130,11 @@ class RegistryServiceStub:
                 request_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.UpdateModelRequest.SerializeToString,
                 response_deserializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.UpdateModelResponse.FromString,
                 _registered_method=True)
+        self.WriteCard = channel.unary_unary(
+                '/headrace.api.registry.v1.RegistryService/WriteCard',
+                request_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.WriteCardRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.WriteCardResponse.FromString,
+                _registered_method=True)
         self.DeleteModel = channel.unary_unary(
                 '/headrace.api.registry.v1.RegistryService/DeleteModel',
                 request_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.DeleteModelRequest.SerializeToString,
@@ -292,6 +297,13 @@ class RegistryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WriteCard(self, request, context):
+        """Writes the card of a model or a version. ABORTED when somebody wrote it since.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeleteModel(self, request, context):
         """Deletes a model. FAILED_PRECONDITION while it has an alias or an endpoint routes to it.
         """
@@ -417,6 +429,11 @@ def add_RegistryServiceServicer_to_server(servicer, server):
                     servicer.UpdateModel,
                     request_deserializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.UpdateModelRequest.FromString,
                     response_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.UpdateModelResponse.SerializeToString,
+            ),
+            'WriteCard': grpc.unary_unary_rpc_method_handler(
+                    servicer.WriteCard,
+                    request_deserializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.WriteCardRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.WriteCardResponse.SerializeToString,
             ),
             'DeleteModel': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteModel,
@@ -953,6 +970,33 @@ class RegistryService:
             '/headrace.api.registry.v1.RegistryService/UpdateModel',
             headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.UpdateModelRequest.SerializeToString,
             headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.UpdateModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WriteCard(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.registry.v1.RegistryService/WriteCard',
+            headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.WriteCardRequest.SerializeToString,
+            headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.WriteCardResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -77,6 +77,8 @@ class RegistryServiceStub:
     """A URL that downloads the package of a version for a few minutes."""
     UpdateModel: _grpc.UnaryUnaryMultiCallable[_service_pb2.UpdateModelRequest, _service_pb2.UpdateModelResponse]
     """Describes a model, and sets and removes its tags."""
+    WriteCard: _grpc.UnaryUnaryMultiCallable[_service_pb2.WriteCardRequest, _service_pb2.WriteCardResponse]
+    """Writes the card of a model or a version. ABORTED when somebody wrote it since."""
     DeleteModel: _grpc.UnaryUnaryMultiCallable[_service_pb2.DeleteModelRequest, _service_pb2.DeleteModelResponse]
     """Deletes a model. FAILED_PRECONDITION while it has an alias or an endpoint routes to it."""
     UpdateVersion: _grpc.UnaryUnaryMultiCallable[_service_pb2.UpdateVersionRequest, _service_pb2.UpdateVersionResponse]
@@ -135,6 +137,8 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     """A URL that downloads the package of a version for a few minutes."""
     UpdateModel: _aio.UnaryUnaryMultiCallable[_service_pb2.UpdateModelRequest, _service_pb2.UpdateModelResponse]  # type: ignore[assignment]
     """Describes a model, and sets and removes its tags."""
+    WriteCard: _aio.UnaryUnaryMultiCallable[_service_pb2.WriteCardRequest, _service_pb2.WriteCardResponse]  # type: ignore[assignment]
+    """Writes the card of a model or a version. ABORTED when somebody wrote it since."""
     DeleteModel: _aio.UnaryUnaryMultiCallable[_service_pb2.DeleteModelRequest, _service_pb2.DeleteModelResponse]  # type: ignore[assignment]
     """Deletes a model. FAILED_PRECONDITION while it has an alias or an endpoint routes to it."""
     UpdateVersion: _aio.UnaryUnaryMultiCallable[_service_pb2.UpdateVersionRequest, _service_pb2.UpdateVersionResponse]  # type: ignore[assignment]
@@ -304,6 +308,14 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.UpdateModelResponse, _abc.Awaitable[_service_pb2.UpdateModelResponse]]:
         """Describes a model, and sets and removes its tags."""
+
+    @_abc_1.abstractmethod
+    def WriteCard(
+        self,
+        request: _service_pb2.WriteCardRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.WriteCardResponse, _abc.Awaitable[_service_pb2.WriteCardResponse]]:
+        """Writes the card of a model or a version. ABORTED when somebody wrote it since."""
 
     @_abc_1.abstractmethod
     def DeleteModel(
