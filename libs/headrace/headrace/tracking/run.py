@@ -42,7 +42,8 @@ class Run:
     """A run under way. A context manager: it ends FINISHED, or FAILED with the error.
 
     Nothing here waits for the tracker: what is recorded goes to a spool on disk and is sent from a thread, in order and
-    once; while the tracker is down it stays there. Calls may come from any thread.
+    once; while the tracker is down it stays there. Calls may come from any thread. An offline run sends nothing: see
+    ``sync``.
     """
 
     def __init__(
@@ -54,11 +55,12 @@ class Run:
         connect: Callable[[], grpc.Channel],
         flush_timeout_s: float,
         new_command_id: Callable[[], UUID] = uuid4,
+        offline: bool = False,
     ) -> None:
         self.name = name
         """Resource name: ``projects/{project}/runs/{id}``."""
         self._spool, self._folder = spool, folder
-        self._flush_timeout_s = flush_timeout_s
+        self._flush_timeout_s, self._offline = flush_timeout_s, offline
         self._new_command_id = new_command_id
         self._sender = Sender(spool, name, folder, connect)
         self._ended = False
@@ -78,8 +80,9 @@ class Run:
             self.log_bytes(
                 code.diff, "code/uncommitted.diff", media_type="text/x-diff", kind=resources.ARTIFACT_KIND_DIFF
             )
-        self._sender.start()
-        self._sender.wake()
+        if not self._offline:
+            self._sender.start()
+            self._sender.wake()
 
     def log_param(self, key: str, value: object) -> None:
         """Records one parameter."""

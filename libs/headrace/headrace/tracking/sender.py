@@ -136,13 +136,18 @@ class Sender:
         else:
             self._spool.close()
 
-    def send_all(self) -> None:
-        """Sends what is spooled, in this thread. Raises TrackerDownError when the tracker can not be reached."""
+    def send_all(self, tell: Callable[[], None] = lambda: None) -> None:
+        """Sends what is spooled, in this thread; ``tell`` is called after each part.
+
+        Raises:
+            TrackerDownError: The tracker can not be reached.
+        """
         while not self._spool.is_sent:
             batch = next(self._batches(), None)
             if batch is None:
                 return
             self._send(batch)
+            tell()
 
     def _work(self) -> None:
         while not self._closing.is_set():
