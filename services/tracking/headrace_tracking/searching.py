@@ -110,6 +110,9 @@ class SqlBuilder:
         if subject.kind == "dataset":
             test = self._test(f"d.value ->> '{subject.key}'", comparison)
             return f"EXISTS (SELECT FROM jsonb_array_elements(r.datasets) d WHERE {test})"
+        if subject.kind in ("param", "tag") and operator == "=":  # as an index can answer it
+            column = "params" if subject.kind == "param" else "tags"
+            return f"r.{column} @> {self.parameter({subject.key: comparison.value})}::jsonb"
         return self._test(self.value_of(subject), comparison)
 
     def _test(self, left: str, comparison: Comparison) -> str:

@@ -166,4 +166,4 @@ def test_no_text_of_the_caller_becomes_sql() -> None:
     assert condition is not None
     text = sql.condition(condition)
     assert "DROP" not in text
-    assert sql.parameters.count(evil) == 3
+    assert sql.parameters == ["default", {evil: evil}, "a", [evil], evil, 1.0]

@@ -14,3 +14,7 @@ CREATE TABLE run_views (
 -- As searches write it: without NaN, so that sorting by it can read the index.
 DROP INDEX run_metrics_last;
 CREATE INDEX run_metrics_value ON run_metrics (key, (nullif(last, 'NaN'::float8)));
+
+-- Parameters and tags of a value.
+CREATE INDEX runs_params ON runs USING gin (params jsonb_path_ops);
+CREATE INDEX runs_tags ON runs USING gin (tags jsonb_path_ops);
