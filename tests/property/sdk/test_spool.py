@@ -57,6 +57,7 @@ def test_a_changed_byte_is_refused_or_is_in_the_last_record(
 ) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        last = 0
         with closing(Spool(folder, "run")) as spool:
             for kind, payload in written:
                 last = spool.size

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from uuid import UUID, uuid4
@@ -18,7 +17,7 @@ from headrace.tracking.capture import Code, capture_code, capture_environment
 from headrace.tracking.datasets import describe_dataset
 from headrace.tracking.evaluation import ConfusionMatrix, confusion_matrix
 from headrace.tracking.run import Run
-from headrace.tracking.sender import Sender, TrackerDownError
+from headrace.tracking.sender import Sender, Sending, TrackerDownError
 from headrace.tracking.spool import Spool, SpoolBusyError, SpoolDamagedError, pending_runs
 
 __all__ = [
@@ -92,15 +91,6 @@ def resume_run(run: str, *, project: str = "default", flush_timeout_s: float = F
     return resumed
 
 
-@dataclass(frozen=True, slots=True)
-class Sending:
-    """How far the sending of a run has come: ``sent`` of ``size`` bytes of its spool."""
-
-    run_id: str
-    sent: int
-    size: int
-
-
 def sync(folder: Path | None = None, *, tell: Callable[[Sending], None] = lambda _: None) -> list[str]:
     """Sends what earlier runs left in a spool folder; returns the ids of runs that are whole now.
 
@@ -126,7 +116,7 @@ def sync(folder: Path | None = None, *, tell: Callable[[Sending], None] = lambda
             continue
         sender = Sender(spool, _name_in(spool), folder, _connect)
         try:
-            sender.send_all(lambda run_id=run_id, spool=spool: tell(Sending(run_id, spool.progress.sent, spool.size)))
+            sender.send_all(tell)
             sent.append(run_id)
         finally:
             sender.close()
