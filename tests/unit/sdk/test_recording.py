@@ -11,7 +11,7 @@ from headrace.api.tracking.v1 import service_pb2 as service
 from headrace.api.tracking.v1.resources_pb2 import MetricPoint
 from headrace.tracking.run import flattened
 from headrace.tracking.sender import Kind
-from headrace.tracking.spool import Record, Spool
+from headrace.tracking.spool import Record, Spool, blob_path
 
 names = st.text(alphabet="abc_", min_size=1, max_size=4)
 leaves = st.one_of(st.integers(), st.text(max_size=5), st.booleans(), st.none(), st.lists(st.integers(), max_size=2))
@@ -46,6 +46,24 @@ def test_a_nested_configuration_is_taken_apart(spool: Path) -> None:
         "seed": "3",
         "none": "{}",
     }
+
+
+@pytest.mark.parametrize("length", [8000, 8001, 100_000])
+def test_a_long_value_is_kept_whole(spool: Path, length: int) -> None:
+    with headrace.start_run("x", offline=True) as run:
+        run.log_param("prompt", "p" * length)
+    [record] = recorded(spool, run, Kind.LOG_PARAMS)
+    value = service.LogParamsRequest.FromString(record.payload).params["prompt"]
+    artifacts = [
+        service.LogArtifactRequest.FromString(each.payload).artifact for each in recorded(spool, run, Kind.LOG_ARTIFACT)
+    ]
+    stored = [each for each in artifacts if each.path.startswith("params/")]
+    if length <= 8000:
+        assert (value, stored) == ("p" * length, [])
+    else:
+        [artifact] = stored
+        assert value == f"{'p' * 500}\u2026 ({length} characters, whole in {artifact.path})"
+        assert blob_path(spool, run.id, artifact.object.sha256).read_text() == "p" * length
 
 
 def test_two_values_of_one_key_are_refused(spool: Path) -> None:

@@ -28,6 +28,8 @@ from headrace.tracking.sender import Kind, Sender, digest_file
 from headrace.tracking.spool import Spool, keep_blob
 
 MAX_KEY_LENGTH = 250
+MAX_VALUE_LENGTH = 8000
+_SHOWN_OF_LONG = 500
 
 
 @runtime_checkable
@@ -91,9 +93,10 @@ class Run:
     def log_params(self, params: Mapping[str, object]) -> None:
         """Records parameters: texts as they are, anything else as JSON. A parameter never changes.
 
-        A mapping in it is taken apart: ``{"optimizer": {"lr": 1}}`` is ``optimizer.lr``.
+        A mapping in it is taken apart: ``{"optimizer": {"lr": 1}}`` is ``optimizer.lr``. A value of more than 8000
+        characters is stored whole as an artifact in ``params/``, and the parameter is its beginning with that path.
         """
-        texts = {_key(key): _text(value) for key, value in flattened(params)}
+        texts = {_key(key): self._fitting(_text(value)) for key, value in flattened(params)}
         if not texts:
             return
         self._record(Kind.LOG_PARAMS, service.LogParamsRequest(run=self.name, params=texts))
@@ -232,6 +235,14 @@ class Run:
         """The interpreter ends and nobody ended the run: what is spooled is sent later, and the run stays open."""
         self._sender.flush(self._flush_timeout_s)
         self._sender.close()
+
+    def _fitting(self, value: str) -> str:
+        if len(value) <= MAX_VALUE_LENGTH:
+            return value
+        content = value.encode()
+        path = f"params/{_sha256(content)}.txt"
+        self.log_bytes(content, path, media_type="text/plain; charset=utf-8")
+        return f"{value[:_SHOWN_OF_LONG]}\u2026 ({len(value)} characters, whole in {path})"
 
     def _log_object(self, reference: ObjectRef, path: str, kind: resources.ArtifactKind.ValueType) -> ObjectRef:
         artifact = resources.Artifact(path=path, object=reference, kind=kind)
