@@ -10,7 +10,7 @@ from headrace_local import status
 from headrace_local.folder import DataFolder
 from headrace_local.stack import Stack
 from headrace_local.testing import run_infrastructure, temporary_folder
-from tests.bench import event_path, evidence, loop, predicting, rebuilding, recording, watching, whole_demo
+from tests.bench import event_path, evidence, loop, predicting, rebuilding, recording, searching, watching, whole_demo
 from tests.bench.figures import PAGE, Figure, page
 from tests.support.platform import Platform
 
@@ -42,6 +42,9 @@ def main(*, quick: bool) -> None:
         finally:
             platform.stop()
     for figure in rebuilding.measure(quick=quick):
+        print(f"{figure.what}: {figure.value}", flush=True)
+        figures.append(figure)
+    for figure in searching.measure(quick=quick):
         print(f"{figure.what}: {figure.value}", flush=True)
         figures.append(figure)
     with run_infrastructure() as infrastructure:

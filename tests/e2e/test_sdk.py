@@ -8,7 +8,9 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 import urllib.request
+from collections import Counter
 from importlib import metadata
 from pathlib import Path
 
@@ -16,6 +18,7 @@ import psutil
 import pytest
 
 import headrace
+from headrace.api.audit.v1 import service_pb2 as audit
 from headrace.api.tracking.v1 import resources_pb2 as resources
 from headrace.api.tracking.v1 import service_pb2 as service
 from headrace.tracking.spool import pending_runs
@@ -208,3 +211,79 @@ sys.stdin.readline()
     with connected.client() as client:
         history = client.tracking.GetMetricHistory(service.GetMetricHistoryRequest(run=name, key="loss"))
     assert list(history.steps) == list(range(20000))
+
+
+OFFLINE = """
+import sys
+import headrace
+
+with headrace.start_run("far away", project=sys.argv[1], offline=True) as run:
+    run.log_params({"rate": 0.1})
+    for number in range(20):
+        run.log_bytes(bytes([number]) * 1000, f"part-{number}")
+        run.log_metrics({"loss": 1.0 / (number + 1), "lr": 0.1}, step=number)
+        run.set_tags({"number": number})
+print(run.name)
+"""
+
+
+@pytest.mark.timeout(600)
+def test_an_offline_run_is_sent_once_however_often_that_is_killed(
+    connected: Platform, project: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "spool"
+    alone = {**os.environ, "HEADRACE_DATA": str(tmp_path / "no platform here")}
+    command = [sys.executable, "-c", OFFLINE, project]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60, env=alone)
+    name = done.stdout.strip()
+    ended = time.time()
+    assert pending_runs(folder) == [name.rpartition("/")[2]]
+    taken = folder.rename(tmp_path / "taken elsewhere")
+    program = str(Path(sys.executable).with_name("headrace"))
+    spool = taken / f"{name.rpartition('/')[2]}.sent"
+    kills = 0
+    for _ in range(3):
+        before = spool.read_bytes() if spool.exists() else b""
+        with subprocess.Popen([program, "sync", str(taken)], stdout=subprocess.DEVNULL) as sending:
+            while sending.poll() is None and (not spool.exists() or spool.read_bytes() == before):
+                time.sleep(0.001)
+            if sending.poll() is None:
+                sending.send_signal(signal.SIGKILL)
+                kills += 1
+    finished = subprocess.run([program, "sync", str(taken)], capture_output=True, text=True, check=True, timeout=90)
+    assert kills
+    assert name.rpartition("/")[2] in finished.stdout
+    again = subprocess.run([program, "sync", str(taken)], capture_output=True, text=True, check=True, timeout=60)
+    assert again.stdout == "Nothing waits to be sent.\n"
+
+    run = get_run(connected, name)
+    assert run.status == resources.RUN_STATUS_FINISHED
+    assert {key: summary.count for key, summary in run.metrics.items()} == {"loss": 20, "lr": 20}
+    assert len({each.path for each in run.artifacts if each.path.startswith("part-")}) == 20
+    assert run.end_time.seconds <= ended
+    assert run.metrics["loss"].last_time.seconds <= ended
+    with connected.client() as client:
+        log = client.log("tracking").ReadStream(audit.ReadStreamRequest(stream_id=name, page_size=1000))
+    kinds = Counter(each.type.rpartition(".")[2] for each in log.entries)
+    assert (kinds["RunStarted"], kinds["RunFinished"], kinds["TagsChanged"]) == (1, 1, 20)
+    assert list(taken.glob("*.spool")) == list(taken.glob("blobs/*")) == []
+
+
+def test_a_damaged_spool_is_refused_and_kept_and_the_others_are_sent(
+    connected: Platform, project: str, tmp_path: Path
+) -> None:
+    runs: list[headrace.Run] = []
+    for _ in range(2):
+        with headrace.start_run("x", project=project, offline=True) as run:
+            run.log_metric("loss", 1.0)
+        runs.append(run)
+    path = tmp_path / "spool" / f"{runs[0].id}.spool"
+    content = bytearray(path.read_bytes())
+    content[40] ^= 1
+    path.write_bytes(content)
+    program = str(Path(sys.executable).with_name("headrace"))
+    done = subprocess.run([program, "sync"], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1
+    assert f"error SPOOL_DAMAGED: {path} is damaged: the payload of the record at byte 12 was changed" in done.stderr
+    assert path.read_bytes() == content
+    assert get_run(connected, runs[1].name).metrics["loss"].count == 1

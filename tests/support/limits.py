@@ -178,6 +178,7 @@ def _tracking() -> Iterator[Limit]:
     yield Limit(f"{_RUN}.PresignUpload", "media_type", "x" * 200, "x" * 201)
     yield Limit(f"{_RUN}.SearchRuns", "filter", _padded("metric.a < 1", 4000), _padded("metric.a < 1", 4001))
     yield Limit(f"{_RUN}.SearchRuns", "order_by", _padded("start_time", 1000), _padded("start_time", 1001))
+    yield Limit(f"{_RUN}.SearchRuns", "order_by", ",".join(["run"] * 8), ",".join(["run"] * 9))
     yield from _pages(f"{_RUN}.SearchRuns")
     yield from _pages(f"{_RUN}.ListExperiments")
     for method in ("GetRun", "SearchRuns", "ListExperiments"):

@@ -2,11 +2,13 @@
 
 import asyncio
 import hashlib
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 from headrace.api.tracking.v1 import events_pb2 as events
 from headrace.api.tracking.v1 import service_pb2 as service
+from headrace.api.tracking.v1.resources_pb2 import CodeVersion
 from headrace_kit.context import CommandContext
 from headrace_kit.eventstore import PostgresEventStore
 from headrace_kit.eventtypes import EventTypes
@@ -34,12 +36,24 @@ class Tracking:
         self.writer = MetricWriter(self.points, self.sealer)
         self.runs = RunStore(database)
 
-    async def start(self, number: int = 0, **params: str) -> str:
+    async def start(
+        self,
+        number: int = 0,
+        *,
+        hours: int | None = None,
+        parent: str = "",
+        code: CodeVersion | None = None,
+        **params: str,
+    ) -> str:
         name = f"projects/default/runs/{uuid4()}"
         request = service.StartRunRequest(
-            name=name, experiment="projects/default/experiments/x", display_name=f"run {number}"
+            name=name,
+            experiment="projects/default/experiments/x",
+            display_name=f"run {number}",
+            parent_run=parent,
+            code=code,
         )
-        request.start_time.FromDatetime(START + timedelta(hours=number))
+        request.start_time.FromDatetime(START + timedelta(hours=number if hours is None else hours))
         command = context()
         await self.store.execute(
             RUN,
@@ -79,9 +93,28 @@ class Tracking:
 
     async def search(self, text: str, order: str = "") -> list[str]:
         found = await self.runs.search(
-            "default", experiments=[], condition=parse_filter(text), orders=parse_order(order), offset=0, limit=100
+            "default", experiments=[], condition=parse_filter(text), orders=parse_order(order), limit=100
         )
-        return [each.display_name for each in found]
+        return [each.display_name for each in found.runs]
+
+    async def pages(self, text: str, order: str, *, limit: int, between: Callable[[], Awaitable[None]]) -> list[str]:
+        """Every page of a search, with something done between any two."""
+        names: list[str] = []
+        after = ""
+        while True:
+            found = await self.runs.search(
+                "default",
+                experiments=[],
+                condition=parse_filter(text),
+                orders=parse_order(order),
+                after=after,
+                limit=limit,
+            )
+            names += [each.display_name for each in found.runs]
+            if len(found.runs) < limit:
+                return names
+            after = found.place
+            await between()
 
 
 def context(command_id: UUID | None = None) -> CommandContext:

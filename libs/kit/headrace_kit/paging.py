@@ -17,7 +17,7 @@ from google.protobuf.message import Message
 from headrace_kit.auth import seal_key
 from headrace_kit.errors import InvalidArgument
 
-MAX_TOKEN: Final = 8000
+MAX_TOKEN: Final = 12_000
 """Longest token that is looked at."""
 _SEAL: Final = 16
 

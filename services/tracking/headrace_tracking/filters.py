@@ -1,4 +1,4 @@
-"""The language of SearchRuns: text -> conditions -> SQL.
+"""The language of SearchRuns: text -> conditions; :mod:`headrace_tracking.searching` makes them SQL.
 
 Grammar (keywords in any case)::
 
@@ -6,40 +6,59 @@ Grammar (keywords in any case)::
     conjunction := negation ("and" negation)*
     negation   := "not" negation | "(" condition ")" | comparison
     comparison := subject operator value | subject "is" ["not"] "null"
-    subject    := ("metric" | "param" | "tag") "." key | "dataset" "." ("name" | "digest" | "context") | attribute
+    subject    := ("metric" | "param" | "tag") "." key | "dataset" "." ("name" | "digest" | "context")
+                | "code" "." ("commit" | "dirty") | attribute
     key        := letters, digits and _ - . / : @, or any text in backquotes
     operator   := "=" | "!=" | "<" | "<=" | ">" | ">=" | "like" | "ilike" | "in"
-    value      := number | "text" | 'text' | "(" value ("," value)* ")"
+    value      := number | "text" | 'text' | "true" | "false" | "(" value ("," value)* ")"
+    order      := subject ["asc" | "desc"] ("," subject ["asc" | "desc"])*
 
-``metric.k`` is the last value; ``metric.k.min`` and ``metric.k.max`` are the extremes. ``like`` takes ``%`` and ``_``;
+``metric.k`` is the last value; ``metric.k.min`` and ``metric.k.max`` are the extremes, ``metric.k.at.100`` is the value
+at step 100. A time is seconds since 1970 or ISO 8601, UTC where it does not say. ``like`` takes ``%`` and ``_``;
 ``ilike`` takes upper and lower case for the same. A dataset's comparison holds when it does for one of the run's.
 A run without the metric, parameter or tag fulfils no comparison on it.
 """
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Final
+from datetime import UTC, datetime, timedelta
+from typing import Final, NoReturn
 
 from headrace_kit.errors import InvalidArgument
 
 MAX_DEPTH: Final = 50
 MAX_COMPARISONS: Final = 100
-NUMERIC: Final = ("start_time", "end_time", "duration_s")
-TEXTUAL: Final = ("run", "status", "experiment", "display_name")
+MAX_ORDERS: Final = 8
 DATASET: Final = ("name", "digest", "context")
-
-type_of_attribute: Final = {**dict.fromkeys(NUMERIC, "number"), **dict.fromkeys(TEXTUAL, "text")}
-_COLUMNS: Final = {
-    "start_time": "extract(epoch FROM r.start_time)",
-    "end_time": "extract(epoch FROM r.end_time)",
-    "duration_s": "extract(epoch FROM r.end_time - r.start_time)",
-    "run": "split_part(r.name, '/', 4)",
-    "status": "r.status",
-    "experiment": "split_part(r.experiment, '/', 4)",
-    "display_name": "r.display_name",
+CODE: Final = {"commit": "text", "dirty": "flag"}
+ATTRIBUTES: Final = {
+    **dict.fromkeys(("run", "status", "experiment", "display_name", "parent"), "text"),
+    **dict.fromkeys(("start_time", "end_time"), "time"),
+    "duration_s": "number",
+    "nested": "flag",
 }
+"""Attributes of a run, with the type of each."""
+Value = float | str | bool | datetime
+_SPACES: Final = {
+    "metric": ("a key", ()),
+    "param": ("a key", ()),
+    "tag": ("a key", ()),
+    "dataset": (" or ".join(DATASET), DATASET),
+    "code": (" or ".join(CODE), tuple(CODE)),
+}
+"""What stands before a dot, and what may stand behind it."""
+_EXPECTED: Final = {
+    "number": "a number",
+    "text": "a text in quotes",
+    "flag": "true or false",
+    "time": "seconds, or a time such as '2026-01-31T12:00:00Z'",
+}
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_EARLIEST_S: Final = (datetime(1, 1, 2, tzinfo=UTC) - _EPOCH).total_seconds()
+_LATEST_S: Final = (datetime(9999, 12, 30, tzinfo=UTC) - _EPOCH).total_seconds()
+_MAX_STEP: Final = 1 << 63
 _TOKEN: Final = re.compile(
     r"""\s*(?:
         (?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?(?![\w.]))
@@ -54,20 +73,28 @@ _TOKEN: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What is compared: ``kind`` is metric, param, tag, dataset or attribute; a metric's ``part`` last, min or max."""
+    """What is compared.
+
+    Attributes:
+        kind: ``metric``, ``param``, ``tag``, ``dataset``, ``code`` or ``attribute``.
+        key: Which one.
+        part: Of a metric: ``last``, ``min``, ``max`` or ``at``.
+        step: Of a metric's part ``at``: the step.
+    """
 
     kind: str
     key: str
     part: str = ""
+    step: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A subject against a number, a text, or (operator ``in``) several."""
+    """A subject against a value of its type, or (operator ``in``) several."""
 
     subject: Subject
     operator: str
-    value: float | str | tuple[float | str, ...]
+    value: Value | tuple[Value, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +119,19 @@ class Negation:
 
 
 Condition = Comparison | Both | Either | Negation
+
+
+def type_of(subject: Subject) -> str:
+    """What a subject's values are: ``number``, ``text``, ``time`` or ``flag``."""
+    match subject.kind:
+        case "metric":
+            return "number"
+        case "code":
+            return CODE[subject.key]
+        case "attribute":
+            return ATTRIBUTES[subject.key]
+        case _:
+            return "text"
 
 
 def parse_filter(text: str) -> Condition | None:
@@ -126,7 +166,7 @@ def parse_order(text: str) -> tuple[Order, ...]:
         if not descending:
             parser.word("asc")
         orders.append(Order(subject, descending))
-        if not parser.take("bracket", ","):
+        if not parser.more_orders(len(orders)):
             break
     parser.expect_end()
     return tuple(orders)
@@ -149,22 +189,26 @@ class _Parser:
     def subject(self) -> Subject:
         kind, word, _ = self._tokens[self._at]
         if kind != "word":
-            self._fail("expected metric.KEY, param.KEY, tag.KEY or an attribute")
-        self._at += 1
+            self._fail("metric.KEY, param.KEY, tag.KEY or an attribute")
         space, dot, key = word.partition(".")
-        if not dot or space.lower() not in ("metric", "param", "tag", "dataset"):
+        space = space.lower()
+        if not dot or space not in _SPACES:
             return self._attribute(word)
+        wanted, known = _SPACES[space]
         key = key.replace("`", "")
-        if not key or (space.lower() == "dataset" and key not in DATASET):
-            self._at -= 1
-            wanted = " or ".join(DATASET) if space.lower() == "dataset" else "a key"
-            self._fail(f"expected {wanted} after {space!r}")
-        if space.lower() != "metric":
-            return Subject(space.lower(), key)
-        stem, _, last = key.rpartition(".")
-        return (
-            Subject("metric", stem, last) if stem and last in ("min", "max", "last") else Subject("metric", key, "last")
-        )
+        if not key or (known and key not in known):
+            self._fail(wanted, after=f" after {space!r}")
+        subject = self._metric(key) if space == "metric" else Subject(space, key)
+        self._at += 1
+        return subject
+
+    def more_orders(self, count: int) -> bool:
+        """Whether there is a comma."""
+        if not self.take("bracket", ","):
+            return False
+        if count == MAX_ORDERS:
+            self._fail(f"at most {MAX_ORDERS} keys")
+        return True
 
     def word(self, word: str) -> bool:
         return self.take("word", word)
@@ -178,17 +222,26 @@ class _Parser:
 
     def expect_end(self) -> None:
         if self.kind != "end":
-            self._fail("expected the end, 'and' or 'or'" if self._field == "filter" else "expected the end or ','")
+            self._fail("the end, 'and' or 'or'" if self._field == "filter" else "the end or ','")
 
     def _attribute(self, word: str) -> Subject:
         name = word.lower().removeprefix("attribute.")
-        if name not in type_of_attribute:
-            self._at -= 1
-            known = ", ".join(sorted(type_of_attribute))
-            self._fail(
-                f"{word!r} is not an attribute ({known}); metrics are metric.KEY, parameters param.KEY, tags tag.KEY"
-            )
+        if name not in ATTRIBUTES:
+            known = ", ".join(sorted(ATTRIBUTES))
+            self._fail(f"an attribute ({known}), metric.KEY, param.KEY, tag.KEY, dataset.NAME or code.NAME")
+        self._at += 1
         return Subject("attribute", name)
+
+    def _metric(self, key: str) -> Subject:
+        stem, _, last = key.rpartition(".")
+        if stem and last in ("min", "max", "last"):
+            return Subject("metric", stem, last)
+        name, _, word = stem.rpartition(".")
+        if name and word == "at" and re.fullmatch(r"-?\d+", last, re.ASCII):
+            if not -_MAX_STEP <= int(last) < _MAX_STEP:
+                self._fail("a step of 64 bits")
+            return Subject("metric", name, "at", int(last))
+        return Subject("metric", key, "last")
 
     def _joined(
         self, word: str, kind: Callable[[tuple[Condition, ...]], Condition], operand: Callable[[], Condition]
@@ -200,70 +253,68 @@ class _Parser:
 
     def _negation(self, depth: int) -> Condition:
         if depth > MAX_DEPTH:
-            self._fail(f"more than {MAX_DEPTH} levels of brackets and negations")
+            self._fail(f"at most {MAX_DEPTH} levels of brackets and negations")
         if self.word("not"):
             return Negation(self._negation(depth + 1))
         if self.take("bracket", "("):
             condition = self.condition(depth=depth + 1)
             if not self.take("bracket", ")"):
-                self._fail("expected ')'")
+                self._fail("')'")
             return condition
         return self._comparison()
 
     def _comparison(self) -> Comparison:
         self._comparisons += 1
         if self._comparisons > MAX_COMPARISONS:
-            self._fail(f"more than {MAX_COMPARISONS} comparisons")
+            self._fail(f"at most {MAX_COMPARISONS} comparisons")
         subject = self.subject()
         if self.word("is"):
             operator = "is not null" if self.word("not") else "is null"
             if not self.word("null"):
-                self._fail("expected 'null'")
+                self._fail("'null'")
             return Comparison(subject, operator, "")
-        kind, operator, _ = self._tokens[self._at]
-        if kind != "operator" and operator.lower() not in ("like", "ilike", "in"):
-            self._fail("expected one of = != < <= > >= like ilike in is")
-        self._at += 1
-        operator = operator.lower()
-        numeric = subject.kind == "metric" or (
-            type_of_attribute.get(subject.key) == "number" and subject.kind == "attribute"
-        )
-        if operator in ("like", "ilike") and numeric:
-            self._fail(f"{operator!r} compares texts; this is a number")
+        operator, wanted = self._operator(subject), type_of(subject)
         if operator != "in":
-            return Comparison(subject, operator, self._value(subject, numeric=numeric))
+            return Comparison(subject, operator, self._value(wanted))
         if not self.take("bracket", "("):
-            self._fail("expected '(' after 'in'")
-        values = [self._value(subject, numeric=numeric)]
+            self._fail("'('", after=" after 'in'")
+        values = [self._value(wanted)]
         while self.take("bracket", ","):
-            values.append(self._value(subject, numeric=numeric))
+            values.append(self._value(wanted))
         if not self.take("bracket", ")"):
-            self._fail("expected ',' or ')'")
+            self._fail("',' or ')'")
         return Comparison(subject, operator, tuple(values))
 
-    def _value(self, subject: Subject, *, numeric: bool) -> float | str:
+    def _operator(self, subject: Subject) -> str:
         kind, text, _ = self._tokens[self._at]
-        if kind not in ("number", "text"):
-            self._fail("expected a number" if numeric else "expected a text in quotes")
+        operator, wanted = text.lower(), type_of(subject)
+        allowed = ("=", "!=") if wanted == "flag" else ("=", "!=", "<", "<=", ">", ">=", "in")
+        if wanted == "text":
+            allowed = (*allowed, "like", "ilike")
+        if kind not in ("operator", "word") or operator not in allowed:
+            self._fail(f"one of {' '.join(allowed)} is", after=f": this is a {wanted}" if wanted != "text" else "")
         self._at += 1
-        if kind == "number" and numeric:
-            return float(text)
+        return operator
+
+    def _value(self, wanted: str) -> Value:
+        kind, text, _ = self._tokens[self._at]
         plain = re.sub(r"\\(.)", r"\1", text[1:-1], flags=re.DOTALL) if kind == "text" else text
-        if not numeric:
-            return plain
-        if subject.kind == "attribute" and subject.key != "duration_s":
-            try:
-                moment = datetime.fromisoformat(plain)
-                return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-            except (ValueError, OverflowError):
+        found: Value | None = None
+        match wanted:
+            case "number" if kind == "number":
+                found = float(text)
+            case "text" if kind in ("number", "text"):
+                found = plain
+            case "flag" if plain.lower() in ("true", "false"):
+                found = plain.lower() == "true"
+            case "time" if kind in ("number", "text"):
+                found = _time(plain)
+            case _:
                 pass
-        self._at -= 1
-        self._fail(
-            "expected a number"
-            if subject.key == "duration_s" or subject.kind == "metric"
-            else "expected seconds, or a time such as '2026-01-31T12:00:00Z'"
-        )
-        raise AssertionError
+        if found is None:
+            self._fail(_EXPECTED[wanted])
+        self._at += 1
+        return found
 
     def _read(self) -> list[tuple[str, str, int]]:
         tokens: list[tuple[str, str, int]] = []
@@ -273,72 +324,41 @@ class _Parser:
             if match is None:
                 rest = text[at:].lstrip()
                 where = len(text) - len(rest) + 1
-                raise InvalidArgument(f"can not read {rest[:20]!r} at character {where}", field=self._field)
+                metadata = {
+                    "position": str(where),
+                    "expected": "a word, a number or a text in quotes",
+                    "found": rest[:20],
+                }
+                raise InvalidArgument(
+                    f"can not read {rest[:20]!r} at character {where}", field=self._field, metadata=metadata
+                )
             kind = match.lastgroup or ""
             tokens.append((kind, match.group(kind), match.start(kind)))
             at = match.end()
         return [*tokens, ("end", "", len(text))]
 
-    def _fail(self, message: str) -> None:
+    def _fail(self, expected: str, *, after: str = "") -> NoReturn:
         kind, text, at = self._tokens[self._at]
         found = "the end" if kind == "end" else repr(text)
-        raise InvalidArgument(f"{message}, found {found} at character {at + 1}", field=self._field)
+        raise InvalidArgument(
+            f"expected {expected}{after}, found {found} at character {at + 1}",
+            field=self._field,
+            metadata={"position": str(at + 1), "expected": expected, "found": text},
+        )
 
 
-class SqlBuilder:
-    """SQL over ``runs AS r`` with numbered parameters; no text of the caller's ever becomes SQL."""
-
-    def __init__(self, *parameters: object) -> None:
-        self.parameters: list[object] = list(parameters)
-
-    def parameter(self, value: object) -> str:
-        """Adds a parameter and returns its placeholder."""
-        self.parameters.append(value)
-        return f"${len(self.parameters)}"
-
-    def condition(self, condition: Condition) -> str:
-        """A boolean expression that is never NULL."""
-        match condition:
-            case Both(conditions):
-                return "(" + " AND ".join(self.condition(each) for each in conditions) + ")"
-            case Either(conditions):
-                return "(" + " OR ".join(self.condition(each) for each in conditions) + ")"
-            case Negation(inner):
-                return f"(NOT {self.condition(inner)})"
-            case Comparison():
-                return self._comparison(condition)
-
-    def value_of(self, subject: Subject) -> str:
-        """A scalar expression; NULL where the run has no such value."""
-        if subject.kind == "metric":
-            key = self.parameter(subject.key)
-            value = f"SELECT nullif(m.{subject.part}, 'NaN') FROM run_metrics m"  # noqa: S608 - last, min or max
-            return f"({value} WHERE m.run = r.name AND m.key = {key})"
-        if subject.kind == "attribute":
-            return _COLUMNS[subject.key]
-        if subject.kind == "dataset":
-            return f"(r.datasets -> 0 ->> '{subject.key}')"  # one of DATASET
-        column = "params" if subject.kind == "param" else "tags"
-        return f"(r.{column} ->> {self.parameter(subject.key)}::text)"
-
-    def _comparison(self, comparison: Comparison) -> str:
-        subject, operator = comparison.subject, comparison.operator
-        if operator in ("is null", "is not null"):
-            return f"({self.value_of(subject)} {operator.upper()})"
-        if subject.kind == "dataset":
-            test = self._test(f"d.value ->> '{subject.key}'", operator, comparison.value, kind="text")
-            return f"EXISTS (SELECT FROM jsonb_array_elements(r.datasets) d WHERE {test})"
-        if subject.kind == "metric":
-            key = self.parameter(subject.key)
-            test = self._test(f"m.{subject.part}", operator, comparison.value, kind="double precision")
-            found = f"m.run = r.name AND m.key = {key} AND m.{subject.part} <> 'NaN' AND {test}"
-            return f"EXISTS (SELECT FROM run_metrics m WHERE {found})"
-        numeric = subject.kind == "attribute" and type_of_attribute[subject.key] == "number"
-        kind = "double precision" if numeric else "text"
-        return f"coalesce({self._test(self.value_of(subject), operator, comparison.value, kind=kind)}, false)"
-
-    def _test(self, left: str, operator: str, value: float | str | tuple[float | str, ...], *, kind: str) -> str:
-        if isinstance(value, tuple):
-            return f"{left} = ANY({self.parameter(list(value))}::{kind}[])"
-        sql = {"!=": "<>", "like": "LIKE", "ilike": "ILIKE"}.get(operator, operator)
-        return f"{left} {sql} {self.parameter(value)}::{kind}"
+def _time(text: str) -> datetime | None:
+    """Seconds since 1970 or ISO 8601; a moment that no calendar has is the nearest it has."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        pass
+    else:
+        if math.isnan(seconds):
+            return None
+        return _EPOCH + timedelta(seconds=min(max(seconds, _EARLIEST_S), _LATEST_S))
+    try:
+        moment = datetime.fromisoformat(text)
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        return None

@@ -232,19 +232,19 @@ class TrackingServicer(ExperimentsRpc, LoggedModelsRpc):
         for each in experiments:
             EXPERIMENT.parse(each, field="experiment")
         page = page_of(request)
-        offset = int(page.after) if page.after else 0
-        runs = await self._runs.search(
+        found = await self._runs.search(
             project,
             experiments=experiments,
             condition=parse_filter(request.filter),
             orders=parse_order(request.order_by),
-            offset=offset,
+            after=page.after,
             limit=page.limit,
             view=request.view,
         )
-        await self._points.with_latest_metrics(runs)
-        token = page.token(str(offset + len(runs)), count=len(runs))
-        shown = picked(runs, request.read_mask, kind=Run)
+        if found.behind:
+            await self._points.with_latest_metrics(found.behind)
+        token = page.token(found.place, count=len(found.runs))
+        shown = picked(found.runs, request.read_mask, kind=Run)
         return service.SearchRunsResponse(runs=shown, next_page_token=token)
 
     async def GetMetricHistory(

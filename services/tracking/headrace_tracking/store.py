@@ -14,9 +14,9 @@ from headrace.api.tracking.v1.resources_pb2 import VIEW_ALL, VIEW_DELETED, Exper
 from headrace_kit.eventstore import Aggregate, Row
 from headrace_kit.postgres import Database
 from headrace_kit.tables import Kind, Table
-from headrace_tracking import experiments, loggedmodels
+from headrace_tracking import experiments, loggedmodels, searching
 from headrace_tracking.domain import evolve_run
-from headrace_tracking.filters import Condition, Order, SqlBuilder
+from headrace_tracking.filters import Condition, Order
 
 
 def experiment_rows(stream_id: str, state: Experiment, _events: Sequence[Message]) -> Sequence[Row]:
@@ -47,7 +47,7 @@ def logged_model_rows(stream_id: str, state: LoggedModel, changes: Sequence[Mess
 
 def run_rows(stream_id: str, state: Run, changes: Sequence[Message]) -> Sequence[Row]:
     """The rows of a run that ``changes`` touched."""
-    rows: list[Row] = []
+    rows = [Row("run_views", {"name": stream_id}, {"shown": _shown_state(state)})]
     if any(not isinstance(each, events.MetricsRecorded) for each in changes):
         rows.append(_run_row(stream_id, state))
     touched = {key for each in changes if isinstance(each, events.MetricsRecorded) for key in each.summaries}
@@ -68,6 +68,7 @@ def run_rows(stream_id: str, state: Run, changes: Sequence[Message]) -> Sequence
 TABLES: Final = (
     Table("experiments", Kind.READ_MODEL, "what lists of experiments need"),
     Table("runs", Kind.READ_MODEL, "what searches of runs need"),
+    Table("run_views", Kind.READ_MODEL, "each run as searches show it: without packages"),
     Table("run_metrics", Kind.READ_MODEL, "last, least, greatest and number of each metric; kept up with the points"),
     Table("logged_models", Kind.READ_MODEL, "what lists of logged models need"),
     Table("metric_points", Kind.TRUTH, "every point; verified against the digests of MetricsRecorded"),
@@ -90,8 +91,9 @@ RUN = Aggregate(
     state=Run,
     evolve=evolve_run,
     rows=run_rows,
-    tables=("runs", "run_metrics"),
+    tables=("runs", "run_views", "run_metrics"),
     ahead={"run_metrics": "EXISTS (SELECT FROM metric_tails t WHERE t.run = live.run)"},
+    revision=2,
 )
 """Stream: ``projects/{project}/runs/{run}``."""
 
@@ -112,6 +114,65 @@ class Series:
     steps: list[int]
     times_us: list[int]
     values: list[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A page of runs.
+
+    Attributes:
+        runs: The runs in order.
+        behind: Those of them whose events do not tell all their points yet.
+        place: Where the next page begins.
+    """
+
+    runs: list[Run]
+    behind: list[Run]
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A search as SQL; its rows have ``keys`` columns ``k0``, ``k1`` and so on, which they are sorted by."""
+
+    sql: str
+    parameters: Sequence[object]
+    keys: int
+
+
+def search_statement(
+    project: str,
+    *,
+    experiments: Sequence[str] = (),
+    condition: Condition | None,
+    orders: Sequence[Order],
+    limit: int,
+    after: str = "",
+    view: View.ValueType = VIEW_ALL,
+) -> Statement:
+    """The SQL of ``RunStore.search``."""
+    sql = searching.SqlBuilder(project, condition=condition)
+    where = ["r.project = $1"]
+    if view != VIEW_ALL:
+        away = "EXISTS (SELECT FROM experiments e WHERE e.name = r.experiment AND e.delete_time IS NOT NULL)"
+        where.append(_shown(f"(r.delete_time IS NOT NULL OR {away})", view))
+    if experiments:
+        where.append(f"r.experiment = ANY({sql.parameter(list(experiments))}::text[])")
+    if condition is not None:
+        where.append(sql.condition(condition))
+    keys = searching.sort_keys(sql, orders)
+    if after:
+        where.append(searching.after(sql, keys, searching.read(keys, after)))
+    values = ", ".join(f"{key.expression} AS k{at}" for at, key in enumerate(keys))
+    order = ", ".join(key.sql for key in keys)
+    # Only text of this module and of SqlBuilder is SQL here; every value is a parameter, the limit a number.
+    text = (
+        f"WITH page AS (SELECT r.name, {values} FROM {sql.source} WHERE {' AND '.join(where)}"  # noqa: S608
+        f" ORDER BY {order} LIMIT {int(limit)})"
+        " SELECT v.shown, EXISTS (SELECT FROM metric_tails t WHERE t.run = p.name) AS is_behind, p.*"
+        " FROM (SELECT *, row_number() OVER () AS place FROM page) p JOIN run_views v USING (name) ORDER BY p.place"
+    )
+    return Statement(text, sql.parameters, len(keys))
 
 
 class RunStore:
@@ -178,34 +239,25 @@ class RunStore:
         experiments: Sequence[str],
         condition: Condition | None,
         orders: Sequence[Order],
-        offset: int,
         limit: int,
+        after: str = "",
         view: View.ValueType = VIEW_ALL,
-    ) -> list[Run]:
-        """At most ``limit`` runs in order, after ``offset`` of them; without packages of their environment."""
-        sql = SqlBuilder(project)
-        where = ["r.project = $1"]
-        if view != VIEW_ALL:
-            away = "EXISTS (SELECT FROM experiments e WHERE e.name = r.experiment AND e.delete_time IS NOT NULL)"
-            where.append(_shown(f"(r.delete_time IS NOT NULL OR {away})", view))
-        if experiments:
-            where.append(f"r.experiment = ANY({sql.parameter(list(experiments))}::text[])")
-        if condition is not None:
-            where.append(sql.condition(condition))
-        order = [f"{sql.value_of(each.subject)} {'DESC' if each.descending else 'ASC'} NULLS LAST" for each in orders]
-        order.extend(["r.start_time DESC", "r.name"])
-        page = f"LIMIT {sql.parameter(limit)} OFFSET {sql.parameter(offset)}"
-        # Only text of this module and of SqlBuilder is SQL here; every value is a parameter.
-        rows = await self._database.fetch(
-            f"WITH page AS (SELECT r.name, row_number() OVER (ORDER BY {', '.join(order)}) AS place"  # noqa: S608
-            f" FROM runs r WHERE {' AND '.join(where)} ORDER BY place {page})"
-            " SELECT s.state FROM page p JOIN streams s ON s.stream_id = p.name ORDER BY p.place",
-            *sql.parameters,
+    ) -> Found:
+        """At most ``limit`` runs in order, after a place; without packages of their environment."""
+        statement = search_statement(
+            project,
+            experiments=experiments,
+            condition=condition,
+            orders=orders,
+            limit=limit,
+            after=after,
+            view=view,
         )
-        runs = [Run.FromString(row["state"]) for row in rows]
-        for run in runs:
-            run.environment.ClearField("packages")
-        return runs
+        rows = await self._database.fetch(statement.sql, *statement.parameters)
+        runs = [Run.FromString(row["shown"]) for row in rows]
+        behind = [run for run, row in zip(runs, rows, strict=True) if row["is_behind"]]
+        place = searching.written([rows[-1][f"k{at}"] for at in range(statement.keys)]) if rows else ""
+        return Found(runs, behind, place)
 
     async def series(self, run: str, key: str) -> Series:
         """All points of a metric of a run."""
@@ -250,9 +302,19 @@ def _run_row(stream_id: str, state: Run) -> Row:
         "delete_time": _moment(state, "delete_time"),
         "params": dict(state.params),
         "tags": dict(state.tags),
+        "parent_run": state.parent_run,
+        "code_commit": state.code.commit,
+        "code_dirty": state.code.dirty,
         "datasets": [{"name": each.name, "digest": each.digest, "context": each.context} for each in state.datasets],
     }
     return Row("runs", {"name": stream_id}, values)
+
+
+def _shown_state(state: Run) -> bytes:
+    shown = Run()
+    shown.CopyFrom(state)
+    shown.environment.ClearField("packages")
+    return shown.SerializeToString(deterministic=True)
 
 
 def _project(stream_id: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -22,6 +23,7 @@ from headrace.cli.output import (
     words,
 )
 from headrace.client import connect
+from headrace.errors import InvalidArgument
 
 app = typer.Typer(help="Runs: list, search, show, compare.", no_args_is_help=True)
 
@@ -43,8 +45,12 @@ def list_runs(
     )
     if experiment:
         request.experiment = f"projects/{project}/experiments/{experiment}"
-    with connect() as client:
-        runs = client.tracking.SearchRuns(request).runs
+    try:
+        with connect() as client:
+            runs = client.tracking.SearchRuns(request).runs
+    except InvalidArgument as error:
+        _point_at(error, {"filter": filter_text, "order_by": order_by})
+        raise
     if as_json:
         print_json(list(runs))
         return
@@ -129,6 +135,14 @@ def _comparable(run: Run) -> dict[str, str]:
     side["packages"] = run.environment.packages_digest[:12]
     side["status"] = _status(run)
     return side
+
+
+def _point_at(error: InvalidArgument, texts: dict[str, str]) -> None:
+    """Shows the character of a filter or an order at which it could not be read."""
+    text, position = texts.get(error.field, ""), int(error.metadata.get("position", 0))
+    if text and position:
+        start = text.rfind("\n", 0, position - 1) + 1
+        sys.stderr.write(f"{text[start:].partition(chr(10))[0]}\n{' ' * (position - 1 - start)}^\n")
 
 
 def _mapping(title: str, pairs: list[tuple[str, str]]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 from uuid import UUID, uuid4
@@ -17,13 +17,15 @@ from headrace.tracking.capture import Code, capture_code, capture_environment
 from headrace.tracking.datasets import describe_dataset
 from headrace.tracking.evaluation import ConfusionMatrix, confusion_matrix
 from headrace.tracking.run import Run
-from headrace.tracking.sender import Sender, TrackerDownError
-from headrace.tracking.spool import Spool, SpoolBusyError, pending_runs
+from headrace.tracking.sender import Sender, Sending, TrackerDownError
+from headrace.tracking.spool import Spool, SpoolBusyError, SpoolDamagedError, pending_runs
 
 __all__ = [
     "Code",
     "ConfusionMatrix",
     "Run",
+    "Sending",
+    "SpoolDamagedError",
     "TrackerDownError",
     "confusion_matrix",
     "describe_dataset",
@@ -45,6 +47,7 @@ def start_run(
     project: str = "default",
     run_id: UUID | None = None,
     flush_timeout_s: float = FLUSH_TIMEOUT_S,
+    offline: bool | None = None,
 ) -> Run:
     """Starts a run and captures code, command line, packages and machine.
 
@@ -59,6 +62,8 @@ def start_run(
         project: Project.
         run_id: Id of the run, when the caller must know it beforehand.
         flush_timeout_s: How long the end of the run waits for the tracker.
+        offline: Record to ``spool_folder()`` alone, for ``headrace sync`` to send, here or elsewhere;
+            by default when HEADRACE_OFFLINE is 1.
     """
     identity = str(run_id or uuid4())
     code = capture_code()
@@ -73,7 +78,7 @@ def start_run(
         pipeline_run=os.environ.get("HEADRACE_PIPELINE_RUN", ""),
     )
     request.start_time.GetCurrentTime()
-    run = _open(request.name, flush_timeout_s)
+    run = _open(request.name, flush_timeout_s, offline=_is_offline() if offline is None else offline)
     run.begin(request, code)
     return run
 
@@ -81,29 +86,42 @@ def start_run(
 def resume_run(run: str, *, project: str = "default", flush_timeout_s: float = FLUSH_TIMEOUT_S) -> Run:
     """Goes on with a run that had ended, by its id or resource name."""
     name = run if run.startswith("projects/") else f"projects/{project}/runs/{run}"
-    resumed = _open(name, flush_timeout_s)
+    resumed = _open(name, flush_timeout_s, offline=_is_offline())
     resumed.begin(service.ResumeRunRequest(run=name), None)
     return resumed
 
 
-def sync() -> list[str]:
-    """Sends what earlier runs of this machine left in the spool; returns the ids of runs that are whole now.
+def sync(folder: Path | None = None, *, tell: Callable[[Sending], None] = lambda _: None) -> list[str]:
+    """Sends what earlier runs left in a spool folder; returns the ids of runs that are whole now.
+
+    Each thing is recorded once, however often this is called and whenever it is killed, with the times at which it
+    happened. Runs whose process is still there are left to it.
+
+    Args:
+        folder: By default ``spool_folder()``.
+        tell: Called with the progress of each run.
 
     Raises:
         TrackerDownError: The tracker can not be reached; what is left stays.
+        SpoolDamagedError: A spool can not be read; it is left as it is, and all others are sent.
     """
-    folder, sent = spool_folder(), list[str]()
+    folder, sent, damaged = folder or spool_folder(), list[str](), list[str]()
     for run_id in pending_runs(folder):
         try:
             spool = Spool(folder, run_id)
-        except SpoolBusyError:  # its own process still writes it
+        except SpoolBusyError:
+            continue
+        except SpoolDamagedError as error:
+            damaged.append(str(error))
             continue
         sender = Sender(spool, _name_in(spool), folder, _connect)
         try:
-            sender.send_all()
+            sender.send_all(tell)
             sent.append(run_id)
         finally:
             sender.close()
+    if damaged:
+        raise SpoolDamagedError("; ".join(damaged))
     return sent
 
 
@@ -113,10 +131,14 @@ def spool_folder() -> Path:
     return Path(given) if given else data_folder() / "spool"
 
 
-def _open(name: str, flush_timeout_s: float) -> Run:
+def _is_offline() -> bool:
+    return os.environ.get("HEADRACE_OFFLINE", "") not in ("", "0")
+
+
+def _open(name: str, flush_timeout_s: float, *, offline: bool) -> Run:
     folder = spool_folder()
     spool = Spool(folder, name.rpartition("/")[2])
-    return Run(name, spool=spool, folder=folder, connect=_connect, flush_timeout_s=flush_timeout_s)
+    return Run(name, spool=spool, folder=folder, connect=_connect, flush_timeout_s=flush_timeout_s, offline=offline)
 
 
 def _connect() -> grpc.Channel:

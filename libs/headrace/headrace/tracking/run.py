@@ -6,7 +6,7 @@ import io
 import mimetypes
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self, runtime_checkable
@@ -28,6 +28,8 @@ from headrace.tracking.sender import Kind, Sender, digest_file
 from headrace.tracking.spool import Spool, keep_blob
 
 MAX_KEY_LENGTH = 250
+MAX_VALUE_LENGTH = 8000
+_SHOWN_OF_LONG = 500
 
 
 @runtime_checkable
@@ -42,7 +44,8 @@ class Run:
     """A run under way. A context manager: it ends FINISHED, or FAILED with the error.
 
     Nothing here waits for the tracker: what is recorded goes to a spool on disk and is sent from a thread, in order and
-    once; while the tracker is down it stays there. Calls may come from any thread.
+    once; while the tracker is down it stays there. Calls may come from any thread. An offline run sends nothing: see
+    ``sync``.
     """
 
     def __init__(
@@ -54,11 +57,12 @@ class Run:
         connect: Callable[[], grpc.Channel],
         flush_timeout_s: float,
         new_command_id: Callable[[], UUID] = uuid4,
+        offline: bool = False,
     ) -> None:
         self.name = name
         """Resource name: ``projects/{project}/runs/{id}``."""
         self._spool, self._folder = spool, folder
-        self._flush_timeout_s = flush_timeout_s
+        self._flush_timeout_s, self._offline = flush_timeout_s, offline
         self._new_command_id = new_command_id
         self._sender = Sender(spool, name, folder, connect)
         self._ended = False
@@ -78,29 +82,44 @@ class Run:
             self.log_bytes(
                 code.diff, "code/uncommitted.diff", media_type="text/x-diff", kind=resources.ARTIFACT_KIND_DIFF
             )
-        self._sender.start()
-        self._sender.wake()
+        if not self._offline:
+            self._sender.start()
+            self._sender.wake()
 
     def log_param(self, key: str, value: object) -> None:
         """Records one parameter."""
         self.log_params({key: value})
 
     def log_params(self, params: Mapping[str, object]) -> None:
-        """Records parameters: texts as they are, anything else as JSON. A parameter never changes."""
-        if not params:
+        """Records parameters: texts as they are, anything else as JSON. A parameter never changes.
+
+        A mapping in it is taken apart: ``{"optimizer": {"lr": 1}}`` is ``optimizer.lr``. A value of more than 8000
+        characters is stored whole as an artifact in ``params/``, and the parameter is its beginning with that path.
+        """
+        texts = {_key(key): self._fitting(_text(value)) for key, value in flattened(params)}
+        if not texts:
             return
-        texts = {_key(key): _text(value) for key, value in params.items()}
         self._record(Kind.LOG_PARAMS, service.LogParamsRequest(run=self.name, params=texts))
 
-    def log_metric(self, key: str, value: float, step: int | None = None) -> None:
+    def log_metric(
+        self, key: str, value: float, step: int | None = None, *, context: Mapping[str, object] | None = None
+    ) -> None:
         """Records one value of a metric; without ``step`` the next one of the key."""
-        self.log_metrics({key: value}, step)
+        self.log_metrics({key: value}, step, context=context)
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Records values of several metrics at one step; NaN and infinities are kept."""
+    def log_metrics(
+        self, metrics: Mapping[str, float], step: int | None = None, *, context: Mapping[str, object] | None = None
+    ) -> None:
+        """Records values of several metrics at one step; NaN and infinities are kept.
+
+        Each context is a metric of its own: ``loss`` with ``{"subset": "val"}`` is ``loss@subset=val``, and a search
+        asks for it as ``metric.`loss@subset=val` < 1``.
+        """
         seconds, nanos = divmod(time.time_ns(), 1_000_000_000)
         stamp = Timestamp(seconds=seconds, nanos=nanos)
-        for key, value in metrics.items():
+        suffix = _suffix(context) if context else ""
+        for name, value in metrics.items():
+            key = name + suffix
             at = self._auto_step.get(key, 0) if step is None else step
             self._auto_step[key] = at + 1
             point = resources.MetricPoint(key=_key(key), value=float(value), step=at, time=stamp)
@@ -217,6 +236,14 @@ class Run:
         self._sender.flush(self._flush_timeout_s)
         self._sender.close()
 
+    def _fitting(self, value: str) -> str:
+        if len(value) <= MAX_VALUE_LENGTH:
+            return value
+        content = value.encode()
+        path = f"params/{_sha256(content)}.txt"
+        self.log_bytes(content, path, media_type="text/plain; charset=utf-8")
+        return f"{value[:_SHOWN_OF_LONG]}\u2026 ({len(value)} characters, whole in {path})"
+
     def _log_object(self, reference: ObjectRef, path: str, kind: resources.ArtifactKind.ValueType) -> ObjectRef:
         artifact = resources.Artifact(path=path, object=reference, kind=kind)
         self._record(Kind.LOG_ARTIFACT, service.LogArtifactRequest(run=self.name, artifact=artifact))
@@ -239,6 +266,32 @@ def step_command_ids(run_id: str) -> Callable[[], UUID]:
     """Command ids that come out the same when a step is tried again: UUIDv5 of the run and a running number."""
     count = iter(range(1 << 62))
     return lambda: uuid5(UUID(run_id), f"command-{next(count)}")
+
+
+def flattened(params: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Keys and values of a nested configuration; keys of inner mappings come after a dot, an empty one stays whole.
+
+    Raises:
+        ValueError: Two values would have one key.
+    """
+    seen: set[str] = set()
+    for key, value in params.items():
+        inner = dict(value) if isinstance(value, Mapping) else {}  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType] - any keys
+        found = flattened(inner, f"{prefix}{key}.") if inner else iter([(f"{prefix}{key}", value)])
+        for name, each in found:
+            if name in seen:
+                raise ValueError(f"two values of the configuration have the key {name!r}")
+            seen.add(name)
+            yield name, each
+
+
+def _suffix(context: Mapping[str, object]) -> str:
+    """A context as part of a metric's key: sorted, so that the order in which it was written does not matter."""
+    parts = sorted((str(key), str(value)) for key, value in context.items())
+    for part in (part for pair in parts for part in pair):
+        if not part or set(part) & set("@="):
+            raise ValueError(f"a context is made of texts without @ and =, not {part!r}")
+    return "".join(f"@{key}={value}" for key, value in parts)
 
 
 def _key(key: str) -> str:

@@ -77,6 +77,15 @@ class _Batch:
         return self.records[-1].end
 
 
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """How far the sending of a run has come: ``sent`` of ``size`` bytes of its spool."""
+
+    run_id: str
+    sent: int
+    size: int
+
+
 class Sender:
     """Sends one spool.
 
@@ -136,13 +145,18 @@ class Sender:
         else:
             self._spool.close()
 
-    def send_all(self) -> None:
-        """Sends what is spooled, in this thread. Raises TrackerDownError when the tracker can not be reached."""
+    def send_all(self, tell: Callable[[Sending], None] = lambda _: None) -> None:
+        """Sends what is spooled, in this thread; ``tell`` is called after each part.
+
+        Raises:
+            TrackerDownError: The tracker can not be reached.
+        """
         while not self._spool.is_sent:
             batch = next(self._batches(), None)
             if batch is None:
                 return
             self._send(batch)
+            tell(Sending(self._spool.run_id, self._spool.progress.sent, self._spool.size))
 
     def _work(self) -> None:
         while not self._closing.is_set():

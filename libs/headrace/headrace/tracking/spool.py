@@ -1,7 +1,9 @@
 """What a run records goes to disk first, and from there to the tracker: once, in order, however often either dies.
 
-A spool is two files in the spool folder. ``<run>.spool`` holds records, each ``length, crc32, kind`` (little-endian
-uint32, uint32, uint8) and the payload; a torn last record is dropped. ``<run>.sent`` says how far the tracker
+A spool is two files in the spool folder. ``<run>.spool`` begins with ``headrace``, ``format`` (uint32, 1) and holds
+records, each ``length, crc32 of the payload, kind, crc32 of these three`` (little-endian uint32, uint32, uint8, uint32)
+and the payload. A torn last record is dropped; a record that was changed is damage, and the spool is refused. Those of
+before there were formats have neither head nor second checksum. ``<run>.sent`` says how far the tracker
 acknowledged, and the end of the batch being sent: a batch keeps its borders, and so its command id, over any crash.
 ``blobs/`` holds bytes to upload by their SHA-256.
 """
@@ -19,7 +21,11 @@ from typing import BinaryIO, Final
 
 import orjson
 
-_HEAD: Final = struct.Struct("<IIB")
+FORMAT: Final = 1
+_MAGIC: Final = b"headrace"
+_FILE_HEAD: Final = struct.Struct("<8sI")
+_FIELDS: Final = struct.Struct("<IIB")
+_CHECKSUM: Final = struct.Struct("<I")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +55,15 @@ class SpoolBusyError(Exception):
     """Another process writes or sends this spool."""
 
 
+class SpoolDamagedError(Exception):
+    """A spool was changed since it was written, or a newer headrace wrote it; it stays as it is."""
+
+
 class Spool:
     """The spool of one run, held by one process at a time (an advisory lock on the file).
 
-    ``append`` may be called from any thread. Raises SpoolBusyError when another process holds it.
+    ``append`` may be called from any thread. Raises SpoolBusyError when another process holds it, SpoolDamagedError
+    when it can not be read.
     """
 
     def __init__(self, folder: Path, run_id: str) -> None:
@@ -70,8 +81,15 @@ class Spool:
         if not self._path.exists():  # whoever held it sent all and removed it
             self._file.close()
             raise SpoolBusyError(str(self._path))
-        self._size = _whole_length(self._path)
+        try:
+            self._format, self._size = _measured(self._path)
+        except SpoolDamagedError:
+            self._file.close()
+            raise
         self._file.truncate(self._size)
+        if self._size == 0:
+            self._file.write(_FILE_HEAD.pack(_MAGIC, FORMAT))
+            self._format, self._size = FORMAT, _FILE_HEAD.size
         self.progress = self._read_progress()
 
     @property
@@ -86,7 +104,10 @@ class Spool:
 
     def append(self, kind: int, payload: bytes) -> None:
         """Writes a record; it survives the death of this process."""
-        record = _HEAD.pack(len(payload), zlib.crc32(payload), kind) + payload
+        head = _FIELDS.pack(len(payload), zlib.crc32(payload), kind)
+        if self._format:
+            head += _CHECKSUM.pack(zlib.crc32(head))
+        record = head + payload
         with self._lock:
             self._file.write(record)
             self._size += len(record)
@@ -94,7 +115,11 @@ class Spool:
     def records(self, start: int) -> Iterator[Record]:
         """Whole records from an offset on."""
         with self._path.open("rb") as file:
-            yield from _records(file, start)
+            yield from _records(file, max(start, self._start), self._format)
+
+    @property
+    def _start(self) -> int:
+        return _FILE_HEAD.size if self._format else 0
 
     def mark(self, progress: Progress) -> None:
         """Remembers how far sending has come."""
@@ -116,8 +141,8 @@ class Spool:
     def _read_progress(self) -> Progress:
         with suppress(FileNotFoundError, orjson.JSONDecodeError, KeyError, TypeError):
             stored = orjson.loads(self._progress_path.read_bytes())
-            return Progress(int(stored["sent"]), int(stored["sending"]))
-        return Progress()
+            return Progress(max(int(stored["sent"]), self._start), max(int(stored["sending"]), self._start))
+        return Progress(self._start, self._start)
 
 
 def pending_runs(folder: Path) -> list[str]:
@@ -151,22 +176,43 @@ def _copy(source: Path, target: Path) -> None:
             writing.write(chunk)
 
 
-def _whole_length(path: Path) -> int:
-    end = 0
+def _measured(path: Path) -> tuple[int, int]:
+    """Format of a spool, and where its last whole record ends. Raises SpoolDamagedError."""
     with path.open("rb") as file:
-        for record in _records(file, 0):
-            end = record.end
-    return end
+        head = file.read(_FILE_HEAD.size)
+        if not head.startswith(_MAGIC[: len(head)]):
+            found, end = 0, 0
+        elif len(head) < _FILE_HEAD.size:
+            return FORMAT, 0  # torn while it was begun
+        else:
+            found, end = int(_FILE_HEAD.unpack(head)[1]), _FILE_HEAD.size
+        if found > FORMAT:
+            raise SpoolDamagedError(f"{path} has format {found}, this headrace reads up to {FORMAT}: update headrace")
+        try:
+            for record in _records(file, end, found):
+                end = record.end
+        except SpoolDamagedError as error:
+            raise SpoolDamagedError(f"{path} is damaged: {error}") from error
+    return found, end
 
 
-def _records(file: BinaryIO, start: int) -> Iterator[Record]:
+def _records(file: BinaryIO, start: int, format_: int) -> Iterator[Record]:
+    size = _FIELDS.size + (_CHECKSUM.size if format_ else 0)
     file.seek(start)
     at = start
-    while len(head := file.read(_HEAD.size)) == _HEAD.size:
-        length, checksum, kind = _HEAD.unpack(head)
+    while len(head := file.read(size)) == size:
+        length, checksum, kind = _FIELDS.unpack(head[: _FIELDS.size])
+        if format_ and head[_FIELDS.size :] != _CHECKSUM.pack(zlib.crc32(head[: _FIELDS.size])):
+            if not any(head) and not file.read().strip(b"\0"):
+                return  # room that was taken and never written, as a crash of the machine leaves it
+            raise SpoolDamagedError(f"the record at byte {at} was changed")
         payload = file.read(length)
-        if len(payload) < length or zlib.crc32(payload) != checksum:
+        if len(payload) < length:
             return
-        end = at + _HEAD.size + length
+        if zlib.crc32(payload) != checksum:
+            if file.read(1) == b"":
+                return
+            raise SpoolDamagedError(f"the payload of the record at byte {at} was changed")
+        end = at + size + length
         yield Record(at, end, kind, payload)
         at = end

@@ -827,14 +827,18 @@ class SearchRunsRequest(_message.Message):
     """`projects/{project}`."""
     filter: _builtins.str
     """Conditions such as `metric.rmse < 30 and param.model = "lightgbm" and tag.team = "ops" and status = "FINISHED"`, with `and`, `or`, `not`, brackets,
-    `= != < <= > >= like ilike in is null`; attributes: run, status, experiment, display_name, start_time, end_time, duration_s; `dataset.name`, `.digest`, `.context`; `metric.k` is the last value, `metric.k.min` and `.max` the extremes. At most 4000 characters.
+    `= != < <= > >= like ilike in is null`; attributes: run, status, experiment, display_name, parent, start_time, end_time (`"2026-05-01"`), duration_s,
+    nested (`= true`); `dataset.name`, `.digest`, `.context`; `code.commit`, `code.dirty`; `metric.k` is the last value, `metric.k.min` and `.max` the extremes,
+    `metric.k.at.100` the value at step 100. An error's metadata has `position`, the character, and what was `expected` there. At most 4000 characters.
     """
     order_by: _builtins.str
-    """Order such as `metric.rmse asc, start_time desc`; empty for newest first. At most 1000 characters."""
+    """Order such as `metric.rmse asc, start_time desc`; empty for newest first, which also decides where all else is equal. Texts are sorted by their first
+    128 characters. At most 1000 characters and 8 keys.
+    """
     page_size: _builtins.int
     """Runs wanted: 1 to 1000; 0 means 100."""
     page_token: _builtins.str
-    """Token of the page before."""
+    """Token of the page before: it stays right while runs are added."""
     experiment: _builtins.str
     """Only this experiment; empty for all."""
     view: _resources_pb2.View.ValueType
