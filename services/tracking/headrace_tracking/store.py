@@ -184,21 +184,14 @@ class RunStore:
     ) -> list[Run]:
         """At most ``limit`` runs in order, after ``offset`` of them; without packages of their environment."""
         sql = SqlBuilder(project)
-        where = ["r.project = $1"]
-        if view != VIEW_ALL:
-            away = "EXISTS (SELECT FROM experiments e WHERE e.name = r.experiment AND e.delete_time IS NOT NULL)"
-            where.append(_shown(f"(r.delete_time IS NOT NULL OR {away})", view))
-        if experiments:
-            where.append(f"r.experiment = ANY({sql.parameter(list(experiments))}::text[])")
-        if condition is not None:
-            where.append(sql.condition(condition))
+        where = matching(sql, experiments=experiments, condition=condition, view=view)
         order = [f"{sql.value_of(each.subject)} {'DESC' if each.descending else 'ASC'} NULLS LAST" for each in orders]
         order.extend(["r.start_time DESC", "r.name"])
         page = f"LIMIT {sql.parameter(limit)} OFFSET {sql.parameter(offset)}"
         # Only text of this module and of SqlBuilder is SQL here; every value is a parameter.
         rows = await self._database.fetch(
             f"WITH page AS (SELECT r.name, row_number() OVER (ORDER BY {', '.join(order)}) AS place"  # noqa: S608
-            f" FROM runs r WHERE {' AND '.join(where)} ORDER BY place {page})"
+            f" FROM runs r WHERE {where} ORDER BY place {page})"
             " SELECT s.state FROM page p JOIN streams s ON s.stream_id = p.name ORDER BY p.place",
             *sql.parameters,
         )
@@ -216,6 +209,21 @@ class RunStore:
             key,
         )
         return Series([row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows])
+
+
+def matching(
+    sql: SqlBuilder, *, experiments: Sequence[str], condition: Condition | None, view: View.ValueType = VIEW_ALL
+) -> str:
+    """An SQL condition on ``runs AS r`` for the runs of a search; the project is the first parameter of ``sql``."""
+    where = ["r.project = $1"]
+    if view != VIEW_ALL:
+        away = "EXISTS (SELECT FROM experiments e WHERE e.name = r.experiment AND e.delete_time IS NOT NULL)"
+        where.append(_shown(f"(r.delete_time IS NOT NULL OR {away})", view))
+    if experiments:
+        where.append(f"r.experiment = ANY({sql.parameter(list(experiments))}::text[])")
+    if condition is not None:
+        where.append(sql.condition(condition))
+    return " AND ".join(where)
 
 
 def thin(series: Series, max_points: int) -> Series:
