@@ -23,6 +23,7 @@ PAGES = {
     "/runs/{run}": "run-",
     "/runs/{hostile}": "run-",
     "/runs/compare?run={run}&run={other}": "2 runs side by side",
+    "/runs/charts?run={run},{other}": "Charts",
     "/models": "Models",
     "/models/delays": "delays",
     "/models/delays/versions/1": "delays v1",
@@ -86,21 +87,6 @@ async def test_a_run_of_ten_thousand_points_is_drawn_soon(page: Page, console: C
 
     await expect(page.locator("#summary")).to_contain_text(f"{POINTS:,}".replace(",", "\u202f"))
     assert took_s < WITHIN_S / 4
-    assert complaints == []
-
-
-async def test_charts_follow_the_choice_of_axis_scale_and_smoothing(page: Page, console: Console) -> None:
-    complaints = complaints_of(page)
-    await page.goto(address(console, "/runs/compare?run={run}&run={other}"))
-    chart = page.locator("[data-charts] .chart[data-drawn]")
-    await chart.locator("canvas").wait_for()
-    before = await chart.locator("canvas").screenshot()
-
-    await page.locator("[data-chart-x]").select_option("relative")
-    await page.locator("[data-chart-log]").check()
-    await page.locator("[data-chart-smooth]").fill("0.9")
-
-    assert await chart.locator("canvas").screenshot() != before
     assert complaints == []
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Sequence
+from typing import Any
 from uuid import UUID, uuid4
 
 import grpc
@@ -31,13 +32,13 @@ async def record_runs(
     gate = asyncio.Semaphore(AT_ONCE)
     headers = (("authorization", f"Bearer {connection.token}"),)
     async with grpc.aio.insecure_channel(connection.address("tracking")) as channel:
-        stub = TrackingServiceStub(channel)
+        stub: Any = TrackingServiceStub(channel)  # Any: an awaited stub, typed by grpc as a blocking one
 
         async def record(place: int, draws: Sequence[float]) -> None:
             name = f"projects/default/runs/{ids[place]}"
             model = MODELS[place % len(MODELS)]
             async with gate:
-                await stub.StartRun(  # type: ignore[misc] # an awaited stub, typed by grpc as a blocking one
+                await stub.StartRun(
                     tracking.StartRunRequest(
                         command_id=str(uuid4()),
                         name=name,
@@ -49,7 +50,7 @@ async def record_runs(
                 )
                 if whole is not None and place >= whole:
                     return
-                await stub.LogParams(  # type: ignore[misc] # as above
+                await stub.LogParams(
                     tracking.LogParamsRequest(
                         command_id=str(uuid4()), run=name, params={"depth": str(2 + place % 7), "model": model}
                     ),
@@ -60,7 +61,7 @@ async def record_runs(
                     for step in range(points)
                     for key, value in (("val/loss", 1 + place % 3), ("val/f1", 0.5))
                 ]
-                await stub.LogMetrics(  # type: ignore[misc] # as above
+                await stub.LogMetrics(
                     tracking.LogMetricsRequest(command_id=str(uuid4()), run=name, points=values), metadata=headers
                 )
 

@@ -3,13 +3,15 @@
 import { card, number } from "./plot.js";
 import { Lines, smooth } from "./lines.js";
 
-const root = document.querySelector("[data-charts]");
-if (root) start(root);
+// All roots of a page have one bar and one zoom.
+const view = { zoom: null, redraws: [] };
+for (const root of document.querySelectorAll("[data-charts]")) start(root);
 
 function start(root) {
   const bar = document.querySelector("[data-chart-bar]");
   const fields = Object.fromEntries([...bar.querySelectorAll("[name]")].map((each) => [each.name, each]));
-  const state = { runs: new Map(), cards: new Map(), groups: new Map(), zoom: null, x: "step" };
+  const state = { runs: new Map(), cards: new Map(), groups: new Map() };
+  const mine = (key) => (!root.dataset.only || key.startsWith(root.dataset.only)) && (!root.dataset.without || !key.startsWith(root.dataset.without));
   restore(fields);
 
   const seen = new IntersectionObserver((entries) => {
@@ -28,19 +30,20 @@ function start(root) {
     const count = document.querySelector("#charted");
     if (count) count.textContent = `${number(found.runs.length)} run${found.runs.length === 1 ? "" : "s"}, ${number(found.keys.length)} metrics`;
     for (const key of found.keys) {
-      if (state.cards.has(key)) continue;
-      state.cards.set(key, metric(groupOf(root, state.groups, key), key, { root, state, fields, redraw }));
-      seen.observe(state.cards.get(key).element);
       if (![...fields.x.options].some((each) => each.value === `metric.${key}`)) fields.x.append(new Option(key, `metric.${key}`));
+      if (state.cards.has(key) || !mine(key)) continue;
+      state.cards.set(key, metric(groupOf(root, state.groups, key), key, { root, state, fields }));
+      seen.observe(state.cards.get(key).element);
     }
     root.dataset.keys = found.keys.length;
     restore({ x: fields.x });
     narrow();
   }
 
+  view.redraws.push(redraw);
   function redraw() {
     for (const each of state.cards.values()) { each.stale = true; if (each.visible) each.show(); }
-    document.querySelector("[data-chart-reset]").disabled = !state.zoom;
+    document.querySelector("[data-chart-reset]").disabled = !view.zoom;
   }
   function narrow() {
     const wanted = pattern(fields.metrics);
@@ -51,13 +54,13 @@ function start(root) {
     save(fields);
     if (event.target === fields.metrics) return narrow();
     if (event.target === fields.x || event.target === fields.points) {
-      if (event.target === fields.x) state.zoom = null;
+      if (event.target === fields.x) view.zoom = null;
       for (const each of state.cards.values()) each.forget();
     }
     redraw();
   }
   bar.addEventListener("input", change);
-  bar.querySelector("[data-chart-reset]").addEventListener("click", () => { state.zoom = null; redraw(); });
+  bar.querySelector("[data-chart-reset]").addEventListener("click", () => { view.zoom = null; redraw(); });
   root.addEventListener("keydown", (event) => {
     const shown = [...state.cards.values()].find((each) => each.element === event.target)?.span();
     if (!shown || event.ctrlKey || event.metaKey) return;
@@ -66,8 +69,8 @@ function start(root) {
     const zooms = { "+": [from + step, to - step], "-": [from - step, to + step], ArrowLeft: [from - step, to - step], ArrowRight: [from + step, to + step], 0: null };
     if (!(event.key in zooms)) return;
     event.preventDefault();
-    state.zoom = zooms[event.key];
-    redraw();
+    view.zoom = zooms[event.key];
+    for (const each of view.redraws) each();
   });
   root.addEventListener("refresh", async (event) => {
     const streams = event.detail?.streams ?? [null];
@@ -127,7 +130,7 @@ function groupOf(root, groups, key) {
   return charts;
 }
 
-function metric(parent, key, { root, state, fields, redraw }) {
+function metric(parent, key, { root, state, fields }) {
   const { element, box } = card(parent, key);
   element.dataset.key = key;
   element.tabIndex = 0;
@@ -180,12 +183,12 @@ function metric(parent, key, { root, state, fields, redraw }) {
       const y = smooth(raw, weight);
       return { name: run.name, colour: run.colour, x, y, raw: weight && series.size <= 10 ? raw : null };
     });
-    const zoom = logX && state.zoom?.[0] <= 0 ? null : state.zoom;
+    const zoom = logX && view.zoom?.[0] <= 0 ? null : view.zoom;
     return { lines, time: fields.x.value === "time", logX, logY, clip: fields.clip.checked, zoom };
   }
   function zoomed(next) {
-    state.zoom = next;
-    redraw();
+    view.zoom = next;
+    for (const redraw of view.redraws) redraw();
   }
   function drawn({ points, lines, ms }) {
     Object.assign(element.dataset, { points, lines, ms: ms.toFixed(1) });

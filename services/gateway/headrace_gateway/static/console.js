@@ -121,18 +121,6 @@ document.addEventListener("submit", (event) => {
   }
 });
 addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
-document.addEventListener("toggle", async (event) => {
-  const box = event.target.open && $("[data-preview]", event.target);
-  if (!box || box.dataset.loaded) return;
-  box.dataset.loaded = "yes";
-  const answer = await fetch(box.dataset.preview);
-  const text = await answer.text();
-  box.textContent = answer.ok ? pretty(text).slice(0, 200000) : "It can not be shown here.";
-}, true);
-function pretty(text) {
-  try { return JSON.stringify(JSON.parse(text), null, 2); } catch { return text; }
-}
-
 document.addEventListener("htmx:after:swap", () => { refreshTimes(); });
 
 // A page about a service that does not answer asks again until it does.
