@@ -187,8 +187,10 @@ def _command(platform: Platform, action: str, form: FormData) -> Callable[[str],
             key, value = field(form, "key"), field(form, "value")
             if not key:
                 raise InvalidArgument("give the tag's key", field="key")
-            put = {"removed": [key]} if field(form, "remove") else {"set": {key: value}}
-            return lambda run: tracking.ChangeTags(service.ChangeTagsRequest(command_id=id_of(run), run=run, **put))
+            new, removed = ({}, [key]) if field(form, "remove") else ({key: value}, [])
+            return lambda run: tracking.ChangeTags(
+                service.ChangeTagsRequest(command_id=id_of(run), run=run, set=new, removed=removed)
+            )
         case "delete":
             return lambda run: tracking.DeleteRun(service.DeleteRunRequest(command_id=id_of(run), run=run))
         case _:
