@@ -187,7 +187,9 @@ def _command(platform: Platform, action: str, form: FormData) -> Callable[[str],
             key, value = field(form, "key"), field(form, "value")
             if not key:
                 raise InvalidArgument("give the tag's key", field="key")
-            new, removed = ({}, [key]) if field(form, "remove") else ({key: value}, [])
+            away = bool(field(form, "remove"))
+            new: dict[str, str] = {} if away else {key: value}
+            removed = [key] if away else []
             return lambda run: tracking.ChangeTags(
                 service.ChangeTagsRequest(command_id=id_of(run), run=run, set=new, removed=removed)
             )
