@@ -24,6 +24,7 @@ from headrace_kit.eventtypes import EventTypes
 from headrace_kit.objects import ObjectStore
 from headrace_kit.postgres import Database, connected, create_pool, migrate
 from headrace_local.testing import FreshDatabase, Infrastructure, run_infrastructure
+from headrace_tracking.census import Census
 from headrace_tracking.events import EVENT_TYPES
 from headrace_tracking.filters import parse_filter, parse_order
 from headrace_tracking.metrics import MetricWriter
@@ -163,7 +164,14 @@ def _servicer(database: Database) -> TrackingServicer:
     store = PostgresEventStore(database, "headrace/tracking", EventTypes(*EVENT_TYPES))
     points = PointStore(database)
     writer = MetricWriter(points, Sealer(store, points))
-    return TrackingServicer(store, RunStore(database), points, writer=writer, objects=cast("ObjectStore", None))
+    return TrackingServicer(
+        store,
+        RunStore(database),
+        points,
+        census=Census(database),
+        writer=writer,
+        objects=cast("ObjectStore", None),
+    )
 
 
 def measure(*, quick: bool) -> Iterator[Figure]:

@@ -14,6 +14,8 @@ pytestmark = pytest.mark.timeout(300)
 CLOSED = (
     "/",
     "/runs",
+    "/runs/charts",
+    "/runs/rows",
     "/models",
     "/endpoints",
     "/drift",

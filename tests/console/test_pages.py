@@ -23,6 +23,7 @@ PAGES = {
     "/runs/{run}": "run-",
     "/runs/{hostile}": "run-",
     "/runs/compare?run={run}&run={other}": "2 runs side by side",
+    "/runs/charts?run={run},{other}": "Charts",
     "/models": "Models",
     "/models/delays": "delays",
     "/models/delays/versions/1": "delays v1",
@@ -86,21 +87,6 @@ async def test_a_run_of_ten_thousand_points_is_drawn_soon(page: Page, console: C
 
     await expect(page.locator("#summary")).to_contain_text(f"{POINTS:,}".replace(",", "\u202f"))
     assert took_s < WITHIN_S / 4
-    assert complaints == []
-
-
-async def test_charts_follow_the_choice_of_axis_scale_and_smoothing(page: Page, console: Console) -> None:
-    complaints = complaints_of(page)
-    await page.goto(address(console, "/runs/compare?run={run}&run={other}"))
-    chart = page.locator("[data-charts] .chart[data-drawn]")
-    await chart.locator("canvas").wait_for()
-    before = await chart.locator("canvas").screenshot()
-
-    await page.locator("[data-chart-x]").select_option("relative")
-    await page.locator("[data-chart-log]").check()
-    await page.locator("[data-chart-smooth]").fill("0.9")
-
-    assert await chart.locator("canvas").screenshot() != before
     assert complaints == []
 
 
@@ -234,19 +220,6 @@ async def test_a_preview_shows_json_in_lines(page: Page, console: Console) -> No
     await expect(row.locator("pre")).to_have_text('{\n  "a": 1\n}')
 
 
-async def test_a_filter_narrows_the_runs_and_a_wrong_one_is_explained(page: Page, console: Console) -> None:
-    complaints = complaints_of(page)
-    await page.goto(f"{console.url}/runs")
-    await page.keyboard.press("/")
-    await page.keyboard.type('param.depth = "6"')
-    await expect(page.locator("#runs tbody tr")).to_have_count(1)
-
-    await page.locator("[data-search]").fill("metric.loss <")
-
-    await expect(page.get_by_role("alert")).to_contain_text("can not be read")
-    assert complaints == []
-
-
 async def go(page: Page, key: str, title: str) -> None:
     """Presses g and a key until the page has come: a busy machine may be slower than the pause allowed between both."""
     deadline = time.monotonic() + WITHIN_S
@@ -267,6 +240,7 @@ async def test_the_keyboard_goes_everywhere(page: Page, console: Console) -> Non
     await page.keyboard.press("Escape")
 
     await page.goto(f"{console.url}/runs")
+    await expect(page.locator("#runs tr[data-run]").first).to_be_visible()
     for key in ("j", "x", "j", "x"):
         await page.keyboard.press(key)
     await expect(page.locator("[data-compare]")).to_have_text("Compare 2")

@@ -184,6 +184,20 @@ def _tracking() -> Iterator[Limit]:
     for method in ("GetRun", "SearchRuns", "ListExperiments"):
         yield from _mask(f"{_RUN}.{method}", "name")
     yield from _number(f"{_RUN}.GetMetricHistory", "max_points", 0, 1_000_000)
+    yield from _number(f"{_RUN}.SearchRuns", "skip", 0, 10_000_000)
+    many = f"{_RUN}.GetMetricHistories"
+    name = f"projects/default/runs/{UUID(int=1)}"
+    yield Limit(many, "runs", [name] * 1000, [name] * 1001)
+    yield Limit(many, "runs", [name], [])
+    yield from _number(many, "max_points", 0, 200_000)
+    for method in ("GetRunKeys", "GetRunGroups"):
+        yield Limit(f"{_RUN}.{method}", "filter", _padded("metric.a < 1", 4000), _padded("metric.a < 1", 4001))
+        names = [f"projects/default/experiments/{each}" for each in range(1001)]
+        yield Limit(f"{_RUN}.{method}", "experiments", names[:1000], names)
+    groups = f"{_RUN}.GetRunGroups"
+    yield Limit(groups, "group_by", _padded("tag.a", 300), _padded("tag.a", 301))
+    yield Limit(groups, "values", _padded("metric.a", 4000), _padded("metric.a", 4001))
+    yield Limit(groups, "values", ", ".join(["metric.a"] * 50), ", ".join(["metric.a"] * 51))
     yield from _text(f"{_RUN}.RenameRun", "display_name", 250, least=1)
     yield from _experiments_and_models()
 

@@ -198,6 +198,13 @@ def _tracking(world: World) -> Requests:
             page_size=2,
         ),
         "GetMetricHistory": lambda: tracking.GetMetricHistoryRequest(run=run, key="loss", max_points=10),
+        "GetMetricHistories": lambda: tracking.GetMetricHistoriesRequest(
+            runs=[run], key="loss", max_points=10, x_key="loss"
+        ),
+        "GetRunKeys": lambda: tracking.GetRunKeysRequest(parent=world.parent, filter="metric.loss < 1"),
+        "GetRunGroups": lambda: tracking.GetRunGroupsRequest(
+            parent=world.parent, group_by="tag.team", values="metric.loss, duration_s"
+        ),
         "ListExperiments": lambda: tracking.ListExperimentsRequest(parent=world.parent, page_size=2),
         "WatchRun": lambda: tracking.WatchRunRequest(run=run),
         "RenameRun": lambda: tracking.RenameRunRequest(run=run, display_name="the first"),

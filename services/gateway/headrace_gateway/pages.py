@@ -70,6 +70,7 @@ class Pages:
     """
 
     def __init__(self, project: str, named: Callable[[str], str] = lambda _: "") -> None:
+        self.named = named
         self._environment = Environment(
             loader=FileSystemLoader(FOLDER),
             autoescape=True,

@@ -3,6 +3,7 @@
 from headrace.api.tracking.v1.service_pb2_grpc import add_TrackingServiceServicer_to_server
 from headrace_kit.app import Application
 from headrace_kit.service import LogOwner
+from headrace_tracking.census import Census
 from headrace_tracking.config import TrackingSettings
 from headrace_tracking.events import EVENT_TYPES
 from headrace_tracking.metrics import MetricWriter
@@ -19,7 +20,14 @@ async def build(settings: TrackingSettings) -> Application:
     sealer = Sealer(owner.store, points)
     writer = MetricWriter(points, sealer)
     await sealer.recover()
-    servicer = TrackingServicer(owner.store, RunStore(owner.database), points, writer=writer, objects=owner.objects)
+    servicer = TrackingServicer(
+        owner.store,
+        RunStore(owner.database),
+        points,
+        census=Census(owner.database),
+        writer=writer,
+        objects=owner.objects,
+    )
     application = owner.application([(add_TrackingServiceServicer_to_server, servicer)])
     application.close.insert(0, writer.close)
     return application

@@ -24,6 +24,8 @@ from headrace_kit.paging import page_of
 from headrace_kit.rpc import command_context
 from headrace_kit.validate import require_dataset, require_enum, require_range, require_size
 from headrace_tracking import domain, requests
+from headrace_tracking.census import Census
+from headrace_tracking.census_rpc import CensusRpc
 from headrace_tracking.experiments_rpc import ExperimentsRpc
 from headrace_tracking.filters import parse_filter, parse_order
 from headrace_tracking.loggedmodels_rpc import LoggedModelsRpc, require_stored
@@ -38,12 +40,13 @@ Decide = Callable[[Run | None, CommandContext], Sequence[Message]]
 WATCH_POLL_S: Final = 0.25
 
 
-class TrackingServicer(ExperimentsRpc, LoggedModelsRpc):
+class TrackingServicer(ExperimentsRpc, LoggedModelsRpc, CensusRpc):
     """Answers tracking's calls.
 
     Args:
         store: The streams of experiments and runs.
         runs: The read models.
+        census: Queries over many runs.
         points: The tables of metric points.
         writer: The way of metric points.
         objects: Where artifacts lie.
@@ -55,11 +58,12 @@ class TrackingServicer(ExperimentsRpc, LoggedModelsRpc):
         runs: RunStore,
         points: PointStore,
         *,
+        census: Census,
         writer: MetricWriter,
         objects: ObjectStore,
     ) -> None:
         self._store, self._runs, self._objects = store, runs, objects
-        self._points, self._writer = points, writer
+        self._points, self._writer, self._census = points, writer, census
 
     async def StartRun(self, request: service.StartRunRequest, context: Context) -> service.StartRunResponse:
         requests.check_start(request)
@@ -231,6 +235,7 @@ class TrackingServicer(ExperimentsRpc, LoggedModelsRpc):
         experiments = [*request.experiments, *([request.experiment] if request.experiment else ())]
         for each in experiments:
             EXPERIMENT.parse(each, field="experiment")
+        require_range(request.skip, field="skip", least=0, most=10_000_000)
         page = page_of(request)
         found = await self._runs.search(
             project,
@@ -238,6 +243,7 @@ class TrackingServicer(ExperimentsRpc, LoggedModelsRpc):
             condition=parse_filter(request.filter),
             orders=parse_order(request.order_by),
             after=page.after,
+            skip=0 if page.after else request.skip,
             limit=page.limit,
             view=request.view,
         )

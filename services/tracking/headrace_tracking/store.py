@@ -148,27 +148,21 @@ def search_statement(
     orders: Sequence[Order],
     limit: int,
     after: str = "",
+    skip: int = 0,
     view: View.ValueType = VIEW_ALL,
 ) -> Statement:
     """The SQL of ``RunStore.search``."""
     sql = searching.SqlBuilder(project, condition=condition)
-    where = ["r.project = $1"]
-    if view != VIEW_ALL:
-        away = "EXISTS (SELECT FROM experiments e WHERE e.name = r.experiment AND e.delete_time IS NOT NULL)"
-        where.append(_shown(f"(r.delete_time IS NOT NULL OR {away})", view))
-    if experiments:
-        where.append(f"r.experiment = ANY({sql.parameter(list(experiments))}::text[])")
-    if condition is not None:
-        where.append(sql.condition(condition))
+    where = [matching(sql, experiments=experiments, condition=condition, view=view)]
     keys = searching.sort_keys(sql, orders)
     if after:
         where.append(searching.after(sql, keys, searching.read(keys, after)))
     values = ", ".join(f"{key.expression} AS k{at}" for at, key in enumerate(keys))
     order = ", ".join(key.sql for key in keys)
-    # Only text of this module and of SqlBuilder is SQL here; every value is a parameter, the limit a number.
+    # Only text of this module and of SqlBuilder is SQL here; every value is a parameter, limit and offset are numbers.
     text = (
         f"WITH page AS (SELECT r.name, {values} FROM {sql.source} WHERE {' AND '.join(where)}"  # noqa: S608
-        f" ORDER BY {order} LIMIT {int(limit)})"
+        f" ORDER BY {order} LIMIT {int(limit)} OFFSET {int(skip)})"
         " SELECT v.shown, EXISTS (SELECT FROM metric_tails t WHERE t.run = p.name) AS is_behind, p.*"
         " FROM (SELECT *, row_number() OVER () AS place FROM page) p JOIN run_views v USING (name) ORDER BY p.place"
     )
@@ -241,9 +235,10 @@ class RunStore:
         orders: Sequence[Order],
         limit: int,
         after: str = "",
+        skip: int = 0,
         view: View.ValueType = VIEW_ALL,
     ) -> Found:
-        """At most ``limit`` runs in order, after a place; without packages of their environment."""
+        """At most ``limit`` runs in order, after a place or ``skip`` of them; without packages of their environment."""
         statement = search_statement(
             project,
             experiments=experiments,
@@ -251,6 +246,7 @@ class RunStore:
             orders=orders,
             limit=limit,
             after=after,
+            skip=skip,
             view=view,
         )
         rows = await self._database.fetch(statement.sql, *statement.parameters)
@@ -268,6 +264,25 @@ class RunStore:
             key,
         )
         return Series([row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows])
+
+
+def matching(
+    sql: searching.SqlBuilder,
+    *,
+    experiments: Sequence[str],
+    condition: Condition | None,
+    view: View.ValueType = VIEW_ALL,
+) -> str:
+    """An SQL condition on ``sql.source`` for the runs of a search; the project is the first parameter of ``sql``."""
+    where = ["r.project = $1"]
+    if view != VIEW_ALL:
+        away = "EXISTS (SELECT FROM experiments e WHERE e.name = r.experiment AND e.delete_time IS NOT NULL)"
+        where.append(_shown(f"(r.delete_time IS NOT NULL OR {away})", view))
+    if experiments:
+        where.append(f"r.experiment = ANY({sql.parameter(list(experiments))}::text[])")
+    if condition is not None:
+        where.append(sql.condition(condition))
+    return " AND ".join(where)
 
 
 def thin(series: Series, max_points: int) -> Series:

@@ -10,6 +10,7 @@ from headrace.api.tracking.v1 import service_pb2 as service
 from headrace.api.tracking.v1.resources_pb2 import CodeVersion
 from headrace_kit.errors import InvalidArgument
 from headrace_kit.objects import ObjectStore
+from headrace_tracking.census import Census
 from headrace_tracking.rpc import TrackingServicer
 from tests.support.tracking import Tracking
 
@@ -99,7 +100,12 @@ async def test_a_page_begins_after_a_run_that_changed_since(tracking: Tracking) 
 async def test_the_call_pages_and_refuses_tokens_of_other_searches(tracking: Tracking) -> None:
     await seeded(tracking)
     servicer = TrackingServicer(
-        tracking.store, tracking.runs, tracking.points, writer=tracking.writer, objects=cast("ObjectStore", None)
+        tracking.store,
+        tracking.runs,
+        tracking.points,
+        census=Census(tracking.database),
+        writer=tracking.writer,
+        objects=cast("ObjectStore", None),
     )
     request = service.SearchRunsRequest(parent="projects/default", order_by="param.kind desc, metric.a", page_size=4)
     names: list[str] = []

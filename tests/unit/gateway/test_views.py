@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import struct
 from datetime import UTC, datetime
@@ -9,6 +10,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
+from starlette.datastructures import QueryParams
 
 from headrace.api.audit.v1.resources_pb2 import LogEntry
 from headrace.api.common.v1.resources_pb2 import DatasetVersion
@@ -16,14 +18,19 @@ from headrace.api.monitor.v1 import resources_pb2 as monitor
 from headrace.api.orchestrator.v1 import resources_pb2 as orchestrator
 from headrace.api.registry.v1 import resources_pb2 as registry
 from headrace.api.tracking.v1 import resources_pb2 as tracking
+from headrace.api.tracking.v1.service_pb2 import MetricSeries
+from headrace_gateway.columns import Column
 from headrace_gateway.logs import newest
+from headrace_gateway.selecting import Selection
+from headrace_gateway.views.charts import lines_response
+from headrace_gateway.views.compare import comparison, drawn
 from headrace_gateway.views.drift import chart_data
 from headrace_gateway.views.events import HEX_BYTES, hex_of, matches, text_of
 from headrace_gateway.views.graph import HEIGHT, WIDTH, draw
 from headrace_gateway.views.history import Asked, changed_fields, moment_of
 from headrace_gateway.views.models import aliases, moves
 from headrace_gateway.views.pipelines import graph, layers, needed
-from headrace_gateway.views.runs import columns_response, comparison, frequent
+from headrace_gateway.views.runs import place_of
 from headrace_kit.errors import InvalidArgument
 
 
@@ -47,21 +54,77 @@ def test_a_comparison_has_a_row_for_each_name_that_any_run_has() -> None:
     assert rows[("code", "commit")] == (("", "c" * 12 + " + changes"), True)
 
 
-def test_the_table_shows_the_metrics_that_most_runs_have() -> None:
-    runs = [run(a=1, b=1, z=1), run(b=1, z=1, c=1, d=1), run(z=1, e=1)]
+def test_the_best_of_a_metric_is_told_and_which_way_is_better() -> None:
+    first, second, third = run(loss=0.5, f1=0.9), run(loss=0.4, f1=0.9), run(loss=math.nan)
 
-    assert frequent(runs) == ["a", "b", "c", "z"]
-    assert frequent([]) == []
+    rows = {row.name: row for row in comparison([first, second, third])}
+
+    assert (rows["loss"].best, rows["loss"].less) == ((1,), True)
+    assert (rows["f1"].best, rows["f1"].less) == ((), False)
 
 
-def test_columns_travel_as_little_endian_doubles_behind_their_shape() -> None:
-    body = bytes(columns_response([np.array([1.0, 2.0]), np.array([math.nan, -3.5])]).body)
+def test_a_comparison_takes_the_last_the_least_or_the_greatest_value() -> None:
+    one = tracking.Run(metrics={"loss": tracking.MetricSummary(last=2, min=1, max=3, count=9)})
 
-    assert struct.unpack_from("<II", body) == (2, 2)
-    values = np.frombuffer(body, "<f8", offset=8)
-    assert values[[0, 1, 3]].tolist() == [1.0, 2.0, -3.5]
-    assert math.isnan(values[2])
-    assert bytes(columns_response([]).body) == struct.pack("<II", 0, 0)
+    assert [comparison([one], part)[0].values for part in ("last", "min", "max")] == [("2",), ("1",), ("3",)]
+    assert drawn([one], "max") == {"dimensions": [["metric", "loss"]], "runs": [["", "", [3.0]]]}
+
+
+def test_lines_travel_behind_their_runs_and_lengths() -> None:
+    lines = [
+        MetricSeries(run="projects/p/runs/a", steps=[1, 2], times_us=[1_000_000, 2_500_000], values=[0.5, math.nan]),
+        MetricSeries(run="projects/p/runs/b", steps=[7], times_us=[0], values=[-1.0]),
+    ]
+    body = bytes(lines_response(lines, beside=False).body)
+    (length,) = struct.unpack_from("<I", body)
+    columns = np.frombuffer(body, "<f8", offset=4 + length).reshape(3, 3)
+
+    assert (4 + length) % 8 == 0
+    assert json.loads(body[4 : 4 + length]) == [["a", 2], ["b", 1]]
+    assert columns[0].tolist() == [1, 2, 7]
+    assert columns[1].tolist() == [1, 2.5, 0]
+    assert np.isnan(columns[2][1])
+    assert len(lines_response([], beside=True).body) % 8 == 0
+
+
+def test_a_column_is_read_from_an_address_and_told_to_the_search_language() -> None:
+    found = [Column.parse(each) for each in ("metric.a.b", "metric.a.min", "param.x y", "tag.t", "duration_s", "by")]
+
+    assert [each.name for each in found] == [
+        "metric.a.b.last", "metric.a.min", "param.x y", "tag.t", "duration_s", "by"
+    ]  # fmt: skip
+    assert [each.subject for each in found] == [
+        "metric.a.b.last", "metric.a.min", "param.`x y`", "tag.t", "duration_s", ""
+    ]  # fmt: skip
+    for text in ("", "metric.", "nothing", "password.x"):
+        with pytest.raises(InvalidArgument):
+            Column.parse(text)
+
+
+def test_a_cell_shows_what_the_run_has_there() -> None:
+    one = run(loss=math.inf, f1=0.5)
+    one.params["depth"] = "3"
+
+    def cell(text: str) -> object:
+        return Column.parse(text).cell(one)
+
+    assert [cell(each) for each in ("metric.f1", "metric.loss", "metric.none", "param.depth", "tag.none")] == [
+        0.5, "inf", None, "3", None
+    ]  # fmt: skip
+
+
+def test_an_address_selects_runs_one_by_one_or_by_a_search() -> None:
+    chosen = Selection.of(QueryParams("run=a,b&run=b&run=c&filter=x"))
+    found = Selection.of(QueryParams("filter=metric.a+<+1&experiment=e"))
+
+    assert list(chosen.ids) == ["a", "b", "c"]
+    assert chosen.query == "run=a,b,c"
+    assert Selection.of(QueryParams(found.query)) == found
+
+
+def test_a_refusal_names_its_character() -> None:
+    assert place_of("expected a number, found 'x' at character 12") == 12
+    assert place_of("no place") == 0
 
 
 def step(

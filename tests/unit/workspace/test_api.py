@@ -37,6 +37,9 @@ NUMBERED: Final = {"Work", "PublishPredictions", "PublishLabels", "RebuildReadMo
 """Writes that carry tokens or numbers of their producer instead of the id of a command, or that say nothing new."""
 WITHOUT_PAGES: Final = {
     "GetMetricHistory",
+    "GetMetricHistories",
+    "GetRunKeys",
+    "GetRunGroups",
     "GetTraffic",
     "GetCounts",
     "GetArchiveStatus",

@@ -1,100 +1,228 @@
-// Metric charts of one run or of several: a card a metric, those of one prefix ("train/") together.
-import { Chart, axes, card, lineColour, number, utc } from "./plot.js";
+// Metric charts of runs: one card a metric, those of one prefix ("train/") together. data-charts says which runs, in the
+// form that addresses have. The choices of the bar stand in the address.
+import { card, number } from "./plot.js";
+import { Lines, smooth } from "./lines.js";
 
-const root = document.querySelector("[data-charts]");
-if (root) start(root);
+// All roots of a page have one bar and one zoom.
+const view = { zoom: null, redraws: [] };
+for (const root of document.querySelectorAll("[data-charts]")) start(root);
 
 function start(root) {
-  const runs = JSON.parse(root.dataset.runs);
-  const keys = JSON.parse(root.dataset.keys);
   const bar = document.querySelector("[data-chart-bar]");
-  const setting = {
-    x: bar.querySelector("[data-chart-x]"),
-    log: bar.querySelector("[data-chart-log]"),
-    smooth: bar.querySelector("[data-chart-smooth]"),
-    filter: bar.querySelector("[data-chart-filter]"),
-  };
-  const cards = [];
-  for (const key of [...keys].sort((a, b) => prefix(a).localeCompare(prefix(b)) || a.localeCompare(b))) {
-    cards.push(metric(root, key, runs, setting));
-  }
-  // Charts load when they come into view: a run may have hundreds.
+  const fields = Object.fromEntries([...bar.querySelectorAll("[name]")].map((each) => [each.name, each]));
+  const state = { runs: new Map(), cards: new Map(), groups: new Map() };
+  const mine = (key) => (!root.dataset.only || key.startsWith(root.dataset.only)) && (!root.dataset.without || !key.startsWith(root.dataset.without));
+  restore(fields);
+
   const seen = new IntersectionObserver((entries) => {
-    for (const entry of entries) if (entry.isIntersecting) { seen.unobserve(entry.target); cards.find((each) => each.element === entry.target).load(); }
+    for (const entry of entries) {
+      const each = state.cards.get(entry.target.dataset.key);
+      each.visible = entry.isIntersecting;
+      if (each.visible) each.show();
+    }
   }, { rootMargin: "300px" });
-  for (const each of cards) seen.observe(each.element);
-  for (const name of ["x", "log", "smooth"]) setting[name].addEventListener("input", () => cards.forEach((each) => each.draw()));
-  setting.filter.addEventListener("input", () => {
-    const wanted = setting.filter.value.toLowerCase();
-    for (const each of cards) each.element.hidden = !each.key.toLowerCase().includes(wanted);
-  });
-  root.addEventListener("refresh", () => cards.forEach((each) => each.reload()));
-}
 
-function prefix(key) {
-  return key.includes("/") ? key.slice(0, key.indexOf("/")) : "";
-}
-
-function metric(root, key, runs, setting) {
-  const { element, box } = card(root, key);
-  let lines = null;
-  let chart = null;
-  async function load() {
-    box.style.minHeight = "238px";
-    lines = await Promise.all(runs.map(([id]) => series(id, key)));
-    if (chart) chart.draw();
-    else chart = new Chart(box, () => drawing(lines, runs, setting));
-    element.dataset.drawn = "yes";
+  async function list() {
+    const answer = await fetch(`/runs/charted?${root.dataset.charts}`);
+    if (!answer.ok) return;
+    const found = await answer.json();
+    found.runs.forEach(([id, name], index) => { if (!state.runs.has(id)) state.runs.set(id, { name, colour: index }); });
+    const count = document.querySelector("#charted");
+    if (count) count.textContent = `${number(found.runs.length)} run${found.runs.length === 1 ? "" : "s"}, ${number(found.keys.length)} metrics`;
+    for (const key of found.keys) {
+      if (![...fields.x.options].some((each) => each.value === `metric.${key}`)) fields.x.append(new Option(key, `metric.${key}`));
+      if (state.cards.has(key) || !mine(key)) continue;
+      state.cards.set(key, metric(groupOf(root, state.groups, key), key, { root, state, fields }));
+      seen.observe(state.cards.get(key).element);
+    }
+    root.dataset.keys = found.keys.length;
+    restore({ x: fields.x });
+    narrow();
   }
-  return { key, element, load, draw: () => chart?.draw(), reload: () => { if (lines) load(); } };
-}
 
-/** Columns [step, seconds, value] of a metric: see columns_response in views/runs.py for the form. */
-async function series(id, key) {
-  const answer = await fetch(`/runs/${encodeURIComponent(id)}/series?key=${encodeURIComponent(key)}`);
-  if (!answer.ok) return [[], [], []];
-  const bytes = await answer.arrayBuffer();
-  const [columns, rows] = new Uint32Array(bytes, 0, 2);
-  return Array.from({ length: columns }, (_, index) => new Float64Array(bytes, 8 + index * rows * 8, rows));
-}
-
-function drawing(lines, runs, setting) {
-  const kind = setting.x.value;
-  const log = setting.log.checked;
-  const weight = Number(setting.smooth.value);
-  const tables = lines.map(([steps, seconds, values]) => {
-    const x = Array.from(kind === "step" ? steps : kind === "time" ? seconds : Array.from(seconds, (each) => each - seconds[0]));
-    const places = x.map((_, index) => index).sort((a, b) => x[a] - x[b]);
-    const y = smooth(places.map((at) => values[at]), weight).map((each) => (Number.isFinite(each) && (!log || each > 0) ? each : null));
-    return [places.map((at) => x[at]), y];
+  view.redraws.push(redraw);
+  function redraw() {
+    for (const each of state.cards.values()) { each.stale = true; if (each.visible) each.show(); }
+    document.querySelector("[data-chart-reset]").disabled = !view.zoom;
+  }
+  function narrow() {
+    const wanted = pattern(fields.metrics);
+    for (const [key, each] of state.cards) each.element.hidden = !wanted(key);
+    for (const group of state.groups.values()) group.hidden = ![...group.querySelectorAll(".chart")].some((each) => !each.hidden);
+  }
+  function change(event) {
+    save(fields);
+    if (event.target === fields.metrics) return narrow();
+    if (event.target === fields.x || event.target === fields.points) {
+      if (event.target === fields.x) view.zoom = null;
+      for (const each of state.cards.values()) each.forget();
+    }
+    redraw();
+  }
+  bar.addEventListener("input", change);
+  bar.querySelector("[data-chart-reset]").addEventListener("click", () => { view.zoom = null; redraw(); });
+  root.addEventListener("keydown", (event) => {
+    const shown = [...state.cards.values()].find((each) => each.element === event.target)?.span();
+    if (!shown || event.ctrlKey || event.metaKey) return;
+    const [from, to] = shown;
+    const step = (to - from) / 4;
+    const zooms = { "+": [from + step, to - step], "-": [from - step, to + step], ArrowLeft: [from - step, to - step], ArrowRight: [from + step, to + step], 0: null };
+    if (!(event.key in zooms)) return;
+    event.preventDefault();
+    view.zoom = zooms[event.key];
+    for (const each of view.redraws) each();
   });
-  if (!tables.some(([x]) => x.length)) return null;
-  const data = tables.length === 1 ? tables[0] : uPlot.join(tables);
-  return {
-    data,
-    options: {
-      scales: { x: { time: kind === "time" }, y: log ? { distr: 3 } : {} },
-      axes: axes({ time: kind === "time", log }),
-      tzDate: utc,
-      legend: { live: true },
-      cursor: { sync: { key: "metrics" }, points: { size: 6 } },
-      series: [
-        { label: { step: "step", time: "time", relative: "s" }[kind], ...(kind === "time" ? {} : { value: (_, value) => number(value) }) },
-        ...runs.map(([, name], index) => ({ label: runs.length > 1 ? name : "value", stroke: lineColour(index), width: 1.6, spanGaps: true, points: { show: tables[index][0].length < 60 }, value: (_, value) => number(value) })),
-      ],
+  root.addEventListener("refresh", async (event) => {
+    const streams = event.detail?.streams ?? [null];
+    const ids = streams.map((each) => each?.match(/\/runs\/([^/]+)$/)?.[1]).filter(Boolean);
+    if (ids.some((id) => !state.runs.has(id)) || state.runs.size <= 50) await list();
+    const touched = streams.includes(null) ? null : ids.filter((id) => state.runs.has(id));
+    if (touched && !touched.length) return;
+    for (const each of state.cards.values()) if (each.visible) each.follow(touched); else each.forget();
+  });
+  list();
+}
+
+/** The test of a regular expression, or of a plain text when it is none. */
+function pattern(input) {
+  try {
+    const found = new RegExp(input.value, "i");
+    input.setCustomValidity("");
+    return (key) => found.test(key);
+  } catch {
+    return (key) => key.toLowerCase().includes(input.value.toLowerCase());
+  }
+}
+
+function restore(fields) {
+  const query = new URLSearchParams(location.search);
+  for (const [name, each] of Object.entries(fields)) {
+    if (!query.has(name)) continue;
+    if (each.type === "checkbox") each.checked = query.get(name) === "on";
+    else if (each.tagName !== "SELECT" || [...each.options].some((option) => option.value === query.get(name))) each.value = query.get(name);
+  }
+}
+function save(fields) {
+  const query = new URLSearchParams(location.search);
+  for (const [name, each] of Object.entries(fields)) {
+    const value = each.type === "checkbox" ? (each.checked ? "on" : "") : each.value;
+    if (value && !(name === "smooth" && value === "0") && !(name === "x" && value === "step")) query.set(name, value);
+    else query.delete(name);
+  }
+  history.replaceState(null, "", `${location.pathname}?${query.toString().replaceAll("%2C", ",")}${location.hash}`);
+}
+
+function groupOf(root, groups, key) {
+  const prefix = key.includes("/") ? key.slice(0, key.indexOf("/")) : "";
+  if (groups.has(prefix)) return groups.get(prefix).querySelector(".charts");
+  const group = document.createElement("details");
+  group.className = "chart-group";
+  group.open = true;
+  const title = document.createElement("summary");
+  title.textContent = prefix ? `${prefix}/` : "metrics";
+  const charts = document.createElement("div");
+  charts.className = "charts";
+  group.append(title, charts);
+  group.dataset.prefix = prefix;
+  const after = [...groups.values()].find((each) => each.dataset.prefix > prefix);
+  root.insertBefore(group, after ?? null);
+  groups.set(prefix, group);
+  return charts;
+}
+
+function metric(parent, key, { root, state, fields }) {
+  const { element, box } = card(parent, key);
+  element.dataset.key = key;
+  element.tabIndex = 0;
+  element.setAttribute("aria-label", `${key}: plus and minus zoom, arrows move, 0 shows everything`);
+  box.style.minHeight = "210px";
+  const legend = document.createElement("p");
+  legend.className = "chart-legend";
+  element.append(legend);
+  let series = null; // run id -> [steps, seconds, values, other metric's values]
+  let loading = null;
+  let chart = null;
+
+  const self = {
+    element,
+    visible: false,
+    stale: false,
+    forget: () => { series = null; },
+    span: () => chart?.chart.plot && [chart.chart.plot.scales.x.min, chart.chart.plot.scales.x.max],
+    async show() {
+      if (!series) {
+        loading ??= fetchSeries(key, root.dataset.charts, fields);
+        const found = await loading;
+        loading = null;
+        series = found;
+        self.stale = true;
+      }
+      if (chart && !self.stale) return;
+      self.stale = false;
+      if (chart) chart.draw();
+      else chart = new Lines(box, legend, { look, zoomed, drawn });
+      element.dataset.drawn = "yes";
+      legend.replaceChildren(...chart.summary());
+    },
+    async follow(ids) {
+      if (!series) return self.show();
+      const found = await fetchSeries(key, ids ? `run=${ids.join(",")}` : root.dataset.charts, fields);
+      for (const [id, columns] of found) series.set(id, columns);
+      self.stale = true;
+      return self.show();
     },
   };
+  function look() {
+    const weight = Number(fields.smooth.value);
+    const logX = fields.logx.checked && fields.x.value !== "time";
+    const logY = fields.logy.checked;
+    const lines = [...series].map(([id, columns]) => {
+      const run = state.runs.get(id) ?? { name: id, colour: 0 };
+      const [x, values] = ordered(columns, fields.x.value, logX);
+      const raw = logY ? values.map((each) => (each > 0 ? each : NaN)) : values;
+      const y = smooth(raw, weight);
+      return { name: run.name, colour: run.colour, x, y, raw: weight && series.size <= 10 ? raw : null };
+    });
+    const zoom = logX && view.zoom?.[0] <= 0 ? null : view.zoom;
+    return { lines, time: fields.x.value === "time", logX, logY, clip: fields.clip.checked, zoom };
+  }
+  function zoomed(next) {
+    view.zoom = next;
+    for (const redraw of view.redraws) redraw();
+  }
+  function drawn({ points, lines, ms }) {
+    Object.assign(element.dataset, { points, lines, ms: ms.toFixed(1) });
+  }
+  return self;
 }
 
-/** Exponential moving average without the bias of its start; weight 0 changes nothing. */
-function smooth(values, weight) {
-  if (!weight) return values;
-  let last = 0;
-  let count = 0;
-  return values.map((value) => {
-    if (!Number.isFinite(value)) return value;
-    last = last * weight + (1 - weight) * value;
-    count += 1;
-    return last / (1 - weight ** count);
-  });
+/** Columns by run: see lines_response in views/charts.py for the form. */
+async function fetchSeries(key, runs, fields) {
+  const query = new URLSearchParams({ key });
+  if (fields.points.value) query.set("points", fields.points.value);
+  if (fields.x.value.startsWith("metric.")) query.set("x", fields.x.value.slice("metric.".length));
+  const answer = await fetch(`/runs/series?${runs}&${query}`);
+  if (!answer.ok) return new Map();
+  const bytes = await answer.arrayBuffer();
+  const length = new DataView(bytes).getUint32(0, true);
+  const heads = JSON.parse(new TextDecoder().decode(new Uint8Array(bytes, 4, length)));
+  const total = heads.reduce((sum, [, points]) => sum + points, 0);
+  const width = query.has("x") ? 4 : 3;
+  let at = 0;
+  return new Map(heads.map(([id, points]) => {
+    const columns = Array.from({ length: width }, (_, column) => new Float64Array(bytes, 4 + length + (column * total + at) * 8, points));
+    at += points;
+    return [id, columns];
+  }));
+}
+
+/** x, ascending, and the values there; points without an x are left out. */
+function ordered([steps, seconds, values, others], kind, log) {
+  const x = kind === "step" ? steps : kind === "time" ? seconds : kind === "relative" ? seconds.map((each) => each - seconds[0]) : others;
+  if (!x) return [steps, values];
+  let ascending = true;
+  for (let index = 0; index < x.length && ascending; index += 1) ascending = Number.isFinite(x[index]) && (!log || x[index] > 0) && (!index || x[index - 1] <= x[index]);
+  if (ascending) return [x, values];
+  const places = Array.from(x.keys()).filter((at) => Number.isFinite(x[at]) && (!log || x[at] > 0)).sort((one, other) => x[one] - x[other]);
+  return [Float64Array.from(places, (at) => x[at]), Float64Array.from(places, (at) => values[at])];
 }

@@ -53,6 +53,11 @@ $("#help-open")?.addEventListener("click", () => help.showModal());
 let going = 0;
 const rows = () => $$("main table.rows tbody tr").filter((row) => $(".row-link", row));
 function move(step) {
+  const grid = $(".grid");
+  if (grid) {
+    grid.dispatchEvent(new CustomEvent("headrace:move", { detail: step }));
+    if (!$("table.groups", grid)) return;
+  }
   const all = rows();
   if (!all.length) return;
   const at = all.findIndex((row) => row.classList.contains("at"));
@@ -66,7 +71,7 @@ document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   const typing = event.target.closest("input:not([type=checkbox]), textarea, select");
   if (event.key === "Escape" && typing) return typing.blur();
-  if (typing || help?.open) return;
+  if (typing || document.querySelector("dialog[open]")) return;
   if (event.timeStamp - going < 1500) {
     going = 0;
     const link = $(`nav a[data-key="${CSS.escape(event.key)}"]`);
@@ -84,6 +89,7 @@ document.addEventListener("keydown", (event) => {
     j: () => move(1),
     k: () => move(-1),
     x: () => {
+      if ($(".grid")) return $(".grid").dispatchEvent(new CustomEvent("headrace:choose"));
       const box = $("tr.at input[type=checkbox]");
       if (box) { box.checked = !box.checked; box.dispatchEvent(new Event("change", { bubbles: true })); }
     },
@@ -115,36 +121,7 @@ document.addEventListener("submit", (event) => {
   }
 });
 addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
-document.addEventListener("toggle", async (event) => {
-  const box = event.target.open && $("[data-preview]", event.target);
-  if (!box || box.dataset.loaded) return;
-  box.dataset.loaded = "yes";
-  const answer = await fetch(box.dataset.preview);
-  const text = await answer.text();
-  box.textContent = answer.ok ? pretty(text).slice(0, 200000) : "It can not be shown here.";
-}, true);
-function pretty(text) {
-  try { return JSON.stringify(JSON.parse(text), null, 2); } catch { return text; }
-}
-$("[data-differences]")?.addEventListener("change", (event) => $("#comparison").classList.toggle("only", event.target.checked));
-
-// Choice of runs: kept while the table is read anew.
-const chosen = new Set();
-function showChoice() {
-  const button = $("[data-compare]");
-  if (!button) return;
-  for (const box of $$("input[name=run]")) box.checked = chosen.has(box.value);
-  button.disabled = chosen.size < 2;
-  button.textContent = chosen.size ? `Compare ${chosen.size}` : "Compare";
-}
-document.addEventListener("change", (event) => {
-  if (!event.target.matches("input[name=run]")) return;
-  if (event.target.checked) chosen.add(event.target.value); else chosen.delete(event.target.value);
-  showChoice();
-});
-for (const box of $$("input[name=run]")) if (box.checked) chosen.add(box.value);
-showChoice();
-document.addEventListener("htmx:after:swap", () => { refreshTimes(); showChoice(); });
+document.addEventListener("htmx:after:swap", () => { refreshTimes(); });
 
 // A page about a service that does not answer asks again until it does.
 if ($("[data-retry]")) {

@@ -9,21 +9,26 @@ export function follow(light) {
   let source = null;
   const last = new Map();
   const waiting = new Map();
+  const streams = new Map(); // element -> streams since its last refresh; null among them stands for any
 
-  function refresh(element) {
+  function refresh(element, stream) {
+    if (!streams.has(element)) streams.set(element, new Set());
+    streams.get(element).add(stream);
     const every = Number(element.dataset.every ?? EVERY_MS);
     if (waiting.has(element)) return;
     const due = Math.max((last.get(element) ?? 0) + every - performance.now(), 0);
     waiting.set(element, setTimeout(() => {
       waiting.delete(element);
       last.set(element, performance.now());
-      element.dispatchEvent(new CustomEvent("refresh"));
+      const detail = { streams: [...streams.get(element)] };
+      streams.delete(element);
+      element.dispatchEvent(new CustomEvent("refresh", { detail }));
     }, due));
   }
 
   function touched(stream) {
     for (const element of document.querySelectorAll("[data-live], [data-live-charts]")) {
-      if (stream === null || stream.includes(element.dataset.live ?? element.dataset.liveCharts)) refresh(element);
+      if (stream === null || stream.includes(element.dataset.live ?? element.dataset.liveCharts)) refresh(element, stream);
     }
   }
 

@@ -36,12 +36,19 @@ function times(_plot, marks, _axis, _space, step) {
 
 export const utc = (seconds) => uPlot.tzDate(new Date(seconds * 1000), "UTC");
 
+/** Marks of a logarithmic axis: powers of ten, or all of them where there are too few of these. */
+function decades(ticks) {
+  const isPower = (tick) => Boolean(tick) && Math.abs(Math.log10(Math.abs(tick)) % 1) < 1e-9;
+  const all = ticks.filter(isPower).length < 2;
+  return ticks.map((tick) => (tick !== null && (all || isPower(tick)) ? number(tick) : ""));
+}
+
 export function axes({ time = false, log = false } = {}) {
   const plain = { stroke: colour("--muted"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false }, font: "11px system-ui" };
   const thin = (values) => values.map((value) => (value === null ? "" : number(value)));
   return [
     { ...plain, space: 70, size: 28, values: time ? times : (_, ticks) => thin(ticks) },
-    { ...plain, size: 62, space: 34, values: (_, ticks) => (log ? ticks.map((tick) => (tick && Math.log10(Math.abs(tick)) % 1 === 0 ? number(tick) : "")) : thin(ticks)) },
+    { ...plain, size: 62, space: 34, values: (_, ticks) => (log ? decades(ticks) : thin(ticks)) },
   ];
 }
 

@@ -5,7 +5,19 @@ from starlette.routing import BaseRoute
 from headrace_gateway.live import Hub
 from headrace_gateway.pages import Pages
 from headrace_gateway.platform import Platform
-from headrace_gateway.views import drift, endpoints, events, history, home, models, pipelines, runs
+from headrace_gateway.views import (
+    charts,
+    compare,
+    drift,
+    endpoints,
+    events,
+    history,
+    home,
+    models,
+    pipelines,
+    run,
+    runs,
+)
 from headrace_kit.objects import ObjectStore
 
 
@@ -13,7 +25,10 @@ def routes(platform: Platform, pages: Pages, hub: Hub, objects: ObjectStore) -> 
     """Every page."""
     return [
         *home.routes(platform, pages, hub),
-        *runs.routes(platform, pages, objects),
+        *runs.routes(platform, pages),
+        *charts.routes(platform, pages),
+        *compare.routes(platform, pages),
+        *run.routes(platform, pages, objects),
         *models.routes(platform, pages),
         *endpoints.routes(platform, pages),
         *drift.routes(platform, pages),

@@ -1,199 +1,210 @@
-"""Runs: the table, one run, comparison, charts, artifacts."""
+"""The table of runs: its frame, rows as they are looked at, keys, groups, and what is done to many runs at once."""
 
 from __future__ import annotations
 
 import asyncio
-import struct
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Final
+from uuid import UUID, uuid5
 
 import grpc
-import numpy as np
-from numpy.typing import NDArray
+from starlette.datastructures import FormData, QueryParams
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from headrace.api.tracking.v1 import service_pb2 as service
-from headrace.api.tracking.v1.resources_pb2 import ArtifactKind, Run, RunStatus
-from headrace_gateway.pages import Pages, number
+from headrace.api.tracking.v1.resources_pb2 import Run
+from headrace_gateway.columns import ATTRIBUTES, UNSORTED, Column, finite, parse_columns
+from headrace_gateway.pages import Pages, label, short
 from headrace_gateway.platform import Platform
-from headrace_gateway.web import explained
-from headrace_kit.errors import InvalidArgument, NotFound
-from headrace_kit.objects import ObjectStore
+from headrace_gateway.selecting import Selection
+from headrace_gateway.web import explained, field, form_of
+from headrace_kit.errors import InvalidArgument
 
-MAX_SHOWN: Final = 16 * 1024 * 1024
-"""Largest artifact that is handed out here, bytes."""
-CHART_POINTS: Final = 2000
-"""Most points of one line."""
-COMPARED: Final = 20
-"""Most runs of one comparison."""
-COLUMNS: Final = 4
-"""Metrics that the table of runs shows when it is not told which."""
-PICTURES: Final = ("image/svg+xml", "image/png", "image/jpeg", "image/webp", "image/gif")
-PLAIN: Final = ("text/", "application/json")
+ROWS: Final = 200
+"""Most rows of one answer."""
+DEFAULT_COLUMNS: Final = ("status", "experiment", "start_time", "duration_s")
+METRICS: Final = 4
+"""Metrics that the table shows when it is not told which."""
+_AT_ONCE: Final = 16
+_PLACE: Final = re.compile(r"at character (\d+)")
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A row of a comparison.
-
-    Attributes:
-        kind: ``param``, ``metric``, ``tag``, ``dataset`` or ``code``.
-        name: What is compared.
-        values: One a run; empty where a run has none.
-        differs: Whether the runs differ in it.
-    """
-
-    kind: str
-    name: str
-    values: tuple[str, ...]
-    differs: bool
-
-
-def routes(platform: Platform, pages: Pages, objects: ObjectStore) -> list[BaseRoute]:
-    """Every page about runs."""
-
-    async def get(run_id: str) -> Run:
-        request = service.GetRunRequest(name=f"{platform.parent}/runs/{run_id}")
-        found: Run = (await platform.read.tracking.GetRun(request)).run
-        return found
-
-    async def search(request: Request) -> tuple[service.SearchRunsResponse, str, HTTPStatus]:
-        query = request.query_params
-        wanted = service.SearchRunsRequest(
-            parent=platform.parent,
-            filter=query.get("filter", ""),
-            order_by=query.get("order", ""),
-            page_size=100,
-            page_token=query.get("page", ""),
-        )
-        if experiment := query.get("experiment", ""):
-            wanted.experiment = f"{platform.parent}/experiments/{experiment}"
-        try:
-            return await platform.read.tracking.SearchRuns(wanted), "", HTTPStatus.OK
-        except grpc.aio.AioRpcError as error:
-            if error.code() is not grpc.StatusCode.INVALID_ARGUMENT:
-                raise
-            status, message = explained(error)
-            return service.SearchRunsResponse(), message, status
+def routes(platform: Platform, pages: Pages) -> list[BaseRoute]:
+    """The table of runs."""
 
     async def table(request: Request) -> Response:
         experiments = service.ListExperimentsRequest(parent=platform.parent, page_size=1000)
-        (page, problem, status), listed = await asyncio.gather(
-            search(request), platform.read.tracking.ListExperiments(experiments)
-        )
-        chosen = [each for each in request.query_params.getlist("metric") if each]
-        part = "hx-request" in request.headers
+        listed = await platform.read.tracking.ListExperiments(experiments)
         return pages.render(
             request,
-            "_runs.html" if part else "runs.html",
-            runs=page.runs,
-            keys=chosen or frequent(page.runs),
-            next=page.next_page_token,
+            "runs.html",
             experiments=listed.experiments,
-            problem=problem,
-            status=HTTPStatus.OK if part else status,
-            RunStatus=RunStatus,
+            attributes=ATTRIBUTES,
+            unsorted=UNSORTED,
+            defaults=DEFAULT_COLUMNS,
+            done=request.query_params.get("done", ""),
         )
 
-    async def show(request: Request) -> Response:
-        run = await get(request.path_params["run"])
-        template = "_run.html" if "hx-request" in request.headers else "run.html"
-        keys = sorted(key for key, summary in run.metrics.items() if summary.count > 1)
-        return pages.render(
-            request,
-            template,
-            run=run,
-            RunStatus=RunStatus,
-            Kind=ArtifactKind,
-            pictures=PICTURES,
-            plain=PLAIN,
-            keys=keys,
+    async def rows(request: Request) -> Response:
+        query, selection = request.query_params, Selection.of(request.query_params)
+        columns = parse_columns(query.getlist("column"))
+        wanted = service.SearchRunsRequest(
+            parent=platform.parent,
+            filter=selection.filter,
+            order_by=selection.order,
+            experiments=selection.experiments(platform),
+            skip=whole(query, "from"),
+            page_size=min(whole(query, "count", 100) or 1, ROWS),
+        )
+        found = await platform.read.tracking.SearchRuns(wanted)
+        return JSONResponse({"rows": [_row(run, columns, pages.named) for run in found.runs]}, headers=_FRESH)
+
+    async def keys(request: Request) -> Response:
+        selection = Selection.of(request.query_params)
+        found = await platform.read.tracking.GetRunKeys(
+            service.GetRunKeysRequest(
+                parent=platform.parent, filter=selection.filter, experiments=selection.experiments(platform)
+            )
+        )
+        return JSONResponse(
+            {
+                "runs": found.run_count,
+                **{kind: [each.key for each in getattr(found, kind)] for kind in ("params", "metrics", "tags")},
+                "frequent": sorted(each.key for each in found.metrics[:METRICS]),
+            },
+            headers=_FRESH,
         )
 
-    async def compare(request: Request) -> Response:
-        ids = list(dict.fromkeys(request.query_params.getlist("run")))[:COMPARED]
-        if len(ids) < 2:
-            raise InvalidArgument("Choose at least two runs in the table of runs to compare them.", field="run")
-        runs = await asyncio.gather(*(get(each) for each in ids))
-        keys = sorted({key for run in runs for key, summary in run.metrics.items() if summary.count > 1})
-        return pages.render(request, "compare.html", runs=runs, rows=comparison(runs), keys=keys, RunStatus=RunStatus)
-
-    async def series(request: Request) -> Response:
-        history = service.GetMetricHistoryRequest(
-            run=f"{platform.parent}/runs/{request.path_params['run']}",
-            key=request.query_params.get("key", ""),
-            max_points=CHART_POINTS,
+    async def groups(request: Request) -> Response:
+        query, selection = request.query_params, Selection.of(request.query_params)
+        by = Column.parse(query.get("group", ""))
+        numbers = [each for each in parse_columns(query.getlist("column")) if each.is_number]
+        found = await platform.read.tracking.GetRunGroups(
+            service.GetRunGroupsRequest(
+                parent=platform.parent,
+                filter=selection.filter,
+                experiments=selection.experiments(platform),
+                group_by=by.subject,
+                values=", ".join(each.subject for each in numbers),
+            )
         )
-        found = await platform.read.tracking.GetMetricHistory(history)
-        seconds = np.asarray(found.times_us, np.float64) / 1e6
-        return columns_response([np.asarray(found.steps, np.float64), seconds, np.asarray(found.values, np.float64)])
+        told = [
+            {
+                "value": group.value if group.HasField("value") else None,
+                "runs": group.run_count,
+                "stats": [[each.count, finite(each.mean), finite(each.std)] for each in group.stats],
+            }
+            for group in found.groups
+        ]
+        answer = {"by": by.subject, "columns": [each.name for each in numbers], "groups": told, "more": found.more}
+        return JSONResponse(answer, headers=_FRESH)
 
-    async def artifact(request: Request) -> Response:
-        run = await get(request.path_params["run"])
-        path = request.path_params["path"]
-        found = next((each for each in run.artifacts if each.path == path), None)
-        if found is None:
-            raise NotFound("artifact", path)
-        if found.object.size_bytes > MAX_SHOWN:
-            raise InvalidArgument(f"{path} is too large for the console: fetch it with the SDK", field="path")
-        kind = found.object.media_type
-        shown = kind in PICTURES or kind.startswith(PLAIN)
-        # What a run stored is shown without any right of this site: no script in it runs, HTML is text.
-        headers = {
-            "Content-Security-Policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'",
-            "Cache-Control": "private, max-age=3600",
-        }
-        if not shown:
-            headers["Content-Disposition"] = "attachment"
-        plain = "text/plain; charset=utf-8" if kind.startswith(PLAIN) else kind
-        content = await objects.get(found.object)
-        return Response(content, media_type=plain if shown else "application/octet-stream", headers=headers)
+    async def act(request: Request) -> Response:
+        form = await form_of(request)
+        names = await _chosen(form).names(platform)
+        if not names:
+            raise InvalidArgument("choose runs in the table first", field="run")
+        command = _command(platform, request.path_params["action"], form)
+        gate = asyncio.Semaphore(_AT_ONCE)
+
+        async def carry_out(name: str) -> None:
+            async with gate:
+                await command(name)
+
+        await asyncio.gather(*(carry_out(each) for each in names))
+        back = QueryParams(field(form, "back"))
+        query = QueryParams([*((name, value) for name, value in back.multi_items() if name != "done"), *_done(names)])
+        return RedirectResponse(f"/runs?{query}", HTTPStatus.SEE_OTHER)
 
     return [
         Route("/runs", table),
-        Route("/runs/compare", compare),
-        Route("/runs/{run}", show),
-        Route("/runs/{run}/series", series),
-        Route("/runs/{run}/artifacts/{path:path}", artifact),
+        Route("/runs/rows", _told(rows)),
+        Route("/runs/keys", _told(keys)),
+        Route("/runs/groups", _told(groups)),
+        Route("/runs/act/{action}", act, methods=["POST"]),
     ]
 
 
-def frequent(runs: Sequence[Run]) -> list[str]:
-    """The metrics that most of the runs have, by name."""
-    counts: dict[str, int] = {}
-    for run in runs:
-        for key in run.metrics:
-            counts[key] = counts.get(key, 0) + 1
-    return sorted(sorted(counts, key=lambda key: (-counts[key], key))[:COLUMNS])
+_FRESH: Final = {"Cache-Control": "no-store"}
 
 
-def columns_response(columns: Sequence[NDArray[np.float64]]) -> Response:
-    """Columns of equal length as binary: two uint32 (columns, rows), then each column as little-endian Float64."""
-    head = struct.pack("<II", len(columns), len(columns[0]) if columns else 0)
-    body = b"".join(np.ascontiguousarray(column, "<f8").tobytes() for column in columns)
-    return Response(head + body, media_type="application/octet-stream", headers={"Cache-Control": "no-store"})
+def whole(query: QueryParams, name: str, otherwise: int = 0) -> int:
+    """A whole number of an address. Raises InvalidArgument."""
+    text = query.get(name, "")
+    if text and not (text.isascii() and text.isdecimal() and len(text) < 9):
+        raise InvalidArgument(f"give a number for {name}", field=name)
+    return int(text) if text else otherwise
 
 
-def comparison(runs: Sequence[Run]) -> list[Row]:
-    """Parameters, metrics (last values), tags, datasets and code of the runs, side by side."""
-    rows: list[Row] = []
+def place_of(message: str) -> int:
+    """The character that a refusal of the search language points at, from 1; 0 when it names none."""
+    found = _PLACE.search(message)
+    return int(found[1]) if found else 0
 
-    def add(kind: str, name: str, values: Sequence[str]) -> None:
-        rows.append(Row(kind, name, tuple(values), len(set(values)) > 1))
 
-    for key in sorted({key for run in runs for key in run.params}):
-        add("param", key, [run.params.get(key, "") for run in runs])
-    for key in sorted({key for run in runs for key in run.metrics}):
-        add("metric", key, [number(run.metrics[key].last) if key in run.metrics else "" for run in runs])
-    for key in sorted({key for run in runs for key in run.tags}):
-        add("tag", key, [run.tags.get(key, "") for run in runs])
-    for name in sorted({each.name for run in runs for each in run.datasets}):
-        digests = [next((each.digest[:19] for each in run.datasets if each.name == name), "") for run in runs]
-        add("dataset", name, digests)
-    add("code", "commit", [run.code.commit[:12] + (" + changes" if run.code.dirty else "") for run in runs])
-    add("code", "packages", [run.environment.packages_digest[:12] for run in runs])
-    return rows
+def _told(
+    answer: Callable[[Request], Awaitable[Response]],
+) -> Callable[[Request], Awaitable[Response]]:
+    """Tells the page, as data, what is wrong with a filter or an order."""
+
+    async def told(request: Request) -> Response:
+        try:
+            return await answer(request)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.INVALID_ARGUMENT:
+                raise
+            _, message = explained(error)
+            return JSONResponse({"problem": message, "place": place_of(message)}, headers=_FRESH)
+
+    return told
+
+
+def _row(run: Run, columns: list[Column], named: Callable[[str], str]) -> dict[str, object]:
+    cells = [named(run.actor) or short(run.actor) if each.key == "by" else each.cell(run) for each in columns]
+    return {"id": short(run.name), "name": run.display_name or label(run.name), "cells": cells}
+
+
+def _chosen(form: FormData) -> Selection:
+    if not field(form, "run") and not field(form, "all"):
+        raise InvalidArgument("choose runs in the table first", field="run")
+    names = ("run", "filter", "experiment")
+    return Selection.of(QueryParams([(each, field(form, each)) for each in names if field(form, each)]))
+
+
+def _command(platform: Platform, action: str, form: FormData) -> Callable[[str], Awaitable[object]]:
+    """What is done to each run; ids of commands are made of the form's and the run's, so that a second time is none."""
+    tracking, base = platform.act.tracking, _uuid(field(form, "command_id"))
+
+    def id_of(run: str) -> str:
+        return str(uuid5(base, run))
+
+    match action:
+        case "tag":
+            key, value = field(form, "key"), field(form, "value")
+            if not key:
+                raise InvalidArgument("give the tag's key", field="key")
+            away = bool(field(form, "remove"))
+            new: dict[str, str] = {} if away else {key: value}
+            removed = [key] if away else []
+            return lambda run: tracking.ChangeTags(
+                service.ChangeTagsRequest(command_id=id_of(run), run=run, set=new, removed=removed)
+            )
+        case "delete":
+            return lambda run: tracking.DeleteRun(service.DeleteRunRequest(command_id=id_of(run), run=run))
+        case _:
+            raise InvalidArgument(f"there is no action {action}")
+
+
+def _uuid(text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError:
+        raise InvalidArgument("the form has no id: load the page again", field="command_id") from None
+
+
+def _done(names: list[str]) -> list[tuple[str, str]]:
+    return [("done", str(len(names)))]

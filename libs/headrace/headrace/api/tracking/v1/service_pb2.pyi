@@ -823,6 +823,7 @@ class SearchRunsRequest(_message.Message):
     READ_MASK_FIELD_NUMBER: _builtins.int
     EXPERIMENTS_FIELD_NUMBER: _builtins.int
     VIEW_FIELD_NUMBER: _builtins.int
+    SKIP_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """`projects/{project}`."""
     filter: _builtins.str
@@ -843,6 +844,8 @@ class SearchRunsRequest(_message.Message):
     """Only this experiment; empty for all."""
     view: _resources_pb2.View.ValueType
     """Runs in use, put away, or all; a run of an experiment that was put away counts as put away."""
+    skip: _builtins.int
+    """Runs to leave out before the first: 0 to 10000000; a page token says it by itself."""
     @_builtins.property
     def read_mask(self) -> _field_mask_pb2.FieldMask:
         """Fields of each run that are wanted, such as `name`; absent or empty for all. At most 100 paths."""
@@ -863,10 +866,11 @@ class SearchRunsRequest(_message.Message):
         read_mask: _field_mask_pb2.FieldMask | None = ...,
         experiments: _abc.Iterable[_builtins.str] | None = ...,
         view: _resources_pb2.View.ValueType = ...,
+        skip: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["read_mask", b"read_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment", b"experiment", "experiments", b"experiments", "filter", b"filter", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent", "read_mask", b"read_mask", "view", b"view"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment", b"experiment", "experiments", b"experiments", "filter", b"filter", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent", "read_mask", b"read_mask", "skip", b"skip", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -965,6 +969,350 @@ class GetMetricHistoryResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetMetricHistoryResponse: _TypeAlias = GetMetricHistoryResponse  # noqa: Y015
+
+@_typing.final
+class GetMetricHistoriesRequest(_message.Message):
+    """Asks for points of a metric of many runs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUNS_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    MAX_POINTS_FIELD_NUMBER: _builtins.int
+    X_KEY_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    """Key of the metric."""
+    max_points: _builtins.int
+    """Points of each run wanted, thinned to keep minima and maxima: 1 to 200000; 0 means 1000. There are fewer when they would be more than 500000 together."""
+    x_key: _builtins.str
+    """Key of another metric whose values stand beside; empty for none."""
+    @_builtins.property
+    def runs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Resource names of the runs: 1 to 1000."""
+
+    def __init__(
+        self,
+        *,
+        runs: _abc.Iterable[_builtins.str] | None = ...,
+        key: _builtins.str = ...,
+        max_points: _builtins.int = ...,
+        x_key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "max_points", b"max_points", "runs", b"runs", "x_key", b"x_key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetMetricHistoriesRequest: _TypeAlias = GetMetricHistoriesRequest  # noqa: Y015
+
+@_typing.final
+class GetMetricHistoriesResponse(_message.Message):
+    """Points of a metric of many runs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def series(self) -> _containers.RepeatedCompositeFieldContainer[Global___MetricSeries]:
+        """Those of the runs that have the metric, in the order asked for."""
+
+    def __init__(
+        self,
+        *,
+        series: _abc.Iterable[Global___MetricSeries] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["series", b"series"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetMetricHistoriesResponse: _TypeAlias = GetMetricHistoriesResponse  # noqa: Y015
+
+@_typing.final
+class MetricSeries(_message.Message):
+    """Points of a metric of one run, as columns, by step and time."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
+    TIMES_US_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    X_VALUES_FIELD_NUMBER: _builtins.int
+    run: _builtins.str
+    """Resource name of the run."""
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Steps."""
+
+    @_builtins.property
+    def times_us(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Times, microseconds since 1970 UTC."""
+
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Values."""
+
+    @_builtins.property
+    def x_values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Values of the metric `x_key` at these steps, NaN where it has none; empty when it was not asked for."""
+
+    def __init__(
+        self,
+        *,
+        run: _builtins.str = ...,
+        steps: _abc.Iterable[_builtins.int] | None = ...,
+        times_us: _abc.Iterable[_builtins.int] | None = ...,
+        values: _abc.Iterable[_builtins.float] | None = ...,
+        x_values: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run", b"run", "steps", b"steps", "times_us", b"times_us", "values", b"values", "x_values", b"x_values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MetricSeries: _TypeAlias = MetricSeries  # noqa: Y015
+
+@_typing.final
+class GetRunKeysRequest(_message.Message):
+    """Asks what keys the runs have that a search finds."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    EXPERIMENTS_FIELD_NUMBER: _builtins.int
+    VIEW_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """`projects/{project}`."""
+    filter: _builtins.str
+    """Conditions as SearchRuns takes them. At most 4000 characters."""
+    view: _resources_pb2.View.ValueType
+    """Runs in use, put away, or all."""
+    @_builtins.property
+    def experiments(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only these experiments; empty for all. At most 1000."""
+
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        filter: _builtins.str = ...,
+        experiments: _abc.Iterable[_builtins.str] | None = ...,
+        view: _resources_pb2.View.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiments", b"experiments", "filter", b"filter", "parent", b"parent", "view", b"view"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetRunKeysRequest: _TypeAlias = GetRunKeysRequest  # noqa: Y015
+
+@_typing.final
+class GetRunKeysResponse(_message.Message):
+    """Keys of runs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_COUNT_FIELD_NUMBER: _builtins.int
+    PARAMS_FIELD_NUMBER: _builtins.int
+    METRICS_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
+    run_count: _builtins.int
+    """Runs that match."""
+    @_builtins.property
+    def params(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeyCount]:
+        """Keys of their parameters, the most frequent first; at most 2000."""
+
+    @_builtins.property
+    def metrics(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeyCount]:
+        """Keys of their metrics, the most frequent first; at most 2000."""
+
+    @_builtins.property
+    def tags(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeyCount]:
+        """Keys of their tags, the most frequent first; at most 2000."""
+
+    def __init__(
+        self,
+        *,
+        run_count: _builtins.int = ...,
+        params: _abc.Iterable[Global___KeyCount] | None = ...,
+        metrics: _abc.Iterable[Global___KeyCount] | None = ...,
+        tags: _abc.Iterable[Global___KeyCount] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["metrics", b"metrics", "params", b"params", "run_count", b"run_count", "tags", b"tags"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetRunKeysResponse: _TypeAlias = GetRunKeysResponse  # noqa: Y015
+
+@_typing.final
+class KeyCount(_message.Message):
+    """A key, and how many runs have it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    RUN_COUNT_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    """The key."""
+    run_count: _builtins.int
+    """Runs that have it."""
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        run_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "run_count", b"run_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeyCount: _TypeAlias = KeyCount  # noqa: Y015
+
+@_typing.final
+class GetRunGroupsRequest(_message.Message):
+    """Asks for groups of runs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    EXPERIMENTS_FIELD_NUMBER: _builtins.int
+    VIEW_FIELD_NUMBER: _builtins.int
+    GROUP_BY_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """`projects/{project}`."""
+    filter: _builtins.str
+    """Conditions as SearchRuns takes them. At most 4000 characters."""
+    view: _resources_pb2.View.ValueType
+    """Runs in use, put away, or all."""
+    group_by: _builtins.str
+    """What they are grouped by, such as `param.model` or `tag.team`. At most 300 characters."""
+    values: _builtins.str
+    """Numbers that are summarised, such as `metric.loss, metric.loss.min, duration_s`; at most 50 of them. At most 4000 characters."""
+    @_builtins.property
+    def experiments(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only these experiments; empty for all. At most 1000."""
+
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        filter: _builtins.str = ...,
+        experiments: _abc.Iterable[_builtins.str] | None = ...,
+        view: _resources_pb2.View.ValueType = ...,
+        group_by: _builtins.str = ...,
+        values: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiments", b"experiments", "filter", b"filter", "group_by", b"group_by", "parent", b"parent", "values", b"values", "view", b"view"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetRunGroupsRequest: _TypeAlias = GetRunGroupsRequest  # noqa: Y015
+
+@_typing.final
+class GetRunGroupsResponse(_message.Message):
+    """Groups of runs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUPS_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
+    more: _builtins.bool
+    """Whether there are more groups."""
+    @_builtins.property
+    def groups(self) -> _containers.RepeatedCompositeFieldContainer[Global___RunGroup]:
+        """Groups, the largest first; at most 1000."""
+
+    def __init__(
+        self,
+        *,
+        groups: _abc.Iterable[Global___RunGroup] | None = ...,
+        more: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["groups", b"groups", "more", b"more"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetRunGroupsResponse: _TypeAlias = GetRunGroupsResponse  # noqa: Y015
+
+@_typing.final
+class RunGroup(_message.Message):
+    """Runs that have one value in common."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUE_FIELD_NUMBER: _builtins.int
+    RUN_COUNT_FIELD_NUMBER: _builtins.int
+    STATS_FIELD_NUMBER: _builtins.int
+    value: _builtins.str
+    """The value; absent for the runs without one."""
+    run_count: _builtins.int
+    """Runs in the group."""
+    @_builtins.property
+    def stats(self) -> _containers.RepeatedCompositeFieldContainer[Global___NumberStats]:
+        """What each of the numbers asked for came to, in their order."""
+
+    def __init__(
+        self,
+        *,
+        value: _builtins.str | None = ...,
+        run_count: _builtins.int = ...,
+        stats: _abc.Iterable[Global___NumberStats] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_value", b"_value", "value", b"value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_value", b"_value", "run_count", b"run_count", "stats", b"stats", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__value: _TypeAlias = _typing.Literal["value"]  # noqa: Y015
+    _WhichOneofArgType__value: _TypeAlias = _typing.Literal["_value", b"_value"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__value) -> _WhichOneofReturnType__value | None: ...
+
+Global___RunGroup: _TypeAlias = RunGroup  # noqa: Y015
+
+@_typing.final
+class NumberStats(_message.Message):
+    """What a number of several runs came to."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNT_FIELD_NUMBER: _builtins.int
+    MEAN_FIELD_NUMBER: _builtins.int
+    STD_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    """Runs that have the number."""
+    mean: _builtins.float
+    """Mean; 0 when no run has it."""
+    std: _builtins.float
+    """Standard deviation of the sample; 0 when fewer than two runs have it."""
+    def __init__(
+        self,
+        *,
+        count: _builtins.int = ...,
+        mean: _builtins.float = ...,
+        std: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "mean", b"mean", "std", b"std"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NumberStats: _TypeAlias = NumberStats  # noqa: Y015
 
 @_typing.final
 class ListExperimentsRequest(_message.Message):

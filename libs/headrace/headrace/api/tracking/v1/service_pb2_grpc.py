@@ -105,6 +105,21 @@ class TrackingServiceStub:
                 request_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.GetMetricHistoryRequest.SerializeToString,
                 response_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.GetMetricHistoryResponse.FromString,
                 _registered_method=True)
+        self.GetMetricHistories = channel.unary_unary(
+                '/headrace.api.tracking.v1.TrackingService/GetMetricHistories',
+                request_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.GetMetricHistoriesRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.GetMetricHistoriesResponse.FromString,
+                _registered_method=True)
+        self.GetRunKeys = channel.unary_unary(
+                '/headrace.api.tracking.v1.TrackingService/GetRunKeys',
+                request_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.GetRunKeysRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.GetRunKeysResponse.FromString,
+                _registered_method=True)
+        self.GetRunGroups = channel.unary_unary(
+                '/headrace.api.tracking.v1.TrackingService/GetRunGroups',
+                request_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.GetRunGroupsRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.GetRunGroupsResponse.FromString,
+                _registered_method=True)
         self.ListExperiments = channel.unary_unary(
                 '/headrace.api.tracking.v1.TrackingService/ListExperiments',
                 request_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.ListExperimentsRequest.SerializeToString,
@@ -294,6 +309,27 @@ class TrackingServiceServicer:
 
     def GetMetricHistory(self, request, context):
         """Points of one metric, whole or thinned.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetMetricHistories(self, request, context):
+        """Points of one metric of many runs, thinned.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetRunKeys(self, request, context):
+        """How many runs match, and which parameters, metrics and tags they have.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetRunGroups(self, request, context):
+        """Runs grouped by a value they have, with mean and standard deviation of their numbers.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -497,6 +533,21 @@ def add_TrackingServiceServicer_to_server(servicer, server):
                     servicer.GetMetricHistory,
                     request_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.GetMetricHistoryRequest.FromString,
                     response_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.GetMetricHistoryResponse.SerializeToString,
+            ),
+            'GetMetricHistories': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetMetricHistories,
+                    request_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.GetMetricHistoriesRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.GetMetricHistoriesResponse.SerializeToString,
+            ),
+            'GetRunKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRunKeys,
+                    request_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.GetRunKeysRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.GetRunKeysResponse.SerializeToString,
+            ),
+            'GetRunGroups': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRunGroups,
+                    request_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.GetRunGroupsRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.GetRunGroupsResponse.SerializeToString,
             ),
             'ListExperiments': grpc.unary_unary_rpc_method_handler(
                     servicer.ListExperiments,
@@ -968,6 +1019,87 @@ class TrackingService:
             '/headrace.api.tracking.v1.TrackingService/GetMetricHistory',
             headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.GetMetricHistoryRequest.SerializeToString,
             headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.GetMetricHistoryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetMetricHistories(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.tracking.v1.TrackingService/GetMetricHistories',
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.GetMetricHistoriesRequest.SerializeToString,
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.GetMetricHistoriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRunKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.tracking.v1.TrackingService/GetRunKeys',
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.GetRunKeysRequest.SerializeToString,
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.GetRunKeysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRunGroups(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.tracking.v1.TrackingService/GetRunGroups',
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.GetRunGroupsRequest.SerializeToString,
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.GetRunGroupsResponse.FromString,
             options,
             channel_credentials,
             insecure,

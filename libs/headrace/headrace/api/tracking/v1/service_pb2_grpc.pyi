@@ -61,6 +61,12 @@ class TrackingServiceStub:
     """Runs by filter and order."""
     GetMetricHistory: _grpc.UnaryUnaryMultiCallable[_service_pb2.GetMetricHistoryRequest, _service_pb2.GetMetricHistoryResponse]
     """Points of one metric, whole or thinned."""
+    GetMetricHistories: _grpc.UnaryUnaryMultiCallable[_service_pb2.GetMetricHistoriesRequest, _service_pb2.GetMetricHistoriesResponse]
+    """Points of one metric of many runs, thinned."""
+    GetRunKeys: _grpc.UnaryUnaryMultiCallable[_service_pb2.GetRunKeysRequest, _service_pb2.GetRunKeysResponse]
+    """How many runs match, and which parameters, metrics and tags they have."""
+    GetRunGroups: _grpc.UnaryUnaryMultiCallable[_service_pb2.GetRunGroupsRequest, _service_pb2.GetRunGroupsResponse]
+    """Runs grouped by a value they have, with mean and standard deviation of their numbers."""
     ListExperiments: _grpc.UnaryUnaryMultiCallable[_service_pb2.ListExperimentsRequest, _service_pb2.ListExperimentsResponse]
     """Experiments of a project by name."""
     WatchRun: _grpc.UnaryStreamMultiCallable[_service_pb2.WatchRunRequest, _service_pb2.WatchRunResponse]
@@ -131,6 +137,12 @@ class TrackingServiceAsyncStub(TrackingServiceStub):
     """Runs by filter and order."""
     GetMetricHistory: _aio.UnaryUnaryMultiCallable[_service_pb2.GetMetricHistoryRequest, _service_pb2.GetMetricHistoryResponse]  # type: ignore[assignment]
     """Points of one metric, whole or thinned."""
+    GetMetricHistories: _aio.UnaryUnaryMultiCallable[_service_pb2.GetMetricHistoriesRequest, _service_pb2.GetMetricHistoriesResponse]  # type: ignore[assignment]
+    """Points of one metric of many runs, thinned."""
+    GetRunKeys: _aio.UnaryUnaryMultiCallable[_service_pb2.GetRunKeysRequest, _service_pb2.GetRunKeysResponse]  # type: ignore[assignment]
+    """How many runs match, and which parameters, metrics and tags they have."""
+    GetRunGroups: _aio.UnaryUnaryMultiCallable[_service_pb2.GetRunGroupsRequest, _service_pb2.GetRunGroupsResponse]  # type: ignore[assignment]
+    """Runs grouped by a value they have, with mean and standard deviation of their numbers."""
     ListExperiments: _aio.UnaryUnaryMultiCallable[_service_pb2.ListExperimentsRequest, _service_pb2.ListExperimentsResponse]  # type: ignore[assignment]
     """Experiments of a project by name."""
     WatchRun: _aio.UnaryStreamMultiCallable[_service_pb2.WatchRunRequest, _service_pb2.WatchRunResponse]  # type: ignore[assignment]
@@ -282,6 +294,30 @@ class TrackingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.GetMetricHistoryResponse, _abc.Awaitable[_service_pb2.GetMetricHistoryResponse]]:
         """Points of one metric, whole or thinned."""
+
+    @_abc_1.abstractmethod
+    def GetMetricHistories(
+        self,
+        request: _service_pb2.GetMetricHistoriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.GetMetricHistoriesResponse, _abc.Awaitable[_service_pb2.GetMetricHistoriesResponse]]:
+        """Points of one metric of many runs, thinned."""
+
+    @_abc_1.abstractmethod
+    def GetRunKeys(
+        self,
+        request: _service_pb2.GetRunKeysRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.GetRunKeysResponse, _abc.Awaitable[_service_pb2.GetRunKeysResponse]]:
+        """How many runs match, and which parameters, metrics and tags they have."""
+
+    @_abc_1.abstractmethod
+    def GetRunGroups(
+        self,
+        request: _service_pb2.GetRunGroupsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.GetRunGroupsResponse, _abc.Awaitable[_service_pb2.GetRunGroupsResponse]]:
+        """Runs grouped by a value they have, with mean and standard deviation of their numbers."""
 
     @_abc_1.abstractmethod
     def ListExperiments(

@@ -1,0 +1,116 @@
+// The page of a run: previews of files, as text, JSON, a table or a diff. Nothing in a file is ever taken for markup.
+
+const HEAD = 256 * 1024; // bytes of a file that are shown
+const ROWS = 500;
+
+async function load(box) {
+  if (box.dataset.loaded) return;
+  box.dataset.loaded = "yes";
+  box.textContent = "loading …";
+  const answer = await fetch(`${box.dataset.preview}?head=${HEAD}`).catch(() => null);
+  if (!answer?.ok) {
+    box.textContent = "It can not be shown here.";
+    return;
+  }
+  const text = await answer.text();
+  const cut = Number(box.dataset.size) > HEAD;
+  box.replaceChildren(({ table, diff, json }[box.dataset.as] ?? plain)(text, box.dataset.preview));
+  if (!cut) return;
+  const note = document.createElement("p");
+  note.className = "muted";
+  note.textContent = "The first 256 KiB; open the file for all of it.";
+  box.prepend(note);
+}
+
+function plain(text) {
+  const pre = document.createElement("pre");
+  pre.textContent = text;
+  return pre;
+}
+
+function json(text) {
+  try { return plain(JSON.stringify(JSON.parse(text), null, 2)); } catch { return plain(text); }
+}
+
+function diff(text) {
+  const pre = document.createElement("pre");
+  pre.className = "diff";
+  for (const line of text.split("\n")) {
+    const part = document.createElement("span");
+    part.className = line.startsWith("@@") ? "hunk" : /^(\+\+\+|---|diff |index )/.test(line) ? "file" : line.startsWith("+") ? "added" : line.startsWith("-") ? "removed" : "";
+    part.textContent = `${line}\n`;
+    pre.append(part);
+  }
+  return pre;
+}
+
+function table(text, address) {
+  const rows = cells(text, address.endsWith(".tsv") || (!text.includes(",") && text.includes("\t")) ? "\t" : ",");
+  const made = document.createElement("table");
+  made.className = "rows plain";
+  const head = made.createTHead().insertRow();
+  for (const each of rows[0] ?? []) {
+    const cell = document.createElement("th");
+    cell.textContent = each;
+    head.append(cell);
+  }
+  const body = made.createTBody();
+  for (const row of rows.slice(1, ROWS + 1)) {
+    const line = body.insertRow();
+    for (const each of row) {
+      const cell = line.insertCell();
+      cell.textContent = each;
+      if (each !== "" && Number.isFinite(Number(each))) cell.className = "num";
+    }
+  }
+  const scroll = document.createElement("div");
+  scroll.className = "scroll tall";
+  scroll.tabIndex = 0;
+  scroll.append(made);
+  return scroll;
+}
+
+/** Rows of comma-separated values (RFC 4180). */
+export function cells(text, separator = ",") {
+  const rows = [[]];
+  let cell = "";
+  let inside = false;
+  for (let at = 0; at < text.length; at += 1) {
+    const each = text[at];
+    if (inside) {
+      if (each !== '"') cell += each;
+      else if (text[at + 1] === '"') { cell += '"'; at += 1; }
+      else inside = false;
+    } else if (each === '"' && !cell) inside = true;
+    else if (each === separator) { rows.at(-1).push(cell); cell = ""; }
+    else if (each === "\n") { rows.at(-1).push(cell.replace(/\r$/, "")); cell = ""; rows.push([]); }
+    else cell += each;
+  }
+  if (cell || rows.at(-1).length) rows.at(-1).push(cell);
+  return rows.filter((row) => row.length);
+}
+
+async function part(box) {
+  if (box.dataset.loaded) return;
+  box.dataset.loaded = "yes";
+  const answer = await fetch(box.dataset.part, { headers: { "HX-Request": "true" } }).catch(() => null);
+  if (answer?.ok) box.innerHTML = await answer.text(); // from our own server, escaped there
+  else box.textContent = "It does not answer now.";
+}
+
+function opened(details) {
+  const box = details.querySelector("[data-preview], [data-part]");
+  if (box?.dataset.preview) load(box);
+  else if (box) part(box);
+}
+document.addEventListener("toggle", (event) => { if (event.target.open) opened(event.target); }, true);
+for (const each of document.querySelectorAll("details.preview[open]")) opened(each);
+
+// Which part of the page is in sight.
+const tabs = new Map([...document.querySelectorAll(".tabs a")].map((each) => [each.hash.slice(1), each]));
+const sight = new IntersectionObserver(() => {
+  const line = innerHeight / 3;
+  const here = [...tabs.keys()].map((id) => document.getElementById(id)).filter((each) => each && each.getBoundingClientRect().top < line).at(-1);
+  for (const [id, tab] of tabs) if (id === here?.id) tab.setAttribute("aria-current", "true"); else tab.removeAttribute("aria-current");
+}, { threshold: [0, 0.25, 0.5, 0.75, 1] });
+for (const id of tabs.keys()) { const each = document.getElementById(id); if (each) sight.observe(each); }

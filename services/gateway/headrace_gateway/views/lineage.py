@@ -1,0 +1,79 @@
+"""Where a run came from and what came of it, as a graph: inputs, the run, what it made."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Final
+
+import grpc
+
+from headrace.api.registry.v1 import service_pb2 as registry
+from headrace.api.tracking.v1 import service_pb2 as tracking
+from headrace.api.tracking.v1.resources_pb2 import Run
+from headrace_gateway.pages import label, link
+from headrace_gateway.platform import Platform, ServiceMissingError
+from headrace_gateway.views.graph import Graph, draw
+
+WITHIN_S: Final = 3.0
+"""How long the page waits for what is beside the run."""
+SHOWN: Final = 12
+"""Most nodes of a layer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node: what it is, what it is called, and its page (empty when it has none)."""
+
+    kind: str
+    name: str
+    href: str = ""
+    here: bool = False
+
+
+async def lineage(platform: Platform, run: Run) -> Graph[Node]:
+    """The graph around a run; what a service that does not answer would tell is left out."""
+    versions, children = await asyncio.gather(_versions(platform, run), _children(platform, run))
+    before = [
+        *(Node("parent run", label(each), link(each)) for each in (run.parent_run,) if each),
+        *(Node("pipeline run", label(each), link(each)) for each in (run.pipeline_run,) if each),
+        *(Node("dataset", each.name) for each in run.datasets),
+        *(Node("logged model", label(each.model)) for each in run.model_inputs),
+    ]
+    after = [
+        *(Node("logged model", label(each.model)) for each in run.model_outputs),
+        *(Node("version", f"{each.split('/')[3]} v{label(each)}", link(each)) for each in versions),
+        *(Node("run", label(each.name), link(each.name)) for each in children),
+    ]
+    here = Node("run", run.display_name or label(run.name), here=True)
+    columns = [before[:SHOWN], [here], after[:SHOWN]]
+    layers = [[(f"{place}.{row}", node) for row, node in enumerate(nodes)] for place, nodes in enumerate(columns)]
+    wants = {name: [source for source, _ in layers[0]] for name, _ in layers[1]}
+    wants |= {name: [layers[1][0][0]] for name, _ in layers[2]}
+    shown = [layer for layer in layers if layer]
+    return draw(shown, wants)
+
+
+async def _versions(platform: Platform, run: Run) -> list[str]:
+    """Registered versions that this run made."""
+    request = registry.ListModelsRequest(parent=platform.parent, page_size=1000)
+    request.read_mask.paths.extend(["name", "versions"])
+    try:
+        found = await platform.read.registry.ListModels(request, timeout=WITHIN_S)
+    except (grpc.aio.AioRpcError, ServiceMissingError):
+        return []
+    return [version.name for model in found.models for version in model.versions if version.run == run.name]
+
+
+async def _children(platform: Platform, run: Run) -> list[Run]:
+    """Runs that say they are part of this one, as MLflow's clients do, by a tag."""
+    identity = run.name.rpartition("/")[2]
+    request = tracking.SearchRunsRequest(
+        parent=platform.parent, filter=f"tag.`mlflow.parentRunId` = '{identity}'", page_size=SHOWN
+    )
+    request.read_mask.paths.append("name")
+    try:
+        found = await platform.read.tracking.SearchRuns(request, timeout=WITHIN_S)
+    except grpc.aio.AioRpcError:
+        return []
+    return list(found.runs)
