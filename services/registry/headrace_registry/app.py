@@ -23,8 +23,11 @@ async def build(settings: RegistrySettings) -> Application:
     rollbacks = RollbackHandler(owner.store)
     owner.consume("registry.rollback", ["monitor"], {RollbackRequested: rollbacks.handle})
     routes = RoutesHandler(owner.store)
-    routed = dict.fromkeys((EndpointCreated, RoutesChanged, VersionBlocked), routes.handle)
-    owner.consume("registry.routes", ["serving"], routed)
+    owner.consume(
+        "registry.routes",
+        ["serving"],
+        {EndpointCreated: routes.handle, RoutesChanged: routes.handle, VersionBlocked: routes.handle},
+    )
     servicer = RegistryServicer(owner.store, ModelStore(owner.database), owner.objects)
     persons = PersonServicer(owner.store, PersonStore(owner.database))
     return owner.application(
