@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from headrace.cli.output import console
+from headrace.cli.output import Json, console, print_json
 from headrace.errors import InvalidArgument, NotConnected
 from headrace.tracking import Sending, SpoolDamagedError, TrackerDownError
 from headrace.tracking import sync as send
@@ -19,6 +19,7 @@ def sync(
     folder: Annotated[
         Path | None, typer.Argument(help="Folder of recorded runs; by default where this machine keeps them.")
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Send runs that were recorded offline: once, however often this is called or interrupted."""
     if folder is not None and not folder.is_dir():
@@ -39,6 +40,9 @@ def sync(
             raise NotConnected(f"the tracker can not be reached, what is left stays: {error}") from error
         except SpoolDamagedError as error:
             raise InvalidArgument(str(error), reason="SPOOL_DAMAGED") from error
+    if as_json:
+        print_json([{"run": run_id} for run_id in sent])
+        return
     for run_id in sent:
         console.print(run_id)
     if not sent:
