@@ -18,7 +18,7 @@ from headrace_tracking.events import EVENT_TYPES
 from headrace_tracking.filters import parse_filter, parse_order
 from headrace_tracking.metrics import MetricWriter
 from headrace_tracking.pointstore import MetricCommand, PointStore
-from headrace_tracking.sealing import Sealer
+from headrace_tracking.sealing import INTERVAL_S, Sealer
 from headrace_tracking.store import RUN, RunStore
 from headrace_tracking.summaries import Point
 
@@ -28,11 +28,11 @@ START = datetime(2026, 3, 1, tzinfo=UTC)
 class Tracking:
     """Tracking's store and writer on one database."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, seal_s: float = INTERVAL_S) -> None:
         self.database = database
         self.store = PostgresEventStore(database, "headrace/tracking", EventTypes(*EVENT_TYPES))
         self.points = PointStore(database)
-        self.sealer = Sealer(self.store, self.points)
+        self.sealer = Sealer(self.store, self.points, interval_s=seal_s)
         self.writer = MetricWriter(self.points, self.sealer)
         self.runs = RunStore(database)
 
