@@ -100,7 +100,8 @@ def test_everything_between_start_and_stop_runs_as_pasted(platform: Platform, tm
     assert (
         "registered projects/default/models/diabetes/versions/1" in printed["Train by a pipeline, register a version"]
     )
-    assert "Nothing stands against production" in printed["Approve and promote"]
+    assert "Gates of production" in printed["Approve and promote"]
+    assert "approved by persons/operator" in printed["Approve and promote"]
     assert '"prediction_id"' in printed["Serve it"]
     assert "VersionCreated" in printed["Follow the story"]
     assert "/enter?code=" in printed["Follow the story"]

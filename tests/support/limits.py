@@ -286,7 +286,7 @@ def _registry() -> Iterator[Limit]:
 def _gates(method: str) -> Iterator[Limit]:
     for field in ("metrics.metric", "champion.metric"):
         yield from _text(method, f"gates.{field}", 250, least=1)
-    for field in ("metrics.check", "champion.check", "approvals.role"):
+    for field in ("metrics.check", "champion.check"):
         yield from _text(method, f"gates.{field}", 250)
     yield Limit(method, "gates.metrics.threshold", 0.5, math.inf)
     yield Limit(method, "gates.champion.margin", 0.0, -0.1)
@@ -300,6 +300,8 @@ def _gates(method: str) -> Iterator[Limit]:
     yield from _number(method, "gates.approvals.count", 1, 100)
     persons = [models.ApprovalGate(count=1)] * 21
     yield Limit(method, "gates.approvals", persons[:20], persons)
+    short, long = ([models.ApprovalGate(count=1, role="x" * size)] for size in (250, 251))
+    yield Limit(method, "gates.approvals", short, long)
 
 
 def _orchestrator() -> Iterator[Limit]:

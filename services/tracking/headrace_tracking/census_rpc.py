@@ -72,7 +72,7 @@ class CensusRpc(TrackingServiceServicer):
         require_text(request.group_by, field="group_by", most=300, least=0, lines=True)
         require_text(request.values, field="values", most=4000, least=0, lines=True)
         asked = _asked(request.parent, request.filter, experiments=request.experiments, view=request.view)
-        by = [each.subject for each in parse_order(request.group_by)]
+        by = [each.subject for each in parse_order(request.group_by, field="group_by")]
         if len(by) != 1:
             raise InvalidArgument("give one thing such as param.model or tag.team", field="group_by")
         numbers = _numbers(request.values)
@@ -97,9 +97,7 @@ def _asked(parent: str, text: str, *, experiments: Sequence[str], view: View.Val
 
 
 def _numbers(text: str) -> list[Subject]:
-    found = [each.subject for each in parse_order(text)]
-    if len(found) > MAX_NUMBERS:
-        raise InvalidArgument(f"at most {MAX_NUMBERS} numbers", field="values")
+    found = [each.subject for each in parse_order(text, field="values", most=MAX_NUMBERS)]
     for each in found:
         if type_of(each) not in ("number", "time"):
             raise InvalidArgument(f"{each.key!r} is no number; metrics, times and duration_s are", field="values")

@@ -156,9 +156,9 @@ class Order:
     descending: bool
 
 
-def parse_order(text: str) -> tuple[Order, ...]:
-    """The order of a search; empty for none. Raises InvalidArgument."""
-    parser = _Parser(text, field="order_by")
+def parse_order(text: str, *, field: str = "order_by", most: int = MAX_ORDERS) -> tuple[Order, ...]:
+    """At most so many subjects, each with its direction; empty for none. Raises InvalidArgument for ``field``."""
+    parser = _Parser(text, field=field)
     orders: list[Order] = []
     while parser.kind != "end":
         subject = parser.subject()
@@ -166,7 +166,7 @@ def parse_order(text: str) -> tuple[Order, ...]:
         if not descending:
             parser.word("asc")
         orders.append(Order(subject, descending))
-        if not parser.more_orders(len(orders)):
+        if not parser.more_orders(len(orders), most):
             break
     parser.expect_end()
     return tuple(orders)
@@ -202,12 +202,12 @@ class _Parser:
         self._at += 1
         return subject
 
-    def more_orders(self, count: int) -> bool:
+    def more_orders(self, count: int, most: int) -> bool:
         """Whether there is a comma."""
         if not self.take("bracket", ","):
             return False
-        if count == MAX_ORDERS:
-            self._fail(f"at most {MAX_ORDERS} keys")
+        if count == most:
+            self._fail(f"at most {most} keys")
         return True
 
     def word(self, word: str) -> bool:

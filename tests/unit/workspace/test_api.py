@@ -57,8 +57,9 @@ WITHOUT_PAGES: Final = {
 ELSEWHERE: Final = {
     # A step with a larger or unreadable output fails; the call is taken.
     ("WorkerService.Work", "results.output"),
-    # Limits of one entry of a list, tried by whole entries, at ``definition.steps.inputs``.
+    # Limits of one entry of a list, tried by whole entries.
     ("OrchestratorService.RegisterPipeline", "definition.steps.inputs."),
+    ("RegistryService.SetGates", "gates.approvals.role"),
 }
 """Limits that are kept by other means than a refused call."""
 
