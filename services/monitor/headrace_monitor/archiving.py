@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -21,7 +21,6 @@ from headrace.api.monitor.v1.events_pb2 import TelemetryArchived
 from headrace.api.monitor.v1.resources_pb2 import ArchivedRange
 from headrace.archive.files import verified_records
 from headrace.archive.manifest import JSON_TYPE, PARQUET_TYPE, RECORDS, ROWS, Manifest, ManifestFile
-from headrace.archive.parquet import Encoded, encode
 from headrace.archive.record import Record, leaf_of
 from headrace.kafka.reading import Bounds, TopicReader, delete_records_before
 from headrace.merkle import root_over
@@ -35,6 +34,9 @@ from headrace_kit.objects import ObjectStore
 from headrace_monitor.archived import PROJECT, archive_command_id, decide_archived, range_name
 from headrace_monitor.archivestore import ARCHIVED_RANGE, ArchiveStore, Plan
 from headrace_monitor.sealing import ACTOR
+
+if TYPE_CHECKING:
+    from headrace.archive.parquet import Encoded
 
 _log = structlog.get_logger(__name__)
 LEASE: Final = "archive"
@@ -282,4 +284,6 @@ async def _read_whole(reader: TopicReader, partition: int, *, offset: int, end: 
 
 
 def _encode(records: Sequence[Record]) -> tuple[Encoded, bytes]:
+    from headrace.archive.parquet import encode  # noqa: PLC0415 - 30 MiB that an idle service does without
+
     return encode(records), root_over(map(leaf_of, records))
