@@ -25,7 +25,7 @@ from flights.replay import LabelBatch, PredictRequest, Replay
 from headrace.api.common.v1.telemetry_pb2 import LabelBatch as WireLabels
 from headrace.api.monitor.v1.service_pb2 import PublishLabelsRequest
 from headrace.api.monitor.v1.service_pb2_grpc import TelemetryServiceStub
-from headrace.channel import OPTIONS
+from headrace.channel import STREAMS
 from headrace.connection import Connection
 from headrace.inference import grpc_service_pb2 as oip
 from headrace.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
@@ -35,8 +35,6 @@ IN_FLIGHT: Final = 16
 """Requests under way at once."""
 PATIENCE_S: Final = 180.0
 """How long a service may be away before the application gives up."""
-_OPTIONS: Final = (*(each for each in OPTIONS if each[0] != "grpc.enable_retries"), ("grpc.enable_retries", 0))
-"""The application repeats requests itself, to know of each attempt."""
 _AWAY: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED)
 
 
@@ -113,8 +111,8 @@ class Application:
             grpc.RpcError: A service refused, or was away for longer than ``PATIENCE_S``.
         """
         metadata = (("authorization", f"Bearer {self._connection.token}"),)
-        serving = grpc.aio.insecure_channel(self._connection.address("serving"), options=_OPTIONS)
-        monitor = grpc.aio.insecure_channel(self._connection.address("monitor"), options=_OPTIONS)
+        serving = grpc.aio.insecure_channel(self._connection.address("serving"), options=STREAMS)
+        monitor = grpc.aio.insecure_channel(self._connection.address("monitor"), options=STREAMS)
         async with serving, monitor:
             infer: Any = GRPCInferenceServiceStub(serving)  # type: ignore[no-untyped-call, unused-ignore]
             telemetry: Any = TelemetryServiceStub(monitor)

@@ -13,7 +13,7 @@ import numpy as np
 
 from flights.data import FEATURES
 from flights.model import INPUT
-from headrace.channel import OPTIONS
+from headrace.channel import CALLS
 from headrace.inference import grpc_service_pb2 as oip
 from headrace.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from tests.bench.figures import Figure
@@ -42,7 +42,7 @@ async def _grpc(platform: Platform, seconds: float) -> tuple[list[float], float]
     tensor = oip.ModelInferRequest.InferInputTensor(name=INPUT, datatype="FP32", shape=[1, len(FEATURES)])
     request = oip.ModelInferRequest(model_name="default/delays", inputs=[tensor], raw_input_contents=[row.tobytes()])
     metadata = (("authorization", f"Bearer {platform.connection.token}"),)
-    async with grpc.aio.insecure_channel(platform.connection.address("serving"), options=OPTIONS) as channel:
+    async with grpc.aio.insecure_channel(platform.connection.address("serving"), options=CALLS) as channel:
         stub: Any = GRPCInferenceServiceStub(channel)  # Any: typed by grpc as blocking
 
         async def once() -> None:

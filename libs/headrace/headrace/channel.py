@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Self
 
 import grpc
 import orjson
@@ -25,25 +25,9 @@ MAX_MESSAGE_BYTES: Final = 64 * 1024 * 1024
 DEFAULT_DEADLINE_S: Final = 30.0
 """What a call without a deadline of its own gets, unless its answer is a stream."""
 
-STREAMS: Final = (
-    ("headrace.api.audit.v1.AuditService", "FollowLog"),
-    ("headrace.api.audit.v1.AuditService", "ReadLeaves"),
-    ("headrace.api.audit.v1.AuditService", "RebuildReadModels"),
-    ("headrace.api.monitor.v1.MonitorService", "SubscribeAlerts"),
-    ("headrace.api.orchestrator.v1.OrchestratorService", "WatchPipelineRun"),
-    ("headrace.api.orchestrator.v1.WorkerService", "Work"),
-    ("headrace.api.tracking.v1.TrackingService", "StreamMetrics"),
-    ("headrace.api.tracking.v1.TrackingService", "WatchRun"),
-    ("inference.GRPCInferenceService", "ModelStreamInfer"),
-)
-"""(service, method) whose answer is a stream. gRPC repeats none of them: whoever reads one begins again where he was.
-
-A stream that breaks before its first answer would hang for ever, since gRPC 1.83 loses the failure of the repeat.
-"""
-_SERVICE_CONFIG: Final = orjson.dumps(
+_REPEATS: Final = orjson.dumps(
     {
         "methodConfig": [
-            {"name": [{"service": service, "method": method} for service, method in STREAMS]},
             {
                 "name": [{}],
                 # UNAVAILABLE alone: the call was not taken, or its command id makes the repeat harmless.
@@ -66,9 +50,7 @@ _CAUSES: Final = (
     ("HEADRACE_ON_BEHALF_OF", "headrace-on-behalf-of"),
 )
 
-OPTIONS: Final[Sequence[tuple[str, Any]]] = (
-    ("grpc.service_config", _SERVICE_CONFIG),
-    ("grpc.enable_retries", 1),
+_EITHER: Final = (
     ("grpc.enable_http_proxy", 0),  # a company's proxy never knows the way to loopback
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -81,7 +63,14 @@ OPTIONS: Final[Sequence[tuple[str, Any]]] = (
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
 )
-"""Options of every channel, the services' own included."""
+CALLS: Final[Sequence[tuple[str, Any]]] = (*_EITHER, ("grpc.service_config", _REPEATS), ("grpc.enable_retries", 1))
+"""Options of a channel that repeats calls."""
+STREAMS: Final[Sequence[tuple[str, Any]]] = (*_EITHER, ("grpc.enable_retries", 0))
+"""Options of a channel that repeats nothing: whoever reads a stream begins again where he was.
+
+gRPC 1.83 loses streams that it repeats: one that is begun while the service goes is neither answered nor failed, even
+when no policy asks for repeats (it repeats of itself what the service did not see).
+"""
 
 
 def connect(
@@ -109,13 +98,52 @@ def open_channel(address: str, token: str, *, deadline_s: float = DEFAULT_DEADLI
         token: The caller's token; empty sends none.
         deadline_s: As for ``connect``.
     """
-    channel = grpc.insecure_channel(address, options=OPTIONS)
-    return grpc.intercept_channel(channel, _Caller(token, deadline_s))
+    return grpc.intercept_channel(_Channel(address), _Caller(token, deadline_s))
 
 
 def _cause() -> Sequence[tuple[str, str]]:
     """The event that caused this process to run, as the worker of a pipeline step names it in the environment."""
     return tuple((key, value) for name, key in _CAUSES if (value := os.environ.get(name, "")))
+
+
+class _Channel(grpc.Channel):
+    """Two channels in one, since calls are repeated and streams are not. Each connects when it is first used."""
+
+    def __init__(self, address: str) -> None:
+        self._calls = grpc.insecure_channel(address, options=CALLS)
+        self._streams = grpc.insecure_channel(address, options=STREAMS)
+
+    def unary_unary(self, *method: Any, **given: Any) -> Any:
+        return self._calls.unary_unary(*method, **given)
+
+    def stream_unary(self, *method: Any, **given: Any) -> Any:
+        return self._calls.stream_unary(*method, **given)
+
+    def unary_stream(self, *method: Any, **given: Any) -> Any:
+        return self._streams.unary_stream(*method, **given)
+
+    def stream_stream(self, *method: Any, **given: Any) -> Any:
+        return self._streams.stream_stream(*method, **given)
+
+    def subscribe(
+        self,
+        callback: Callable[[grpc.ChannelConnectivity], None],
+        try_to_connect: bool = False,  # noqa: FBT001, FBT002 - grpc's own signature
+    ) -> None:
+        self._calls.subscribe(callback, try_to_connect)
+
+    def unsubscribe(self, callback: Callable[[grpc.ChannelConnectivity], None]) -> None:
+        self._calls.unsubscribe(callback)
+
+    def close(self) -> None:
+        self._calls.close()
+        self._streams.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 class _CallDetails(NamedTuple):

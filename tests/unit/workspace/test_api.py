@@ -13,7 +13,6 @@ from typing import Final
 import pytest
 from google.protobuf import descriptor_pb2 as descriptors
 
-from headrace.channel import STREAMS
 from tests.support.limits import LIMITS
 
 ROOT: Final = Path(__file__).resolve().parents[3]
@@ -129,12 +128,6 @@ def test_every_write_has_the_id_of_a_command(api: Api) -> None:
     }
 
     assert without == NUMBERED
-
-
-def test_grpc_repeats_no_call_whose_answer_is_a_stream(api: Api) -> None:
-    own = {f"{service}.{method}" for service, method in STREAMS if service.startswith("headrace.")}
-
-    assert own == {name for name, each in api.methods.items() if each.server_streaming}
 
 
 def test_every_list_has_pages(api: Api) -> None:

@@ -13,7 +13,7 @@ import grpc
 
 from headrace.api.orchestrator.v1.service_pb2 import Lease, WorkerHello, WorkRequest, WorkResponse
 from headrace.api.orchestrator.v1.service_pb2_grpc import WorkerServiceStub
-from headrace.channel import OPTIONS
+from headrace.channel import STREAMS
 from headrace.worker.attempt import CANCELLED, CHUNK_BYTES, WORKER_LOST, Attempt
 from headrace.worker.forks import Template
 
@@ -95,7 +95,7 @@ class Worker:
         while True:
             connected = _now()
             try:
-                async with grpc.aio.insecure_channel(self._address, options=list(OPTIONS)) as channel:
+                async with grpc.aio.insecure_channel(self._address, options=list(STREAMS)) as channel:
                     await self._talk(WorkerServiceStub(channel))
             except grpc.aio.AioRpcError as error:
                 _log.info("no connection: %s %s", error.code().name, error.details())

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import grpc
 from grpc.aio import (
@@ -17,7 +17,7 @@ from grpc.aio import (
     UnaryUnaryClientInterceptor,
 )
 
-from headrace.channel import OPTIONS
+from headrace.channel import CALLS, STREAMS
 from headrace_kit.rpc.call import outgoing_metadata
 from headrace_kit.tracing import traceparent
 
@@ -28,7 +28,7 @@ DEFAULT_DEADLINE_S: Final = 10.0
 def channel(
     address: str, token: Callable[[], str] | str, *, deadline_s: float = DEFAULT_DEADLINE_S
 ) -> grpc.aio.Channel:
-    """A channel to another service; UNAVAILABLE is retried, up to four attempts.
+    """A channel to another service; UNAVAILABLE is retried, up to four attempts, unless the answer is a stream.
 
     Calls carry this process's token, the trace, and their cause: that of ``causing``, else that of the call being
     answered. Metadata given with a call go before.
@@ -45,7 +45,46 @@ def channel(
         _StreamUnary(call, deadline_s),
         _StreamStream(call, None),
     ]
-    return grpc.aio.insecure_channel(address, options=list(OPTIONS), interceptors=interceptors)
+    return _Channel(address, interceptors)
+
+
+class _Channel(grpc.aio.Channel):
+    """Two channels in one, since calls are repeated and streams are not. Each connects when it is first used."""
+
+    def __init__(self, address: str, interceptors: list[ClientInterceptor]) -> None:
+        self._calls = grpc.aio.insecure_channel(address, options=list(CALLS), interceptors=interceptors)
+        self._streams = grpc.aio.insecure_channel(address, options=list(STREAMS), interceptors=interceptors)
+
+    def unary_unary(self, *method: Any, **given: Any) -> Any:
+        return self._calls.unary_unary(*method, **given)
+
+    def stream_unary(self, *method: Any, **given: Any) -> Any:
+        return self._calls.stream_unary(*method, **given)
+
+    def unary_stream(self, *method: Any, **given: Any) -> Any:
+        return self._streams.unary_stream(*method, **given)
+
+    def stream_stream(self, *method: Any, **given: Any) -> Any:
+        return self._streams.stream_stream(*method, **given)
+
+    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:  # noqa: FBT001, FBT002 - grpc's own
+        return self._calls.get_state(try_to_connect)
+
+    async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
+        await self._calls.wait_for_state_change(last_observed_state)
+
+    async def channel_ready(self) -> None:
+        await self._calls.channel_ready()
+
+    async def close(self, grace: float | None = None) -> None:
+        await self._calls.close(grace)
+        await self._streams.close(grace)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
 
 
 class _Outgoing:
