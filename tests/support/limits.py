@@ -16,10 +16,12 @@ from headrace.api.registry.v1 import resources_pb2 as models
 from headrace.api.serving.v1 import resources_pb2 as serving
 from headrace.api.tracking.v1 import resources_pb2 as runs
 from headrace.kafka.batches import EARLIEST_US, LATEST_US
+from headrace_registry.webhooks import ABOUT_MODELS
 
 _HEAD: Final = "headrace.api"
 _RUN: Final = f"{_HEAD}.tracking.v1.TrackingService"
 _MODEL: Final = f"{_HEAD}.registry.v1.RegistryService"
+_HOOK: Final = f"{_HEAD}.registry.v1.WebhookService"
 _PERSON: Final = f"{_HEAD}.registry.v1.PersonService"
 _PIPE: Final = f"{_HEAD}.orchestrator.v1.OrchestratorService"
 _WORK: Final = f"{_HEAD}.orchestrator.v1.WorkerService.Work"
@@ -128,6 +130,7 @@ def _all() -> Iterator[Limit]:
     yield from _monitor()
     yield from _archive()
     yield from _persons()
+    yield from _webhooks()
     yield from _pages(f"{_LOG}.ReadLog")
     yield from _pages(f"{_LOG}.ReadStream")
     for method in ("ListParked", "ListEffects", "ListStates", "ListCheckpoints"):
@@ -302,6 +305,23 @@ def _gates(method: str) -> Iterator[Limit]:
     yield Limit(method, "gates.approvals", persons[:20], persons)
     short, long = ([models.ApprovalGate(count=1, role="x" * size)] for size in (250, 251))
     yield Limit(method, "gates.approvals", short, long)
+
+
+def _webhooks() -> Iterator[Limit]:
+    create, change = f"{_HOOK}.CreateWebhook", f"{_HOOK}.UpdateWebhook"
+    url = "http://127.0.0.1:9/"
+    known = [each.DESCRIPTOR.name for each in ABOUT_MODELS]
+    for method in (create, change):
+        yield from _text(method, "webhook.display_name", 250, least=1)
+        yield from _text(method, "webhook.description", 10_000)
+        yield Limit(method, "webhook.url", url + "x" * (2000 - len(url)), url + "x" * (2001 - len(url)))
+        yield Limit(method, "webhook.event_types", known, known * 5)
+        yield from _text(method, "secret", 250)
+    yield Limit(create, "secret", "x" * 8, "x" * 7)
+    yield Limit(change, "secret", "", "x" * 7)
+    yield from _mask(change, "description", "update_mask")
+    yield from _pages(f"{_HOOK}.ListWebhooks")
+    yield from _pages(f"{_HOOK}.ListDeliveries")
 
 
 def _orchestrator() -> Iterator[Limit]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import secrets
 import uuid
 from collections.abc import Iterator
@@ -74,6 +75,7 @@ class Platform(BackgroundStack):
 @pytest.fixture(scope="session")
 def platform() -> Iterator[Platform]:
     """Every service and what they stand on, shared by the whole session."""
+    os.environ.setdefault("HEADRACE_WEBHOOK_ALLOWED", "127.0.0.0/8")  # receivers of tests listen on loopback
     with temporary_folder() as folder:
         running = Platform(Stack(folder / "data"))
         running.start()

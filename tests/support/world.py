@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import httpx2
 import numpy as np
+from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -30,6 +31,7 @@ from headrace.inference import grpc_service_pb2 as oip
 from headrace.kafka.batches import Labels, Predictions, encode_labels, encode_predictions
 from headrace.kafka.columns import ColumnData
 from headrace.kafka.shards import shard_of
+from headrace_registry.webhooks import CHANGEABLE
 from tests.support.eventually import eventually
 from tests.support.serving import COLUMNS, command_id, package, signature
 
@@ -57,6 +59,7 @@ class World:
     monitor: str
     pipeline: str
     pipeline_run: str
+    webhook: str
 
     @property
     def parent(self) -> str:
@@ -109,6 +112,7 @@ def build(client: Client, author: Client, project: str) -> World:
         monitor=f"{parent}/monitors/delays",
         pipeline=f"{parent}/pipelines/retrain",
         pipeline_run="",
+        webhook="",
     )
     for name in (world.run, world.ended_run):
         client.tracking.StartRun(
@@ -140,8 +144,12 @@ def build(client: Client, author: Client, project: str) -> World:
     started = client.orchestrator.StartPipelineRun(
         orchestrator.StartPipelineRunRequest(command_id=command_id(), pipeline=world.pipeline)
     )
+    hook = _webhooks(world)["CreateWebhook"]()
+    assert isinstance(hook, registry.CreateWebhookRequest)
+    hook.command_id, hook.webhook.status = command_id(), models.WEBHOOK_STATUS_DISABLED
+    webhook = client.webhooks.CreateWebhook(hook).webhook.name
     eventually(lambda: client.inference.ModelReady(oip.ModelReadyRequest(name=world.served)).ready)
-    return replace(world, pipeline_run=started.run.name)
+    return replace(world, pipeline_run=started.run.name, webhook=webhook)
 
 
 def _call(stub: object, world: World, service: str, *names: str) -> None:
@@ -459,6 +467,26 @@ def _persons(world: World) -> Requests:
     }
 
 
+def _webhooks(world: World) -> Requests:
+    target = models.Webhook(display_name="chat", url="http://127.0.0.1:9/hook", event_types=["VersionPromoted"])
+    changed = models.Webhook(name=world.webhook)
+    changed.MergeFrom(target)
+    return {
+        "CreateWebhook": lambda: registry.CreateWebhookRequest(
+            parent=world.parent, webhook=target, secret="a secret of ours"
+        ),
+        "GetWebhook": lambda: registry.GetWebhookRequest(name=world.webhook),
+        "ListWebhooks": lambda: registry.ListWebhooksRequest(parent=world.parent, page_size=2),
+        "UpdateWebhook": lambda: registry.UpdateWebhookRequest(
+            webhook=changed, update_mask=FieldMask(paths=CHANGEABLE), secret="another secret"
+        ),
+        "DeleteWebhook": lambda: registry.DeleteWebhookRequest(name=world.fresh("webhooks")),
+        "TestWebhook": lambda: registry.TestWebhookRequest(name=world.webhook, event_type="VersionPromoted"),
+        "ListDeliveries": lambda: registry.ListDeliveriesRequest(parent=world.webhook, page_size=2),
+        "RedriveDelivery": lambda: registry.RedriveDeliveryRequest(id=str(uuid4())),
+    }
+
+
 def _telemetry(world: World) -> Requests:
     ids = [str(uuid4())]
     shard = shard_of(ids[0])
@@ -512,6 +540,7 @@ _BY_SERVICE: dict[str, Callable[[World], Requests]] = {
     "headrace.api.tracking.v1.TrackingService": _tracking,
     "headrace.api.registry.v1.RegistryService": _registry,
     "headrace.api.registry.v1.PersonService": _persons,
+    "headrace.api.registry.v1.WebhookService": _webhooks,
     "headrace.api.orchestrator.v1.OrchestratorService": _orchestrator,
     "headrace.api.orchestrator.v1.WorkerService": _worker,
     "headrace.api.serving.v1.ServingService": _serving,

@@ -16,7 +16,7 @@ import grpc
 from headrace.api.audit.v1.service_pb2_grpc import AuditServiceStub
 from headrace.api.monitor.v1.service_pb2_grpc import ArchiveServiceStub, MonitorServiceStub, TelemetryServiceStub
 from headrace.api.orchestrator.v1.service_pb2_grpc import OrchestratorServiceStub
-from headrace.api.registry.v1.service_pb2_grpc import PersonServiceStub, RegistryServiceStub
+from headrace.api.registry.v1.service_pb2_grpc import PersonServiceStub, RegistryServiceStub, WebhookServiceStub
 from headrace.api.serving.v1.service_pb2_grpc import ServingServiceStub
 from headrace.api.tracking.v1.service_pb2_grpc import TrackingServiceStub
 from headrace.channel import open_channel
@@ -49,6 +49,11 @@ class Client:
     def persons(self) -> PersonServiceStub:
         """Persons and their display names."""
         return PersonServiceStub(self.channel("registry"))
+
+    @property
+    def webhooks(self) -> WebhookServiceStub:
+        """Webhooks of the registry and their deliveries."""
+        return WebhookServiceStub(self.channel("registry"))
 
     @property
     def orchestrator(self) -> OrchestratorServiceStub:

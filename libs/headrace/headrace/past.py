@@ -24,6 +24,7 @@ OWNERS: Final = {
     "loggedModels": "tracking",
     "models": "registry",
     "persons": "registry",
+    "webhooks": "registry",
     "pipelines": "orchestrator",
     "pipelineRuns": "orchestrator",
     "endpoints": "serving",

@@ -64,3 +64,9 @@ ARCHIVE_LAG = Gauge(
     "headrace_archive_lag_records", "Records of a telemetry partition that are not archived.", ["topic", "partition"]
 )
 ARCHIVE_BYTES = Counter("headrace_archive_bytes_total", "Bytes of files that were archived.", ["topic"])
+
+WEBHOOK_ATTEMPTS = Counter(
+    "headrace_webhook_attempts_total",
+    "Attempts to deliver to webhooks, by outcome (delivered, failed, dead).",
+    ["outcome"],
+)

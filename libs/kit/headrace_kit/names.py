@@ -75,6 +75,7 @@ EXPERIMENT: Final = NamePattern("projects/{project}/experiments/{experiment}", f
 RUN: Final = NamePattern("projects/{project}/runs/{run}")
 MODEL: Final = NamePattern("projects/{project}/models/{model}", labels=("model",))
 VERSION: Final = NamePattern("projects/{project}/models/{model}/versions/{version}", labels=("model",))
+WEBHOOK: Final = NamePattern("projects/{project}/webhooks/{webhook}")
 PIPELINE: Final = NamePattern("projects/{project}/pipelines/{pipeline}")
 PIPELINE_RUN: Final = NamePattern("projects/{project}/pipelineRuns/{run}")
 SCHEDULE: Final = NamePattern("projects/{project}/schedules/{schedule}")

@@ -9,7 +9,7 @@ import grpc
 from headrace.api.audit.v1.service_pb2_grpc import AuditServiceStub
 from headrace.api.monitor.v1.service_pb2_grpc import MonitorServiceStub
 from headrace.api.orchestrator.v1.service_pb2_grpc import OrchestratorServiceStub
-from headrace.api.registry.v1.service_pb2_grpc import PersonServiceStub, RegistryServiceStub
+from headrace.api.registry.v1.service_pb2_grpc import PersonServiceStub, RegistryServiceStub, WebhookServiceStub
 from headrace.api.serving.v1.service_pb2_grpc import ServingServiceStub
 from headrace.api.tracking.v1.service_pb2_grpc import TrackingServiceStub
 from headrace_gateway.config import GatewaySettings
@@ -50,6 +50,14 @@ class Services:
         """The stub of persons; None where the registry is not known."""
         found = self._channels.get("registry")
         return None if found is None else PersonServiceStub(found)
+
+    @property
+    def webhooks(self) -> Any:  # noqa: ANN401 - see _STUBS
+        """The stub of webhooks. Raises ServiceMissingError where the registry is not known."""
+        found = self._channels.get("registry")
+        if found is None:
+            raise ServiceMissingError("registry")
+        return WebhookServiceStub(found)
 
     def log(self, name: str) -> Any:  # noqa: ANN401 - see _STUBS
         """The log of a service."""

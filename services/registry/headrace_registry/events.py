@@ -28,5 +28,8 @@ EVENT_TYPES = (
     events_pb2.AliasRemoved,
     events_pb2.PersonAdded,
     events_pb2.PersonErased,
+    events_pb2.WebhookCreated,
+    events_pb2.WebhookChanged,
+    events_pb2.WebhookDeleted,
 )
-"""Every event of the streams of models and persons."""
+"""Every event of the streams of models, persons and webhooks."""

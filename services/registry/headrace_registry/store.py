@@ -24,6 +24,9 @@ def model_rows(stream_id: str, state: Model, _events: Sequence[Message]) -> Sequ
 TABLES: Final = (
     Table("models", Kind.READ_MODEL, "what lists of models need"),
     Table("persons", Kind.TRUTH, "names of persons, which no event tells: what is deleted here is gone"),
+    Table("webhooks", Kind.READ_MODEL, "what lists of webhooks and their fan-out need"),
+    Table("webhook_targets", Kind.TRUTH, "URLs and secrets of webhooks, which no event tells"),
+    Table("webhook_deliveries", Kind.PROGRESS, "how far each payload for a webhook is, dead letters among them"),
 )
 """The registry's tables."""
 

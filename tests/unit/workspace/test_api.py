@@ -32,7 +32,7 @@ READS: Final = (
     "PositionAt",
     "Prove",
 )
-NUMBERED: Final = {"Work", "PublishPredictions", "PublishLabels", "RebuildReadModels"}
+NUMBERED: Final = {"Work", "PublishPredictions", "PublishLabels", "RebuildReadModels", "TestWebhook"}
 """Writes that carry tokens or numbers of their producer instead of the id of a command, or that say nothing new."""
 WITHOUT_PAGES: Final = {
     "GetMetricHistory",

@@ -876,3 +876,97 @@ class PersonErased(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PersonErased: _TypeAlias = PersonErased  # noqa: Y015
+
+@_typing.final
+class WebhookCreated(_message.Message):
+    """A webhook was created. Stream: `projects/{project}/webhooks/{webhook}`. The path of its URL and its secret are in no event: only in a
+    table that can be deleted.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WEBHOOK_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def webhook(self) -> _resources_pb2.Webhook:
+        """What it is; without `url`."""
+
+    def __init__(
+        self,
+        *,
+        webhook: _resources_pb2.Webhook | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["webhook", b"webhook"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["webhook", b"webhook"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WebhookCreated: _TypeAlias = WebhookCreated  # noqa: Y015
+
+@_typing.final
+class WebhookChanged(_message.Message):
+    """A webhook was changed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WEBHOOK_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    SECRET_ROTATED_FIELD_NUMBER: _builtins.int
+    URL_CHANGED_FIELD_NUMBER: _builtins.int
+    actor: _builtins.str
+    """Who changed it."""
+    secret_rotated: _builtins.bool
+    """Whether it has another secret since."""
+    url_changed: _builtins.bool
+    """Whether it has another URL since."""
+    @_builtins.property
+    def webhook(self) -> _resources_pb2.Webhook:
+        """What it is since; without `url`."""
+
+    def __init__(
+        self,
+        *,
+        webhook: _resources_pb2.Webhook | None = ...,
+        actor: _builtins.str = ...,
+        secret_rotated: _builtins.bool = ...,
+        url_changed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["webhook", b"webhook"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "secret_rotated", b"secret_rotated", "url_changed", b"url_changed", "webhook", b"webhook"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WebhookChanged: _TypeAlias = WebhookChanged  # noqa: Y015
+
+@_typing.final
+class WebhookDeleted(_message.Message):
+    """A webhook was deleted, with its URL, its secret and what was not delivered."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WEBHOOK_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    webhook: _builtins.str
+    """Resource name of the webhook."""
+    actor: _builtins.str
+    """Who deleted it."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        webhook: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "time", b"time", "webhook", b"webhook"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WebhookDeleted: _TypeAlias = WebhookDeleted  # noqa: Y015

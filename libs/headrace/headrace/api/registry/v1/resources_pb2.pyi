@@ -117,6 +117,82 @@ COMPARISON_GREATER: Comparison.ValueType  # 4
 """Greater than it."""
 Global___Comparison: _TypeAlias = Comparison  # noqa: Y015
 
+class _WebhookPayload:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _WebhookPayloadEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WebhookPayload.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    WEBHOOK_PAYLOAD_UNSPECIFIED: _WebhookPayload.ValueType  # 0
+    """Not given: the same as events."""
+    WEBHOOK_PAYLOAD_EVENTS: _WebhookPayload.ValueType  # 1
+    """CloudEvents 1.0, structured JSON; `data` is the event's message as JSON."""
+    WEBHOOK_PAYLOAD_MLFLOW: _WebhookPayload.ValueType  # 2
+    """The payloads of MLflow's registry: entity, action, timestamp, data."""
+
+class WebhookPayload(_WebhookPayload, metaclass=_WebhookPayloadEnumTypeWrapper):
+    """Form of a webhook's payloads."""
+
+WEBHOOK_PAYLOAD_UNSPECIFIED: WebhookPayload.ValueType  # 0
+"""Not given: the same as events."""
+WEBHOOK_PAYLOAD_EVENTS: WebhookPayload.ValueType  # 1
+"""CloudEvents 1.0, structured JSON; `data` is the event's message as JSON."""
+WEBHOOK_PAYLOAD_MLFLOW: WebhookPayload.ValueType  # 2
+"""The payloads of MLflow's registry: entity, action, timestamp, data."""
+Global___WebhookPayload: _TypeAlias = WebhookPayload  # noqa: Y015
+
+class _WebhookStatus:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _WebhookStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WebhookStatus.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    WEBHOOK_STATUS_UNSPECIFIED: _WebhookStatus.ValueType  # 0
+    """Not given: the same as active."""
+    WEBHOOK_STATUS_ACTIVE: _WebhookStatus.ValueType  # 1
+    """It is told of events."""
+    WEBHOOK_STATUS_DISABLED: _WebhookStatus.ValueType  # 2
+    """It is told of none; what was not delivered yet waits."""
+
+class WebhookStatus(_WebhookStatus, metaclass=_WebhookStatusEnumTypeWrapper):
+    """Whether a webhook is told of events."""
+
+WEBHOOK_STATUS_UNSPECIFIED: WebhookStatus.ValueType  # 0
+"""Not given: the same as active."""
+WEBHOOK_STATUS_ACTIVE: WebhookStatus.ValueType  # 1
+"""It is told of events."""
+WEBHOOK_STATUS_DISABLED: WebhookStatus.ValueType  # 2
+"""It is told of none; what was not delivered yet waits."""
+Global___WebhookStatus: _TypeAlias = WebhookStatus  # noqa: Y015
+
+class _WebhookDeliveryState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _WebhookDeliveryStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WebhookDeliveryState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    WEBHOOK_DELIVERY_STATE_UNSPECIFIED: _WebhookDeliveryState.ValueType  # 0
+    """Not given."""
+    WEBHOOK_DELIVERY_STATE_PENDING: _WebhookDeliveryState.ValueType  # 1
+    """It is due now or later."""
+    WEBHOOK_DELIVERY_STATE_DELIVERED: _WebhookDeliveryState.ValueType  # 2
+    """The target took it."""
+    WEBHOOK_DELIVERY_STATE_DEAD: _WebhookDeliveryState.ValueType  # 3
+    """Its attempts are used up: a dead letter, until it is re-driven."""
+
+class WebhookDeliveryState(_WebhookDeliveryState, metaclass=_WebhookDeliveryStateEnumTypeWrapper):
+    """How far a delivery is."""
+
+WEBHOOK_DELIVERY_STATE_UNSPECIFIED: WebhookDeliveryState.ValueType  # 0
+"""Not given."""
+WEBHOOK_DELIVERY_STATE_PENDING: WebhookDeliveryState.ValueType  # 1
+"""It is due now or later."""
+WEBHOOK_DELIVERY_STATE_DELIVERED: WebhookDeliveryState.ValueType  # 2
+"""The target took it."""
+WEBHOOK_DELIVERY_STATE_DEAD: WebhookDeliveryState.ValueType  # 3
+"""Its attempts are used up: a dead letter, until it is re-driven."""
+Global___WebhookDeliveryState: _TypeAlias = WebhookDeliveryState  # noqa: Y015
+
 @_typing.final
 class Model(_message.Message):
     """A model with all its versions and aliases: the state of one stream."""
@@ -1251,3 +1327,167 @@ class Person(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Person: _TypeAlias = Person  # noqa: Y015
+
+@_typing.final
+class Webhook(_message.Message):
+    """A target that is told of events: the state of one stream, without the path of its URL and its secret, which are kept
+    in a table that no event tells.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    URL_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    EVENT_TYPES_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    PAYLOAD_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    SIGNED_FIELD_NUMBER: _builtins.int
+    CREATOR_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    DELETE_TIME_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Resource name: `projects/{project}/webhooks/{webhook}`; the id is the server's."""
+    display_name: _builtins.str
+    """What people call it. 1 to 250 characters."""
+    description: _builtins.str
+    """What it is for. At most 10000 characters."""
+    url: _builtins.str
+    """Where deliveries are sent: `http` or `https`, without a user. At most 2000 characters. In answers and requests alone:
+    no event tells it.
+    """
+    origin: _builtins.str
+    """Scheme, host and port of the URL: what events tell of it. The server's to fill."""
+    model: _builtins.str
+    """Resource name of the one model whose events are delivered; empty for all of the project."""
+    payload: Global___WebhookPayload.ValueType
+    """Form of the payloads; fixed when it is created."""
+    status: Global___WebhookStatus.ValueType
+    """Whether events are delivered."""
+    signed: _builtins.bool
+    """Whether it has a secret, so that deliveries are signed. The server's to fill."""
+    creator: _builtins.str
+    """Who created it. The server's to fill."""
+    revision: _builtins.int
+    """Version of the stream."""
+    @_builtins.property
+    def event_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Kinds of events that are delivered, each once: names of the registry's events, such as `VersionPromoted`; with MLflow
+        payloads MLflow's names, such as `model_version_alias.created`. At most 100; none for all.
+        """
+
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was created."""
+
+    @_builtins.property
+    def update_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was changed last."""
+
+    @_builtins.property
+    def delete_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was deleted; absent when it was not."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        display_name: _builtins.str = ...,
+        description: _builtins.str = ...,
+        url: _builtins.str = ...,
+        origin: _builtins.str = ...,
+        event_types: _abc.Iterable[_builtins.str] | None = ...,
+        model: _builtins.str = ...,
+        payload: Global___WebhookPayload.ValueType = ...,
+        status: Global___WebhookStatus.ValueType = ...,
+        signed: _builtins.bool = ...,
+        creator: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        update_time: _timestamp_pb2.Timestamp | None = ...,
+        delete_time: _timestamp_pb2.Timestamp | None = ...,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "delete_time", b"delete_time", "update_time", b"update_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "creator", b"creator", "delete_time", b"delete_time", "description", b"description", "display_name", b"display_name", "event_types", b"event_types", "model", b"model", "name", b"name", "origin", b"origin", "payload", b"payload", "revision", b"revision", "signed", b"signed", "status", b"status", "update_time", b"update_time", "url", b"url"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Webhook: _TypeAlias = Webhook  # noqa: Y015
+
+@_typing.final
+class WebhookDelivery(_message.Message):
+    """One payload for one webhook."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    WEBHOOK_FIELD_NUMBER: _builtins.int
+    EVENT_ID_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    EVENT_TYPE_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    RESPONSE_STATUS_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    NEXT_TIME_FIELD_NUMBER: _builtins.int
+    DONE_TIME_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Its id, a UUID: the header `webhook-id` of each attempt."""
+    webhook: _builtins.str
+    """Resource name of the webhook."""
+    event_id: _builtins.str
+    """Id of the event."""
+    position: _builtins.int
+    """Position of the event in the registry's log."""
+    event_type: _builtins.str
+    """Kind of the event, as the webhook's `event_types` name it."""
+    state: Global___WebhookDeliveryState.ValueType
+    """How far it is."""
+    attempts: _builtins.int
+    """Attempts that were begun since it was first due, or since it was re-driven."""
+    response_status: _builtins.int
+    """Status of the last answer; 0 when there was none."""
+    error: _builtins.str
+    """Why the last attempt failed, in a sentence; empty when it did not."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When the event was taken up."""
+
+    @_builtins.property
+    def next_time(self) -> _timestamp_pb2.Timestamp:
+        """When it is due next; absent when it is done or dead."""
+
+    @_builtins.property
+    def done_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was delivered, or given up; absent before."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        webhook: _builtins.str = ...,
+        event_id: _builtins.str = ...,
+        position: _builtins.int = ...,
+        event_type: _builtins.str = ...,
+        state: Global___WebhookDeliveryState.ValueType = ...,
+        attempts: _builtins.int = ...,
+        response_status: _builtins.int = ...,
+        error: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        next_time: _timestamp_pb2.Timestamp | None = ...,
+        done_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "done_time", b"done_time", "next_time", b"next_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "create_time", b"create_time", "done_time", b"done_time", "error", b"error", "event_id", b"event_id", "event_type", b"event_type", "id", b"id", "next_time", b"next_time", "position", b"position", "response_status", b"response_status", "state", b"state", "webhook", b"webhook"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WebhookDelivery: _TypeAlias = WebhookDelivery  # noqa: Y015

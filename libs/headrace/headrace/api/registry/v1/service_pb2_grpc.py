@@ -1278,3 +1278,388 @@ class PersonService:
             timeout,
             metadata,
             _registered_method=True)
+
+
+class WebhookServiceStub:
+    """Webhooks: targets that are told of the registry's events, at least once each, signed.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.CreateWebhook = channel.unary_unary(
+                '/headrace.api.registry.v1.WebhookService/CreateWebhook',
+                request_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.CreateWebhookRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.CreateWebhookResponse.FromString,
+                _registered_method=True)
+        self.GetWebhook = channel.unary_unary(
+                '/headrace.api.registry.v1.WebhookService/GetWebhook',
+                request_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.GetWebhookRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.GetWebhookResponse.FromString,
+                _registered_method=True)
+        self.ListWebhooks = channel.unary_unary(
+                '/headrace.api.registry.v1.WebhookService/ListWebhooks',
+                request_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.ListWebhooksRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.ListWebhooksResponse.FromString,
+                _registered_method=True)
+        self.UpdateWebhook = channel.unary_unary(
+                '/headrace.api.registry.v1.WebhookService/UpdateWebhook',
+                request_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.UpdateWebhookRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.UpdateWebhookResponse.FromString,
+                _registered_method=True)
+        self.DeleteWebhook = channel.unary_unary(
+                '/headrace.api.registry.v1.WebhookService/DeleteWebhook',
+                request_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.DeleteWebhookRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.DeleteWebhookResponse.FromString,
+                _registered_method=True)
+        self.TestWebhook = channel.unary_unary(
+                '/headrace.api.registry.v1.WebhookService/TestWebhook',
+                request_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.TestWebhookRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.TestWebhookResponse.FromString,
+                _registered_method=True)
+        self.ListDeliveries = channel.unary_unary(
+                '/headrace.api.registry.v1.WebhookService/ListDeliveries',
+                request_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.ListDeliveriesRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.ListDeliveriesResponse.FromString,
+                _registered_method=True)
+        self.RedriveDelivery = channel.unary_unary(
+                '/headrace.api.registry.v1.WebhookService/RedriveDelivery',
+                request_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.RedriveDeliveryRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.RedriveDeliveryResponse.FromString,
+                _registered_method=True)
+
+
+class WebhookServiceServicer:
+    """Webhooks: targets that are told of the registry's events, at least once each, signed.
+    """
+
+    def CreateWebhook(self, request, context):
+        """Creates a webhook. INVALID_ARGUMENT when its host is, or leads to, an address that is not allowed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetWebhook(self, request, context):
+        """One webhook. Its secret is never given.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListWebhooks(self, request, context):
+        """Webhooks of a project by name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateWebhook(self, request, context):
+        """Changes a webhook. A new secret signs at once; the one before signs beside it for a day.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteWebhook(self, request, context):
+        """Deletes a webhook with its URL, its secret and what was not delivered.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TestWebhook(self, request, context):
+        """Sends a made-up event once, and says what came of it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDeliveries(self, request, context):
+        """Deliveries of a project or of one webhook, newest first: dead letters among them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RedriveDelivery(self, request, context):
+        """Makes a dead letter due again, with all its attempts; nothing when it is due already. FAILED_PRECONDITION when it was
+        delivered.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_WebhookServiceServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'CreateWebhook': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateWebhook,
+                    request_deserializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.CreateWebhookRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.CreateWebhookResponse.SerializeToString,
+            ),
+            'GetWebhook': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetWebhook,
+                    request_deserializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.GetWebhookRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.GetWebhookResponse.SerializeToString,
+            ),
+            'ListWebhooks': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListWebhooks,
+                    request_deserializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.ListWebhooksRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.ListWebhooksResponse.SerializeToString,
+            ),
+            'UpdateWebhook': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateWebhook,
+                    request_deserializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.UpdateWebhookRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.UpdateWebhookResponse.SerializeToString,
+            ),
+            'DeleteWebhook': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteWebhook,
+                    request_deserializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.DeleteWebhookRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.DeleteWebhookResponse.SerializeToString,
+            ),
+            'TestWebhook': grpc.unary_unary_rpc_method_handler(
+                    servicer.TestWebhook,
+                    request_deserializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.TestWebhookRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.TestWebhookResponse.SerializeToString,
+            ),
+            'ListDeliveries': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDeliveries,
+                    request_deserializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.ListDeliveriesRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.ListDeliveriesResponse.SerializeToString,
+            ),
+            'RedriveDelivery': grpc.unary_unary_rpc_method_handler(
+                    servicer.RedriveDelivery,
+                    request_deserializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.RedriveDeliveryRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.RedriveDeliveryResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'headrace.api.registry.v1.WebhookService', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('headrace.api.registry.v1.WebhookService', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class WebhookService:
+    """Webhooks: targets that are told of the registry's events, at least once each, signed.
+    """
+
+    @staticmethod
+    def CreateWebhook(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.registry.v1.WebhookService/CreateWebhook',
+            headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.CreateWebhookRequest.SerializeToString,
+            headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.CreateWebhookResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetWebhook(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.registry.v1.WebhookService/GetWebhook',
+            headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.GetWebhookRequest.SerializeToString,
+            headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.GetWebhookResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListWebhooks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.registry.v1.WebhookService/ListWebhooks',
+            headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.ListWebhooksRequest.SerializeToString,
+            headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.ListWebhooksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateWebhook(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.registry.v1.WebhookService/UpdateWebhook',
+            headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.UpdateWebhookRequest.SerializeToString,
+            headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.UpdateWebhookResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteWebhook(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.registry.v1.WebhookService/DeleteWebhook',
+            headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.DeleteWebhookRequest.SerializeToString,
+            headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.DeleteWebhookResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TestWebhook(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.registry.v1.WebhookService/TestWebhook',
+            headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.TestWebhookRequest.SerializeToString,
+            headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.TestWebhookResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDeliveries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.registry.v1.WebhookService/ListDeliveries',
+            headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.ListDeliveriesRequest.SerializeToString,
+            headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.ListDeliveriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RedriveDelivery(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.registry.v1.WebhookService/RedriveDelivery',
+            headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.RedriveDeliveryRequest.SerializeToString,
+            headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.RedriveDeliveryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)

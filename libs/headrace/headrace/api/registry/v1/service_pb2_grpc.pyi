@@ -405,3 +405,124 @@ class PersonServiceServicer(metaclass=_abc_1.ABCMeta):
         """Deletes all that is kept of a person beside the opaque id. Operators only. Erasing twice is erasing once."""
 
 def add_PersonServiceServicer_to_server(servicer: PersonServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+
+class WebhookServiceStub:
+    """Webhooks: targets that are told of the registry's events, at least once each, signed."""
+
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> WebhookServiceAsyncStub: ...
+    CreateWebhook: _grpc.UnaryUnaryMultiCallable[_service_pb2.CreateWebhookRequest, _service_pb2.CreateWebhookResponse]
+    """Creates a webhook. INVALID_ARGUMENT when its host is, or leads to, an address that is not allowed."""
+    GetWebhook: _grpc.UnaryUnaryMultiCallable[_service_pb2.GetWebhookRequest, _service_pb2.GetWebhookResponse]
+    """One webhook. Its secret is never given."""
+    ListWebhooks: _grpc.UnaryUnaryMultiCallable[_service_pb2.ListWebhooksRequest, _service_pb2.ListWebhooksResponse]
+    """Webhooks of a project by name."""
+    UpdateWebhook: _grpc.UnaryUnaryMultiCallable[_service_pb2.UpdateWebhookRequest, _service_pb2.UpdateWebhookResponse]
+    """Changes a webhook. A new secret signs at once; the one before signs beside it for a day."""
+    DeleteWebhook: _grpc.UnaryUnaryMultiCallable[_service_pb2.DeleteWebhookRequest, _service_pb2.DeleteWebhookResponse]
+    """Deletes a webhook with its URL, its secret and what was not delivered."""
+    TestWebhook: _grpc.UnaryUnaryMultiCallable[_service_pb2.TestWebhookRequest, _service_pb2.TestWebhookResponse]
+    """Sends a made-up event once, and says what came of it."""
+    ListDeliveries: _grpc.UnaryUnaryMultiCallable[_service_pb2.ListDeliveriesRequest, _service_pb2.ListDeliveriesResponse]
+    """Deliveries of a project or of one webhook, newest first: dead letters among them."""
+    RedriveDelivery: _grpc.UnaryUnaryMultiCallable[_service_pb2.RedriveDeliveryRequest, _service_pb2.RedriveDeliveryResponse]
+    """Makes a dead letter due again, with all its attempts; nothing when it is due already. FAILED_PRECONDITION when it was
+    delivered.
+    """
+
+@_typing.type_check_only
+class WebhookServiceAsyncStub(WebhookServiceStub):
+    """Webhooks: targets that are told of the registry's events, at least once each, signed."""
+
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    CreateWebhook: _aio.UnaryUnaryMultiCallable[_service_pb2.CreateWebhookRequest, _service_pb2.CreateWebhookResponse]  # type: ignore[assignment]
+    """Creates a webhook. INVALID_ARGUMENT when its host is, or leads to, an address that is not allowed."""
+    GetWebhook: _aio.UnaryUnaryMultiCallable[_service_pb2.GetWebhookRequest, _service_pb2.GetWebhookResponse]  # type: ignore[assignment]
+    """One webhook. Its secret is never given."""
+    ListWebhooks: _aio.UnaryUnaryMultiCallable[_service_pb2.ListWebhooksRequest, _service_pb2.ListWebhooksResponse]  # type: ignore[assignment]
+    """Webhooks of a project by name."""
+    UpdateWebhook: _aio.UnaryUnaryMultiCallable[_service_pb2.UpdateWebhookRequest, _service_pb2.UpdateWebhookResponse]  # type: ignore[assignment]
+    """Changes a webhook. A new secret signs at once; the one before signs beside it for a day."""
+    DeleteWebhook: _aio.UnaryUnaryMultiCallable[_service_pb2.DeleteWebhookRequest, _service_pb2.DeleteWebhookResponse]  # type: ignore[assignment]
+    """Deletes a webhook with its URL, its secret and what was not delivered."""
+    TestWebhook: _aio.UnaryUnaryMultiCallable[_service_pb2.TestWebhookRequest, _service_pb2.TestWebhookResponse]  # type: ignore[assignment]
+    """Sends a made-up event once, and says what came of it."""
+    ListDeliveries: _aio.UnaryUnaryMultiCallable[_service_pb2.ListDeliveriesRequest, _service_pb2.ListDeliveriesResponse]  # type: ignore[assignment]
+    """Deliveries of a project or of one webhook, newest first: dead letters among them."""
+    RedriveDelivery: _aio.UnaryUnaryMultiCallable[_service_pb2.RedriveDeliveryRequest, _service_pb2.RedriveDeliveryResponse]  # type: ignore[assignment]
+    """Makes a dead letter due again, with all its attempts; nothing when it is due already. FAILED_PRECONDITION when it was
+    delivered.
+    """
+
+class WebhookServiceServicer(metaclass=_abc_1.ABCMeta):
+    """Webhooks: targets that are told of the registry's events, at least once each, signed."""
+
+    @_abc_1.abstractmethod
+    def CreateWebhook(
+        self,
+        request: _service_pb2.CreateWebhookRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.CreateWebhookResponse, _abc.Awaitable[_service_pb2.CreateWebhookResponse]]:
+        """Creates a webhook. INVALID_ARGUMENT when its host is, or leads to, an address that is not allowed."""
+
+    @_abc_1.abstractmethod
+    def GetWebhook(
+        self,
+        request: _service_pb2.GetWebhookRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.GetWebhookResponse, _abc.Awaitable[_service_pb2.GetWebhookResponse]]:
+        """One webhook. Its secret is never given."""
+
+    @_abc_1.abstractmethod
+    def ListWebhooks(
+        self,
+        request: _service_pb2.ListWebhooksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.ListWebhooksResponse, _abc.Awaitable[_service_pb2.ListWebhooksResponse]]:
+        """Webhooks of a project by name."""
+
+    @_abc_1.abstractmethod
+    def UpdateWebhook(
+        self,
+        request: _service_pb2.UpdateWebhookRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.UpdateWebhookResponse, _abc.Awaitable[_service_pb2.UpdateWebhookResponse]]:
+        """Changes a webhook. A new secret signs at once; the one before signs beside it for a day."""
+
+    @_abc_1.abstractmethod
+    def DeleteWebhook(
+        self,
+        request: _service_pb2.DeleteWebhookRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.DeleteWebhookResponse, _abc.Awaitable[_service_pb2.DeleteWebhookResponse]]:
+        """Deletes a webhook with its URL, its secret and what was not delivered."""
+
+    @_abc_1.abstractmethod
+    def TestWebhook(
+        self,
+        request: _service_pb2.TestWebhookRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.TestWebhookResponse, _abc.Awaitable[_service_pb2.TestWebhookResponse]]:
+        """Sends a made-up event once, and says what came of it."""
+
+    @_abc_1.abstractmethod
+    def ListDeliveries(
+        self,
+        request: _service_pb2.ListDeliveriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.ListDeliveriesResponse, _abc.Awaitable[_service_pb2.ListDeliveriesResponse]]:
+        """Deliveries of a project or of one webhook, newest first: dead letters among them."""
+
+    @_abc_1.abstractmethod
+    def RedriveDelivery(
+        self,
+        request: _service_pb2.RedriveDeliveryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.RedriveDeliveryResponse, _abc.Awaitable[_service_pb2.RedriveDeliveryResponse]]:
+        """Makes a dead letter due again, with all its attempts; nothing when it is due already. FAILED_PRECONDITION when it was
+        delivered.
+        """
+
+def add_WebhookServiceServicer_to_server(servicer: WebhookServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
