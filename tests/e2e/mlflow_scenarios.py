@@ -8,18 +8,23 @@ Reads one JSON object a line, ``{"scenario": name, "uri": tracking URI}``, runs 
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 import json
 import math
 import os
 import sys
 import tempfile
 import threading
+import time
 import traceback
 import warnings
 from collections.abc import Callable
 from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 os.environ["MPLBACKEND"] = "agg"
 
@@ -496,6 +501,96 @@ def add_version(name: str) -> None:
     with mlflow.start_run() as run:
         mlflow.log_text("a model", "model/MLmodel")
     MlflowClient().create_model_version(name, f"runs:/{run.info.run_id}/model", run.info.run_id)
+
+
+class Hook(BaseHTTPRequestHandler):
+    """Checks what MLflow's documentation tells receivers to check."""
+
+    came: ClassVar[list[Any]] = []
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"])).decode()
+        signed = f"{self.headers['X-MLflow-Delivery-Id']}.{self.headers['X-MLflow-Timestamp']}.{body}"
+        digest = hmac.new(b"a secret of ours", signed.encode(), hashlib.sha256).digest()
+        assert abs(time.time() - int(self.headers["X-MLflow-Timestamp"])) < 300
+        right = self.headers["X-MLflow-Signature"] == f"v1,{base64.b64encode(digest).decode()}"
+        Hook.came.append({**json.loads(body), "right": right})
+        self.send_response(200)
+        self.send_header("content-length", "2")
+        self.end_headers()
+        self.wfile.write(b"ok")
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@scenario
+def tells_a_webhook() -> Any:
+    client = MlflowClient()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hook)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}/hook"
+    every = [
+        "registered_model.created",
+        "model_version.created",
+        "model_version_tag.set",
+        "model_version_tag.deleted",
+        "model_version_alias.created",
+        "model_version_alias.deleted",
+    ]
+    made = client.create_webhook("chat", url, every, description="of ours", secret="a secret of ours")
+    assert (made.name, made.url, str(made.status), made.description) == ("chat", url, "ACTIVE", "of ours")
+    assert {str(each) for each in made.events} == set(every)
+    assert made.creation_timestamp <= made.last_updated_timestamp
+    tried = client.test_webhook(made.webhook_id)
+    assert (tried.success, tried.response_status, tried.response_body, tried.error_message) == (True, 200, "ok", None)
+    assert client.test_webhook(made.webhook_id, event="model_version_alias.created").success
+    samples, Hook.came = Hook.came, []
+
+    with mlflow.start_run() as run:
+        mlflow.log_text("x", "model/notes.txt")
+    client.create_registered_model("told", tags={"a": "b"}, description="of flights")
+    version = client.create_model_version("told", f"runs:/{run.info.run_id}/model", run.info.run_id)
+    client.set_model_version_tag("told", version.version, "stage", "tried")
+    client.delete_model_version_tag("told", version.version, "stage")
+    client.set_registered_model_alias("told", "champion", version.version)
+    client.delete_registered_model_alias("told", "champion")
+    deadline = time.monotonic() + 30
+    while len(Hook.came) < len(every) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    told = {f"{each['entity']}.{each['action']}": each["data"] for each in Hook.came}
+    assert all(each["right"] for each in [*samples, *Hook.came])
+    assert told["registered_model.created"] == {"name": "told", "tags": {"a": "b"}, "description": "of flights"}
+    assert told["model_version.created"]["run_id"] == run.info.run_id
+    assert told["model_version_tag.set"] == {"name": "told", "version": "1", "key": "stage", "value": "tried"}
+    assert told["model_version_tag.deleted"] == {"name": "told", "version": "1", "key": "stage"}
+    assert told["model_version_alias.created"] == {"name": "told", "alias": "champion", "version": "1"}
+    assert told["model_version_alias.deleted"] == {"name": "told", "alias": "champion"}
+
+    changed = client.update_webhook(made.webhook_id, name="other", status="DISABLED", events=every[:1])
+    assert (changed.name, str(changed.status), [str(each) for each in changed.events]) == (
+        "other",
+        "DISABLED",
+        every[:1],
+    )
+    assert (changed.url, changed.description) == (url, "of ours")
+    second = client.create_webhook("second", f"{url}/2", ["registered_model.created"])
+    assert client.get_webhook(second.webhook_id).name == "second"
+    first_page = client.list_webhooks(max_results=1)
+    rest = client.list_webhooks(max_results=1, page_token=first_page.token)
+    assert {each.name for each in [*first_page, *rest]} == {"other", "second"}
+    assert not rest.token
+    client.delete_webhook(second.webhook_id)
+    codes = {
+        "gone": refused(lambda: client.get_webhook(second.webhook_id)),
+        "no id": refused(lambda: client.get_webhook("none")),
+        "near": refused(lambda: client.create_webhook("x", "http://169.254.169.254/", every)),
+        "prompt": refused(lambda: client.create_webhook("x", url, ["prompt.created"])),
+        "url": refused(lambda: client.update_webhook(made.webhook_id, url="ftp://example.org/")),
+    }
+    server.shutdown()
+    server.server_close()
+    return {"codes": codes}
 
 
 @scenario

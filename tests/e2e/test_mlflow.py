@@ -215,6 +215,16 @@ def test_a_pipelines_model_is_not_opened_by_an_mlflow_client(script: Script, pla
         assert not client.registry.GetModel(registry.GetModelRequest(name=name)).model.aliases
 
 
+def test_webhooks_tell_what_mlflows_would(script: Script) -> None:
+    assert script("tells_a_webhook")["codes"] == {
+        "gone": MISSING,
+        "no id": MISSING,
+        "near": INVALID,
+        "prompt": INVALID,
+        "url": INVALID,
+    }
+
+
 def test_errors_have_the_codes_that_clients_match(script: Script) -> None:
     assert script("errs") == {
         "run": MISSING,

@@ -216,6 +216,7 @@ BODIES = st.dictionaries(
             "run_id", "run_uuid", "experiment_id", "experiment_ids", "name", "key", "value", "timestamp", "step",
             "filter", "order_by", "max_results", "page_token", "metrics", "params", "tags", "datasets", "models",
             "source", "version", "alias", "stage", "stages", "status", "path", "model_json", "view_type",
+            "url", "events", "secret", "description", "event",
             "run_view_type", "metric_key", "run_ids", "end_time", "start_time", "new_name", "artifact_location",
         ]
     ),
@@ -236,7 +237,7 @@ def test_whatever_comes_is_never_a_fault_of_the_server(
     http: httpx2.Client, endpoint: Any, body: dict[str, Any], part: str
 ) -> None:
     path = endpoint.path
-    for name in ("{path:path}", "{model_id}", "{key:path}", "{step}"):
+    for name in ("{path:path}", "{model_id}", "{key:path}", "{step}", "{webhook_id}"):
         path = path.replace(name, quote(part.encode("utf-8", "replace"), safe="") or "x")
     if endpoint.method in ("GET", "PUT"):
         texts = {name: str(value).encode("utf-8", "replace").decode() for name, value in body.items()}

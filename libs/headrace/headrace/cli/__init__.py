@@ -17,7 +17,18 @@ from headrace.cli.sync import sync
 from headrace.cli.worker import worker
 from headrace.errors import HeadraceError
 
-GROUPS: Final = ("runs", "models", "pipelines", "endpoints", "monitors", "alerts", "telemetry", "persons", "log")
+GROUPS: Final = (
+    "runs",
+    "models",
+    "pipelines",
+    "endpoints",
+    "monitors",
+    "alerts",
+    "telemetry",
+    "persons",
+    "webhooks",
+    "log",
+)
 """Modules of this package, each with an ``app``."""
 
 

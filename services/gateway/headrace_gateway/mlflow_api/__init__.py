@@ -16,6 +16,7 @@ from headrace_gateway.mlflow_api import (
     search,
     server,
     versions,
+    webhooks,
 )
 from headrace_gateway.mlflow_api.asking import Backend
 from headrace_gateway.mlflow_api.table import Endpoint, routes_of
@@ -36,6 +37,7 @@ def endpoints() -> list[Endpoint]:
         *loggedmodels.endpoints(),
         *registered.endpoints(),
         *versions.endpoints(),
+        *webhooks.endpoints(),
         *server.endpoints(),
     ]
 
