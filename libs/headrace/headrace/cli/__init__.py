@@ -13,6 +13,7 @@ from typing import Final
 
 import typer
 
+from headrace.cli.lineage import lineage
 from headrace.cli.sync import sync
 from headrace.cli.worker import worker
 from headrace.errors import HeadraceError
@@ -44,6 +45,7 @@ def build() -> typer.Typer:
         entry.load()(app)
     for name in GROUPS:
         app.add_typer(import_module(f"headrace.cli.{name}").app, name=name)
+    app.command()(lineage)
     app.command()(sync)
     app.command()(worker)
     return app

@@ -11,12 +11,20 @@ import grpc
 from headrace.api.registry.v1 import service_pb2 as registry
 from headrace.api.tracking.v1 import service_pb2 as tracking
 from headrace.api.tracking.v1.resources_pb2 import Run
+from headrace.lineage import Node as Entity
 from headrace_gateway.pages import label, link
 from headrace_gateway.platform import Platform, ServiceMissingError
 from headrace_gateway.views.graph import Graph, draw
+from headrace_gateway.walks import walked
+from headrace_kit.errors import KitError
 
 WITHIN_S: Final = 3.0
 """How long the page waits for what is beside the run."""
+WALK_S: Final = 5.0
+"""How long a page waits for a whole walk."""
+STEPS: Final = 6
+NODES: Final = 80
+"""How far and how many entities a page shows."""
 SHOWN: Final = 12
 """Most nodes of a layer."""
 
@@ -52,6 +60,32 @@ async def lineage(platform: Platform, run: Run) -> Graph[Node]:
     wants |= {name: [layers[1][0][0]] for name, _ in layers[2]}
     shown = [layer for layer in layers if layer]
     return draw(shown, wants)
+
+
+async def around(platform: Platform, entity: str) -> tuple[Graph[Node] | None, tuple[str, ...]]:
+    """The graph of everything an entity came of and led to, and the services that did not answer; None when that fails.
+
+    Columns are steps away from the entity; an edge that leads backwards or past none is left out.
+    """
+    try:
+        found = await asyncio.wait_for(walked(platform.read, entity, depth=STEPS, most=NODES), WALK_S)
+    except (grpc.aio.AioRpcError, KitError, TimeoutError):
+        return None, ()
+    columns: dict[int, list[Entity]] = {}
+    for each in found.nodes:
+        columns.setdefault(each.distance, []).append(each)
+    layers = [[(each.name, _shown(each, entity)) for each in columns[far][:SHOWN]] for far in sorted(columns)]
+    place = {each.name: each.distance for each in found.nodes}
+    wants: dict[str, list[str]] = {}
+    for edge in found.edges:
+        if place[edge.source] < place[edge.target]:
+            wants.setdefault(edge.target, []).append(edge.source)
+    return draw(layers, wants), found.lacking
+
+
+def _shown(node: Entity, entity: str) -> Node:
+    name = node.name.partition("@")[0] if node.kind in ("alias", "promotion") else node.name
+    return Node(node.kind, node.label, "" if node.name == entity else link(name), here=node.name == entity)
 
 
 async def _versions(platform: Platform, run: Run) -> list[str]:

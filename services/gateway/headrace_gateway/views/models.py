@@ -17,6 +17,7 @@ from headrace.api.registry.v1 import service_pb2 as service
 from headrace_gateway.pages import Pages
 from headrace_gateway.platform import Platform
 from headrace_gateway.views.history import moment_of
+from headrace_gateway.views.lineage import around
 from headrace_gateway.web import explained, field, form_of
 from headrace_kit.errors import InvalidArgument, NotFound
 
@@ -45,10 +46,13 @@ def routes(platform: Platform, pages: Pages) -> list[BaseRoute]:
         effect: service.CheckRollbackResponse | None = None,
     ) -> Response:
         model = await get(request)
+        graph, silent = await around(platform, model.versions[-1].name) if model.versions else (None, ())
         return pages.render(
             request,
             "model.html",
             model=model,
+            graph=graph,
+            silent=silent,
             moves=moves(model)[:MOVES],
             effect=effect,
             problem=problem,
@@ -69,12 +73,17 @@ def routes(platform: Platform, pages: Pages) -> list[BaseRoute]:
         version = next((each for each in model.versions if str(each.number) == number), None)
         if version is None:
             raise NotFound("version", f"{model.name}/versions/{number}")
-        promotions = await asyncio.gather(*(lacking(version.name, alias) for alias in aliases(model)))
+        promotions, (graph, silent) = await asyncio.gather(
+            asyncio.gather(*(lacking(version.name, alias) for alias in aliases(model))),
+            around(platform, version.name),
+        )
         return pages.render(
             request,
             "version.html",
             model=model,
             version=version,
+            graph=graph,
+            silent=silent,
             promotions=promotions,
             may_run_code=version.format in (resources.MODEL_FORMAT_PICKLE, resources.MODEL_FORMAT_MLFLOW),
             moves=[move for move in moves(model) if number in (str(move.version), str(move.previous_version))],
