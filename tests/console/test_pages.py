@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import time
 
 import pytest
@@ -267,3 +268,19 @@ async def test_a_page_that_is_not_there_says_so_kindly(page: Page, console: Cons
         assert response.status in (400, 404), path
         await expect(page.locator("h1")).to_be_visible()
         assert "Traceback" not in await page.content()
+
+
+async def test_the_lineage_of_a_version_leads_to_what_it_came_of(page: Page, console: Console) -> None:
+    number = console.version_by_a_service("traced")
+    complaints = complaints_of(page)
+    await page.goto(f"{console.url}/models/traced/versions/{number}")
+    graph = page.locator("#lineage svg")
+    await expect(graph.locator(".node-here")).to_contain_text(f"traced v{number}")
+    await graph.scroll_into_view_if_needed()
+    run = graph.locator("a.node").filter(has_text="run").first
+    await expect(run).to_contain_text("run-")
+    await run.click()
+    await expect(page).to_have_url(re.compile(r"/runs/[0-9a-f-]{36}$"))
+    assert complaints == []
+    await page.goto(f"{console.url}/models/delays")
+    await expect(page.locator("#lineage svg .node").first).to_be_visible()

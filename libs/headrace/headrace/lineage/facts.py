@@ -45,7 +45,7 @@ def label_of(name: str) -> str:
     parts = name.split("/")
     match kind_of(name):
         case "dataset":
-            return name.split("/", 3)[3].partition("@")[0]
+            return name.split("/", 3)[3].rpartition("@")[0]
         case "version":
             return f"{parts[3]} v{parts[5]}"
         case "approval":

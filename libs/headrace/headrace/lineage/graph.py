@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -17,7 +18,7 @@ _KINDS: Final = {
     "monitors": "monitor",
     "alerts": "alert",
 }
-_MODELS: Final = {
+_MODELS: Final[Mapping[tuple[object, ...], str]] = {
     (False,): "model",
     (False, "versions"): "version",
     (False, "versions", "approvals"): "approval",
@@ -100,10 +101,12 @@ class Lineage:
 def kind_of(name: str) -> str:
     """The kind of an entity by its name. Raises InvalidArgument when lineage knows none such."""
     parts = name.split("/")
+    if len(parts) >= 4 and parts[0] == "projects" and parts[1] and parts[2] == "datasets":
+        dataset, _, digest = name.split("/", 3)[3].rpartition("@")  # people's own words, with "/" as they like
+        if dataset and digest:
+            return "dataset"
     if len(parts) >= 4 and parts[0] == "projects" and parts[1] and all(parts[3:]):
         collection, rest = parts[2], len(parts) - 4
-        if collection == "datasets" and "@" in name:
-            return "dataset"
         if collection == "models":
             words, numbers = parts[4::2], parts[5::2]
             found = _MODELS.get(("@" in parts[3], *words)) if all(map(_number, numbers)) else None
