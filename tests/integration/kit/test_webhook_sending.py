@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from headrace_kit.webhooks import Allowed, Sender
-from headrace_kit.webhooks.sending import MAX_ANSWER
+from headrace_kit.webhooks.posting import MAX_ANSWER
 from tests.support.receiving import receiving
 
 LOOPBACK = Allowed.parse("127.0.0.1")

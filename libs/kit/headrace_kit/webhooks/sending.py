@@ -12,14 +12,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
-
 from headrace_kit.errors import InvalidArgument
 from headrace_kit.webhooks.targets import Allowed, Target, parse_target, refusal
 
-MAX_ANSWER: Final = 1024
-"""Most bytes of an answer that are read."""
 AGENT: Final = "headrace-webhooks/1"
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
@@ -88,8 +83,6 @@ class Sender:
             return Answer(error=f"no answer within {self.timeout_s:g} s")
         except InvalidArgument as error:
             return Answer(error=error.message)
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            return Answer(error=_told(error))
 
     async def _addresses(self, target: Target, *, field: str) -> Sequence[str]:
         try:
@@ -107,61 +100,18 @@ class Sender:
 
 
 async def _post(target: Target, addresses: Sequence[str], body: bytes, headers: Mapping[str, str]) -> Answer:
-    connector = aiohttp.TCPConnector(resolver=_Judged(addresses), use_dns_cache=False, force_close=True, limit=1)
-    async with (
-        aiohttp.ClientSession(
-            connector=connector, trust_env=False, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar()
-        ) as session,
-        session.post(target.url, data=body, headers=headers, allow_redirects=False) as response,
-    ):
-        content = bytearray()
-        while len(content) < MAX_ANSWER and (chunk := await response.content.read(MAX_ANSWER - len(content))):
-            content += chunk
-        text = content.decode(errors="replace").replace("\x00", "\N{REPLACEMENT CHARACTER}")
-        if 200 <= response.status < 300:
-            return Answer(response.status, text)
-        what = "a redirect, which is not followed" if 300 <= response.status < 400 else "a refusal"
-        return Answer(response.status, text, f"the target answered with {response.status}, {what}")
+    from headrace_kit.webhooks.posting import PostFailed, post  # noqa: PLC0415 - 5 MiB that an idle service does without
 
-
-class _Judged(AbstractResolver):
-    """Gives the addresses that were judged, whatever the name means by now."""
-
-    def __init__(self, addresses: Sequence[str]) -> None:
-        self._addresses = addresses
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        del family
-        return [
-            ResolveResult(
-                hostname=host,
-                host=each,
-                port=port,
-                family=socket.AF_INET6 if ":" in each else socket.AF_INET,
-                proto=0,
-                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
-            )
-            for each in self._addresses
-        ]
-
-    async def close(self) -> None:
-        """Nothing to close."""
+    try:
+        status, content = await post(target, addresses, body, headers)
+    except PostFailed as error:
+        return Answer(error=str(error))
+    text = content.decode(errors="replace").replace("\x00", "\N{REPLACEMENT CHARACTER}")
+    if 200 <= status < 300:
+        return Answer(status, text)
+    what = "a redirect, which is not followed" if 300 <= status < 400 else "a refusal"
+    return Answer(status, text, f"the target answered with {status}, {what}")
 
 
 def _unknown(target: Target, *, field: str) -> InvalidArgument:
     return InvalidArgument(f"the host {target.host} is not known", field=field, reason="TARGET_UNKNOWN")
-
-
-def _told(error: Exception) -> str:
-    """What went wrong, without the URL: its path may be a secret."""
-    match error:
-        case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientConnectorSSLError():
-            return "no trusted TLS connection could be made"
-        case aiohttp.ClientConnectorError():
-            return f"no connection: {error.os_error.strerror or 'refused'}"
-        case aiohttp.ServerDisconnectedError():
-            return "the target closed the connection without an answer"
-        case _:
-            return f"the exchange failed: {type(error).__name__}"
