@@ -13,6 +13,7 @@ import grpc
 from headrace.api.tracking.v1 import service_pb2 as service
 from headrace.channel import connect
 from headrace.connection import data_folder
+from headrace.tracking import machine
 from headrace.tracking.capture import Code, capture_code, capture_environment
 from headrace.tracking.datasets import describe_dataset
 from headrace.tracking.evaluation import ConfusionMatrix, confusion_matrix
@@ -48,6 +49,7 @@ def start_run(
     run_id: UUID | None = None,
     flush_timeout_s: float = FLUSH_TIMEOUT_S,
     offline: bool | None = None,
+    system_metrics: bool | None = None,
 ) -> Run:
     """Starts a run and captures code, command line, packages and machine.
 
@@ -64,6 +66,8 @@ def start_run(
         flush_timeout_s: How long the end of the run waits for the tracker.
         offline: Record to ``spool_folder()`` alone, for ``headrace sync`` to send, here or elsewhere;
             by default when HEADRACE_OFFLINE is 1.
+        system_metrics: Sample the machine every 10 seconds (HEADRACE_SYSTEM_METRICS_S) as metrics ``system/...``: see
+            ``headrace.tracking.machine``; by default unless HEADRACE_SYSTEM_METRICS is 0.
     """
     identity = str(run_id or uuid4())
     code = capture_code()
@@ -78,16 +82,24 @@ def start_run(
         pipeline_run=os.environ.get("HEADRACE_PIPELINE_RUN", ""),
     )
     request.start_time.GetCurrentTime()
-    run = _open(request.name, flush_timeout_s, offline=_is_offline() if offline is None else offline)
+    run = _open(request.name, flush_timeout_s, offline=offline)
     run.begin(request, code)
+    run.watch_machine(_interval_s(wanted=system_metrics))
     return run
 
 
-def resume_run(run: str, *, project: str = "default", flush_timeout_s: float = FLUSH_TIMEOUT_S) -> Run:
-    """Goes on with a run that had ended, by its id or resource name."""
+def resume_run(
+    run: str,
+    *,
+    project: str = "default",
+    flush_timeout_s: float = FLUSH_TIMEOUT_S,
+    system_metrics: bool | None = None,
+) -> Run:
+    """Goes on with a run that had ended, by its id or resource name; the rest as for ``start_run``."""
     name = run if run.startswith("projects/") else f"projects/{project}/runs/{run}"
-    resumed = _open(name, flush_timeout_s, offline=_is_offline())
+    resumed = _open(name, flush_timeout_s, offline=None)
     resumed.begin(service.ResumeRunRequest(run=name), None)
+    resumed.watch_machine(_interval_s(wanted=system_metrics))
     return resumed
 
 
@@ -131,14 +143,27 @@ def spool_folder() -> Path:
     return Path(given) if given else data_folder() / "spool"
 
 
-def _is_offline() -> bool:
-    return os.environ.get("HEADRACE_OFFLINE", "") not in ("", "0")
+def _is_on(variable: str, *, default: str) -> bool:
+    return os.environ.get(variable, default) not in ("", "0")
 
 
-def _open(name: str, flush_timeout_s: float, *, offline: bool) -> Run:
+def _interval_s(*, wanted: bool | None) -> float:
+    """How often the machine is sampled; 0 for never."""
+    if not (_is_on("HEADRACE_SYSTEM_METRICS", default="1") if wanted is None else wanted):
+        return 0.0
+    return float(os.environ.get("HEADRACE_SYSTEM_METRICS_S", machine.INTERVAL_S))
+
+
+def _open(name: str, flush_timeout_s: float, *, offline: bool | None) -> Run:
     folder = spool_folder()
-    spool = Spool(folder, name.rpartition("/")[2])
-    return Run(name, spool=spool, folder=folder, connect=_connect, flush_timeout_s=flush_timeout_s, offline=offline)
+    return Run(
+        name,
+        spool=Spool(folder, name.rpartition("/")[2]),
+        folder=folder,
+        connect=_connect,
+        flush_timeout_s=flush_timeout_s,
+        offline=_is_on("HEADRACE_OFFLINE", default="0") if offline is None else offline,
+    )
 
 
 def _connect() -> grpc.Channel:

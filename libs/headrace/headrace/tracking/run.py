@@ -24,6 +24,7 @@ from headrace.api.tracking.v1 import service_pb2 as service
 from headrace.tracking.capture import Code
 from headrace.tracking.datasets import describe_dataset
 from headrace.tracking.evaluation import confusion_matrix, importances_json, importances_svg
+from headrace.tracking.machine import Sampler
 from headrace.tracking.sender import Kind, Sender, digest_file
 from headrace.tracking.spool import Spool, keep_blob
 
@@ -66,6 +67,7 @@ class Run:
         self._new_command_id = new_command_id
         self._sender = Sender(spool, name, folder, connect)
         self._ended = False
+        self._sampler: Sampler | None = None
         self._auto_step: dict[str, int] = {}
         atexit.register(self._abandon)
 
@@ -85,6 +87,12 @@ class Run:
         if not self._offline:
             self._sender.start()
             self._sender.wake()
+
+    def watch_machine(self, interval_s: float) -> None:
+        """Samples the machine every so many seconds until the run ends; called once, by ``start_run``. 0: never."""
+        if interval_s > 0:
+            self._sampler = Sampler(self.log_metrics, interval_s=interval_s)
+            self._sampler.start()
 
     def log_param(self, key: str, value: object) -> None:
         """Records one parameter."""
@@ -118,12 +126,14 @@ class Run:
         seconds, nanos = divmod(time.time_ns(), 1_000_000_000)
         stamp = Timestamp(seconds=seconds, nanos=nanos)
         suffix = _suffix(context) if context else ""
+        points: list[bytes] = []
         for name, value in metrics.items():
             key = name + suffix
             at = self._auto_step.get(key, 0) if step is None else step
             self._auto_step[key] = at + 1
             point = resources.MetricPoint(key=_key(key), value=float(value), step=at, time=stamp)
-            self._append(Kind.METRIC_POINT, point)
+            points.append(point.SerializeToString())
+        self._append(Kind.METRIC_POINT, *points)
 
     def set_tags(self, tags: Mapping[str, object]) -> None:
         """Sets tags; a tag set to None is removed."""
@@ -210,6 +220,7 @@ class Run:
         """Ends the run and waits a little for the tracker; False when something is still to be sent later."""
         if self._ended:
             return self._spool.is_sent
+        self._stop_watching()
         request = service.FinishRunRequest(run=self.name, status=status, error=error[-8000:], end_time=_now())
         self._record(Kind.FINISH_RUN, request)
         self._ended = True
@@ -233,8 +244,13 @@ class Run:
 
     def _abandon(self) -> None:
         """The interpreter ends and nobody ended the run: what is spooled is sent later, and the run stays open."""
+        self._stop_watching()
         self._sender.flush(self._flush_timeout_s)
         self._sender.close()
+
+    def _stop_watching(self) -> None:
+        if self._sampler is not None:
+            self._sampler.stop()
 
     def _fitting(self, value: str) -> str:
         if len(value) <= MAX_VALUE_LENGTH:
@@ -253,13 +269,13 @@ class Run:
     def _record(self, kind: Kind, request: Message) -> None:
         # Every request recorded here has the field; the class of requests has no name of its own.
         request.command_id = str(self._new_command_id())  # type: ignore[attr-defined]
-        self._append(kind, request)
+        self._append(kind, request.SerializeToString())
         self._sender.wake()
 
-    def _append(self, kind: Kind, message: Message) -> None:
+    def _append(self, kind: Kind, *payloads: bytes) -> None:
         if self._ended:
             raise RuntimeError(f"{self.name} has ended")
-        self._spool.append(kind, message.SerializeToString())
+        self._spool.append(kind, *payloads)
 
 
 def step_command_ids(run_id: str) -> Callable[[], UUID]:
