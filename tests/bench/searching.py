@@ -28,6 +28,7 @@ from headrace_tracking.census import Census
 from headrace_tracking.events import EVENT_TYPES
 from headrace_tracking.filters import parse_filter, parse_order
 from headrace_tracking.metrics import MetricWriter
+from headrace_tracking.outputs import OutputStore
 from headrace_tracking.pointstore import PointStore
 from headrace_tracking.rpc import TrackingServicer
 from headrace_tracking.sealing import Sealer
@@ -169,6 +170,7 @@ def _servicer(database: Database) -> TrackingServicer:
         RunStore(database),
         points,
         census=Census(database),
+        outputs=OutputStore(database),
         writer=writer,
         objects=cast("ObjectStore", None),
     )

@@ -122,6 +122,7 @@ def _times(*values: int) -> bytes:
 
 def _all() -> Iterator[Limit]:
     yield from _tracking()
+    yield from _output()
     yield from _registry()
     yield from _orchestrator()
     yield from _serving()
@@ -144,6 +145,24 @@ def _all() -> Iterator[Limit]:
     yield from _text(f"{_LOG}.StateAt", "stream_id", 500, least=1)
     yield Limit(f"{_LOG}.StateAt", "position", 1, 1 << 60)
     yield Limit(f"{_LOG}.StateAt", "position", 1, -1)
+
+
+def _chunk(time_us: int, size: int = 1) -> runs.OutputChunk:
+    return runs.OutputChunk(time_us=time_us, stream=runs.OUTPUT_STREAM_STDOUT, content=b"x" * size)
+
+
+def _output() -> Iterator[Limit]:
+    output = f"{_RUN}.LogOutput"
+    chunks = [_chunk(each) for each in range(1, 1002)]
+    yield Limit(output, "chunks", chunks[:1000], chunks)
+    yield Limit(output, "chunks", chunks[:1], [])
+    large = [_chunk(each, 65_536) for each in range(1, 34)]
+    yield Limit(output, "chunks", large[:32], large)
+    yield Limit(output, "chunks.content", b"x" * 65_536, b"x" * 65_537)
+    yield Limit(output, "chunks.content", b"x", b"")
+    yield Limit(output, "chunks.left_out_bytes", 0, -1)
+    yield Limit(output, "chunks.time_us", 1, 0)
+    yield from _number(f"{_RUN}.ReadOutput", "last_bytes", 0, 16 * 1024 * 1024)
 
 
 def _tracking() -> Iterator[Limit]:

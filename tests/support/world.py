@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from uuid import uuid4
@@ -181,6 +182,12 @@ def _tracking(world: World) -> Requests:
         "LogParams": lambda: tracking.LogParamsRequest(run=run, params={"depth": "3"}),
         "LogMetrics": lambda: tracking.LogMetricsRequest(run=run, points=[point]),
         "StreamMetrics": lambda: tracking.StreamMetricsRequest(run=run, points=[point]),
+        "LogOutput": lambda: tracking.LogOutputRequest(
+            run=run,
+            chunks=[runs.OutputChunk(time_us=time.time_ns() // 1000, stream=runs.OUTPUT_STREAM_STDOUT, content=b"a\n")],
+        ),
+        "ReadOutput": lambda: tracking.ReadOutputRequest(run=run),
+        "FollowOutput": lambda: tracking.FollowOutputRequest(run=run),
         "ChangeTags": lambda: tracking.ChangeTagsRequest(run=run, set={"team": "ops"}, removed=["none"]),
         "LogDataset": lambda: tracking.LogDatasetRequest(run=run, dataset=DATASET),
         "LogArtifact": lambda: tracking.LogArtifactRequest(

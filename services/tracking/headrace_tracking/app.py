@@ -7,6 +7,7 @@ from headrace_tracking.census import Census
 from headrace_tracking.config import TrackingSettings
 from headrace_tracking.events import EVENT_TYPES
 from headrace_tracking.metrics import MetricWriter
+from headrace_tracking.outputs import OutputStore
 from headrace_tracking.pointstore import PointStore
 from headrace_tracking.rpc import TrackingServicer
 from headrace_tracking.sealing import Sealer
@@ -25,6 +26,7 @@ async def build(settings: TrackingSettings) -> Application:
         RunStore(owner.database),
         points,
         census=Census(owner.database),
+        outputs=OutputStore(owner.database),
         writer=writer,
         objects=owner.objects,
     )

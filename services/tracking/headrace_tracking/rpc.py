@@ -30,6 +30,8 @@ from headrace_tracking.experiments_rpc import ExperimentsRpc
 from headrace_tracking.filters import parse_filter, parse_order
 from headrace_tracking.loggedmodels_rpc import LoggedModelsRpc, require_stored
 from headrace_tracking.metrics import MetricWriter
+from headrace_tracking.output_rpc import OutputRpc
+from headrace_tracking.outputs import OutputStore
 from headrace_tracking.pointstore import MetricCommand, PointStore
 from headrace_tracking.store import EXPERIMENT as EXPERIMENT_STREAM
 from headrace_tracking.store import RUN, RunStore, thin
@@ -40,13 +42,14 @@ Decide = Callable[[Run | None, CommandContext], Sequence[Message]]
 WATCH_POLL_S: Final = 0.25
 
 
-class TrackingServicer(ExperimentsRpc, LoggedModelsRpc, CensusRpc):
+class TrackingServicer(ExperimentsRpc, LoggedModelsRpc, CensusRpc, OutputRpc):
     """Answers tracking's calls.
 
     Args:
         store: The streams of experiments and runs.
         runs: The read models.
         census: Queries over many runs.
+        outputs: What runs wrote.
         points: The tables of metric points.
         writer: The way of metric points.
         objects: Where artifacts lie.
@@ -59,11 +62,13 @@ class TrackingServicer(ExperimentsRpc, LoggedModelsRpc, CensusRpc):
         points: PointStore,
         *,
         census: Census,
+        outputs: OutputStore,
         writer: MetricWriter,
         objects: ObjectStore,
     ) -> None:
         self._store, self._runs, self._objects = store, runs, objects
-        self._points, self._writer, self._census = points, writer, census
+        self._points, self._writer = points, writer
+        self._census, self._outputs = census, outputs
 
     async def StartRun(self, request: service.StartRunRequest, context: Context) -> service.StartRunResponse:
         requests.check_start(request)

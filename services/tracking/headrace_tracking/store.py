@@ -74,6 +74,8 @@ TABLES: Final = (
     Table("metric_points", Kind.TRUTH, "every point; verified against the digests of MetricsRecorded"),
     Table("metric_commands", Kind.TRUTH, "ids of the commands whose points were taken"),
     Table("metric_tails", Kind.TRUTH, "batches of points that no event speaks of yet, and in whose name it will be"),
+    Table("run_output", Kind.TRUTH, "the first and the last 8 MiB that each run wrote to its standard streams"),
+    Table("run_output_sizes", Kind.TRUTH, "how much of that is kept"),
 )
 """Tracking's tables."""
 

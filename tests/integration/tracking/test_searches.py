@@ -11,6 +11,7 @@ from headrace.api.tracking.v1.resources_pb2 import CodeVersion
 from headrace_kit.errors import InvalidArgument
 from headrace_kit.objects import ObjectStore
 from headrace_tracking.census import Census
+from headrace_tracking.outputs import OutputStore
 from headrace_tracking.rpc import TrackingServicer
 from tests.support.tracking import Tracking
 
@@ -104,6 +105,7 @@ async def test_the_call_pages_and_refuses_tokens_of_other_searches(tracking: Tra
         tracking.runs,
         tracking.points,
         census=Census(tracking.database),
+        outputs=OutputStore(tracking.database),
         writer=tracking.writer,
         objects=cast("ObjectStore", None),
     )

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Annotated
 
+import orjson
 import typer
 
 from headrace.api.tracking.v1 import service_pb2 as service
-from headrace.api.tracking.v1.resources_pb2 import Run, RunStatus
+from headrace.api.tracking.v1.resources_pb2 import OUTPUT_STREAM_STDERR, OutputChunk, OutputStream, Run, RunStatus
 from headrace.cli.output import (
     Json,
     Project,
@@ -25,7 +28,7 @@ from headrace.cli.output import (
 from headrace.client import connect
 from headrace.errors import InvalidArgument
 
-app = typer.Typer(help="Runs: list, search, show, compare.", no_args_is_help=True)
+app = typer.Typer(help="Runs: list, search, show, compare, and what they wrote.", no_args_is_help=True)
 
 
 @app.command("list")
@@ -108,6 +111,29 @@ def show(
 
 
 @app.command()
+def logs(
+    run: Annotated[str, typer.Argument(help="Id of the run.")],
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run ends.")] = False,
+    last: Annotated[int, typer.Option(min=0, max=16 * 1024 * 1024, help="Only the end: about so many bytes.")] = 0,
+    project: Project = "default",
+    as_json: Json = False,
+) -> None:
+    """Print what a run wrote to its standard streams, each to the same stream here."""
+    tell = _tell_json if as_json else _tell
+    request = service.ReadOutputRequest(run=_name(project, run), last_bytes=last)
+    with connect() as client:
+        page = client.tracking.ReadOutput(request)
+        tell(page.chunks)
+        while not page.end:
+            page = client.tracking.ReadOutput(service.ReadOutputRequest(run=request.run, after_us=page.next_after_us))
+            tell(page.chunks)
+        if follow:
+            rest = service.FollowOutputRequest(run=request.run, after_us=page.next_after_us)
+            for some in client.tracking.FollowOutput(rest):
+                tell(some.chunks)
+
+
+@app.command()
 def compare(
     runs: Annotated[list[str], typer.Argument(help="Ids of the runs.")],
     everything: Annotated[bool, typer.Option("--all", help="Equal rows, too.")] = False,
@@ -125,6 +151,25 @@ def compare(
         print_json([dict(zip(("field", *(run.name for run in found)), row, strict=True)) for row in differing])
         return
     print_table("Differences", ("", *(run.display_name for run in found)), differing, empty="The runs do not differ.")
+
+
+def _tell(chunks: Iterable[OutputChunk]) -> None:
+    for each in chunks:
+        if each.left_out_bytes:
+            typer.echo(f"... {each.left_out_bytes} bytes left out ...", err=True)
+        typer.echo(each.content, nl=False, err=each.stream == OUTPUT_STREAM_STDERR)
+
+
+def _tell_json(chunks: Iterable[OutputChunk]) -> None:
+    """A line for each chunk."""
+    for each in chunks:
+        told = {
+            "time": datetime.fromtimestamp(each.time_us / 1e6, UTC),
+            "stream": words(OutputStream.Name(each.stream), "OUTPUT_STREAM_"),
+            "text": each.content.decode(errors="replace"),
+            "left_out_bytes": each.left_out_bytes,
+        }
+        typer.echo(orjson.dumps(told).decode())
 
 
 def _comparable(run: Run) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 from uuid import UUID, uuid4
 
 import grpc
@@ -37,6 +37,7 @@ __all__ = [
 ]
 
 FLUSH_TIMEOUT_S: Final = 10.0
+CaptureOutput = bool | Literal["fd"]
 
 
 def start_run(
@@ -50,6 +51,7 @@ def start_run(
     flush_timeout_s: float = FLUSH_TIMEOUT_S,
     offline: bool | None = None,
     system_metrics: bool | None = None,
+    capture_output: CaptureOutput | None = None,
 ) -> Run:
     """Starts a run and captures code, command line, packages and machine.
 
@@ -68,6 +70,8 @@ def start_run(
             by default when HEADRACE_OFFLINE is 1.
         system_metrics: Sample the machine every 10 seconds (HEADRACE_SYSTEM_METRICS_S) as metrics ``system/...``: see
             ``headrace.tracking.machine``; by default unless HEADRACE_SYSTEM_METRICS is 0.
+        capture_output: Keep what is written to ``sys.stdout`` and ``sys.stderr``; ``"fd"`` hears subprocesses and C
+            libraries too: see ``headrace.tracking.output``; by default unless HEADRACE_CAPTURE_OUTPUT is 0 or ``fd``.
     """
     identity = str(run_id or uuid4())
     code = capture_code()
@@ -84,7 +88,7 @@ def start_run(
     request.start_time.GetCurrentTime()
     run = _open(request.name, flush_timeout_s, offline=offline)
     run.begin(request, code)
-    run.watch_machine(_interval_s(wanted=system_metrics))
+    _watch(run, system_metrics=system_metrics, capture_output=capture_output)
     return run
 
 
@@ -94,12 +98,13 @@ def resume_run(
     project: str = "default",
     flush_timeout_s: float = FLUSH_TIMEOUT_S,
     system_metrics: bool | None = None,
+    capture_output: CaptureOutput | None = None,
 ) -> Run:
     """Goes on with a run that had ended, by its id or resource name; the rest as for ``start_run``."""
     name = run if run.startswith("projects/") else f"projects/{project}/runs/{run}"
     resumed = _open(name, flush_timeout_s, offline=None)
     resumed.begin(service.ResumeRunRequest(run=name), None)
-    resumed.watch_machine(_interval_s(wanted=system_metrics))
+    _watch(resumed, system_metrics=system_metrics, capture_output=capture_output)
     return resumed
 
 
@@ -145,6 +150,14 @@ def spool_folder() -> Path:
 
 def _is_on(variable: str, *, default: str) -> bool:
     return os.environ.get(variable, default) not in ("", "0")
+
+
+def _watch(run: Run, *, system_metrics: bool | None, capture_output: CaptureOutput | None) -> None:
+    run.watch_machine(_interval_s(wanted=system_metrics))
+    by_setting = "fd" if os.environ.get("HEADRACE_CAPTURE_OUTPUT") == "fd" else None
+    wanted = by_setting or _is_on("HEADRACE_CAPTURE_OUTPUT", default="1") if capture_output is None else capture_output
+    if wanted:
+        run.hear_output(descriptors=wanted == "fd")
 
 
 def _interval_s(*, wanted: bool | None) -> float:

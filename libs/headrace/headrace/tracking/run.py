@@ -25,6 +25,7 @@ from headrace.tracking.capture import Code
 from headrace.tracking.datasets import describe_dataset
 from headrace.tracking.evaluation import confusion_matrix, importances_json, importances_svg
 from headrace.tracking.machine import Sampler
+from headrace.tracking.output import Output
 from headrace.tracking.sender import Kind, Sender, digest_file
 from headrace.tracking.spool import Spool, keep_blob
 
@@ -67,7 +68,7 @@ class Run:
         self._new_command_id = new_command_id
         self._sender = Sender(spool, name, folder, connect)
         self._ended = False
-        self._sampler: Sampler | None = None
+        self._watchers: list[Sampler | Output] = []
         self._auto_step: dict[str, int] = {}
         atexit.register(self._abandon)
 
@@ -91,8 +92,11 @@ class Run:
     def watch_machine(self, interval_s: float) -> None:
         """Samples the machine every so many seconds until the run ends; called once, by ``start_run``. 0: never."""
         if interval_s > 0:
-            self._sampler = Sampler(self.log_metrics, interval_s=interval_s)
-            self._sampler.start()
+            self._watch(Sampler(self.log_metrics, interval_s=interval_s))
+
+    def hear_output(self, *, descriptors: bool) -> None:
+        """Keeps what is written to the standard streams until the run ends; called once, by ``start_run``."""
+        self._watch(Output(self._log_output, descriptors=descriptors))
 
     def log_param(self, key: str, value: object) -> None:
         """Records one parameter."""
@@ -248,9 +252,16 @@ class Run:
         self._sender.flush(self._flush_timeout_s)
         self._sender.close()
 
+    def _watch(self, watcher: Sampler | Output) -> None:
+        watcher.start()
+        self._watchers.append(watcher)
+
     def _stop_watching(self) -> None:
-        if self._sampler is not None:
-            self._sampler.stop()
+        while self._watchers:
+            self._watchers.pop().stop()
+
+    def _log_output(self, chunks: Sequence[resources.OutputChunk]) -> None:
+        self._append(Kind.OUTPUT, *(each.SerializeToString() for each in chunks))
 
     def _fitting(self, value: str) -> str:
         if len(value) <= MAX_VALUE_LENGTH:

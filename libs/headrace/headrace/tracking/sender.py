@@ -18,13 +18,15 @@ import grpc
 from google.protobuf.message import Message
 
 from headrace.api.tracking.v1 import service_pb2 as service
-from headrace.api.tracking.v1.resources_pb2 import MetricPoint
+from headrace.api.tracking.v1.resources_pb2 import MetricPoint, OutputChunk
 from headrace.api.tracking.v1.service_pb2_grpc import TrackingServiceStub
 from headrace.channel import MAX_MESSAGE_BYTES
 from headrace.tracking.spool import Progress, Record, Spool, blob_path
 
 _log = logging.getLogger("headrace")
 MAX_BATCH_POINTS: Final = 20_000
+MAX_BATCH_CHUNKS: Final = 1000
+MAX_BATCH_OUTPUT_BYTES: Final = 1024 * 1024
 RETRY_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 CALL_TIMEOUT_S: Final = 30.0
 UPLOAD_TIMEOUT_S: Final = 600.0
@@ -51,6 +53,7 @@ class Kind(IntEnum):
     LOG_DATASET = 6
     LOG_ARTIFACT = 7
     RESUME_RUN = 8
+    OUTPUT = 9
 
 
 _REQUESTS: Final[dict[int, type[Message]]] = {
@@ -176,15 +179,14 @@ class Sender:
         return RETRY_S[min(self._failures, len(RETRY_S) - 1)]
 
     def _batches(self) -> Iterator[_Batch]:
-        """The next batch: one command, or points that go together; as it was before a crash, when one was under way."""
+        """The next batch: one command, or points or output that go together; as it was before a crash."""
         progress = self._spool.progress
         gathered: list[Record] = []
         for record in self._spool.records(progress.sent):
-            together = record.kind == Kind.METRIC_POINT and (not gathered or gathered[-1].kind == record.kind)
-            if gathered and not together:
+            if gathered and not _together(gathered, record):
                 break
             gathered.append(record)
-            if record.kind != Kind.METRIC_POINT or len(gathered) >= MAX_BATCH_POINTS or record.end == progress.sending:
+            if record.end == progress.sending:
                 break
         if gathered:
             yield _Batch(gathered)
@@ -220,6 +222,12 @@ class Sender:
             identity = uuid5(UUID(self._spool.run_id), f"{first.start}-{batch.end}")
             request = service.LogMetricsRequest(command_id=str(identity), run=self._run, points=points)
             stub.LogMetrics(request, timeout=CALL_TIMEOUT_S)
+            return
+        if first.kind == Kind.OUTPUT:
+            chunks = [OutputChunk.FromString(each.payload) for each in batch.records]
+            identity = uuid5(UUID(self._spool.run_id), f"{first.start}-{batch.end}")
+            output = service.LogOutputRequest(command_id=str(identity), run=self._run, chunks=chunks)
+            stub.LogOutput(output, timeout=CALL_TIMEOUT_S)
             return
         message = _REQUESTS[first.kind].FromString(first.payload)
         match message:
@@ -269,6 +277,16 @@ class Sender:
         if self._channel is not None:
             self._channel.close()
         self._stub = self._channel = None
+
+
+def _together(gathered: list[Record], record: Record) -> bool:
+    """Whether a record goes into one call with those before it."""
+    if record.kind != gathered[-1].kind:
+        return False
+    if record.kind == Kind.METRIC_POINT:
+        return len(gathered) < MAX_BATCH_POINTS
+    size = record.end - gathered[0].start
+    return record.kind == Kind.OUTPUT and len(gathered) < MAX_BATCH_CHUNKS and size <= MAX_BATCH_OUTPUT_BYTES
 
 
 class _CanNotBeSentError(Exception):

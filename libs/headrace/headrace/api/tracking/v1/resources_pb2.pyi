@@ -149,6 +149,30 @@ ARTIFACT_KIND_PACKAGES: ArtifactKind.ValueType  # 7
 """A list of installed packages."""
 Global___ArtifactKind: _TypeAlias = ArtifactKind  # noqa: Y015
 
+class _OutputStream:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OutputStreamEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OutputStream.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    OUTPUT_STREAM_UNSPECIFIED: _OutputStream.ValueType  # 0
+    """Not given."""
+    OUTPUT_STREAM_STDOUT: _OutputStream.ValueType  # 1
+    """Standard output."""
+    OUTPUT_STREAM_STDERR: _OutputStream.ValueType  # 2
+    """Standard error."""
+
+class OutputStream(_OutputStream, metaclass=_OutputStreamEnumTypeWrapper):
+    """Where a program wrote."""
+
+OUTPUT_STREAM_UNSPECIFIED: OutputStream.ValueType  # 0
+"""Not given."""
+OUTPUT_STREAM_STDOUT: OutputStream.ValueType  # 1
+"""Standard output."""
+OUTPUT_STREAM_STDERR: OutputStream.ValueType  # 2
+"""Standard error."""
+Global___OutputStream: _TypeAlias = OutputStream  # noqa: Y015
+
 @_typing.final
 class Experiment(_message.Message):
     """A group of runs that answer one question."""
@@ -867,3 +891,37 @@ class Package(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Package: _TypeAlias = Package  # noqa: Y015
+
+@_typing.final
+class OutputChunk(_message.Message):
+    """What a program wrote in a moment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIME_US_FIELD_NUMBER: _builtins.int
+    STREAM_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
+    LEFT_OUT_BYTES_FIELD_NUMBER: _builtins.int
+    time_us: _builtins.int
+    """When, microseconds since 1970 UTC; of one run each only once, in the order in which it was written."""
+    stream: Global___OutputStream.ValueType
+    """Where."""
+    content: _builtins.bytes
+    """What, as a rule UTF-8: 1 to 65536 bytes."""
+    left_out_bytes: _builtins.int
+    """Bytes before it that were not kept. At least 0."""
+    def __init__(
+        self,
+        *,
+        time_us: _builtins.int = ...,
+        stream: Global___OutputStream.ValueType = ...,
+        content: _builtins.bytes = ...,
+        left_out_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "left_out_bytes", b"left_out_bytes", "stream", b"stream", "time_us", b"time_us"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OutputChunk: _TypeAlias = OutputChunk  # noqa: Y015

@@ -435,6 +435,176 @@ class StreamMetricsResponse(_message.Message):
 Global___StreamMetricsResponse: _TypeAlias = StreamMetricsResponse  # noqa: Y015
 
 @_typing.final
+class LogOutputRequest(_message.Message):
+    """Asks to keep what a run wrote."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMAND_ID_FIELD_NUMBER: _builtins.int
+    RUN_FIELD_NUMBER: _builtins.int
+    CHUNKS_FIELD_NUMBER: _builtins.int
+    command_id: _builtins.str
+    """Client-made id of this command, a UUID. A repeat is known by the times of its chunks."""
+    run: _builtins.str
+    """Resource name of the run."""
+    @_builtins.property
+    def chunks(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.OutputChunk]:
+        """What it wrote: 1 to 1000, together at most 2 MiB."""
+
+    def __init__(
+        self,
+        *,
+        command_id: _builtins.str = ...,
+        run: _builtins.str = ...,
+        chunks: _abc.Iterable[_resources_pb2.OutputChunk] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunks", b"chunks", "command_id", b"command_id", "run", b"run"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LogOutputRequest: _TypeAlias = LogOutputRequest  # noqa: Y015
+
+@_typing.final
+class LogOutputResponse(_message.Message):
+    """Acknowledges output."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNT_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    """Chunks that were new."""
+    def __init__(
+        self,
+        *,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LogOutputResponse: _TypeAlias = LogOutputResponse  # noqa: Y015
+
+@_typing.final
+class ReadOutputRequest(_message.Message):
+    """Asks what a run wrote."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: _builtins.int
+    AFTER_US_FIELD_NUMBER: _builtins.int
+    LAST_BYTES_FIELD_NUMBER: _builtins.int
+    run: _builtins.str
+    """Resource name of the run."""
+    after_us: _builtins.int
+    """Only what was written after this moment, microseconds since 1970 UTC; 0 for all."""
+    last_bytes: _builtins.int
+    """Only the end of it, of about so many bytes: 1 to 16777216; 0 for all, from `after_us` on."""
+    def __init__(
+        self,
+        *,
+        run: _builtins.str = ...,
+        after_us: _builtins.int = ...,
+        last_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_us", b"after_us", "last_bytes", b"last_bytes", "run", b"run"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadOutputRequest: _TypeAlias = ReadOutputRequest  # noqa: Y015
+
+@_typing.final
+class ReadOutputResponse(_message.Message):
+    """What a run wrote."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHUNKS_FIELD_NUMBER: _builtins.int
+    NEXT_AFTER_US_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    RUN_ENDED_FIELD_NUMBER: _builtins.int
+    next_after_us: _builtins.int
+    """Where it goes on: the next `after_us`."""
+    end: _builtins.bool
+    """Whether nothing is kept behind it now."""
+    run_ended: _builtins.bool
+    """Whether the run has ended, so that nothing more is written unless it is resumed."""
+    @_builtins.property
+    def chunks(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.OutputChunk]:
+        """Chunks in order, together at most about 1 MiB, or what was asked for."""
+
+    def __init__(
+        self,
+        *,
+        chunks: _abc.Iterable[_resources_pb2.OutputChunk] | None = ...,
+        next_after_us: _builtins.int = ...,
+        end: _builtins.bool = ...,
+        run_ended: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunks", b"chunks", "end", b"end", "next_after_us", b"next_after_us", "run_ended", b"run_ended"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadOutputResponse: _TypeAlias = ReadOutputResponse  # noqa: Y015
+
+@_typing.final
+class FollowOutputRequest(_message.Message):
+    """Asks to follow what a run writes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: _builtins.int
+    AFTER_US_FIELD_NUMBER: _builtins.int
+    run: _builtins.str
+    """Resource name of the run."""
+    after_us: _builtins.int
+    """Only what was written after this moment, microseconds since 1970 UTC; 0 for all."""
+    def __init__(
+        self,
+        *,
+        run: _builtins.str = ...,
+        after_us: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_us", b"after_us", "run", b"run"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FollowOutputRequest: _TypeAlias = FollowOutputRequest  # noqa: Y015
+
+@_typing.final
+class FollowOutputResponse(_message.Message):
+    """Some of what a run wrote."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHUNKS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def chunks(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.OutputChunk]:
+        """Chunks in order: at least 1, together about 1 MiB at most."""
+
+    def __init__(
+        self,
+        *,
+        chunks: _abc.Iterable[_resources_pb2.OutputChunk] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunks", b"chunks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FollowOutputResponse: _TypeAlias = FollowOutputResponse  # noqa: Y015
+
+@_typing.final
 class ChangeTagsRequest(_message.Message):
     """Asks to change tags."""
 

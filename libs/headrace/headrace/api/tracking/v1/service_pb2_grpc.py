@@ -65,6 +65,21 @@ class TrackingServiceStub:
                 request_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.StreamMetricsRequest.SerializeToString,
                 response_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.StreamMetricsResponse.FromString,
                 _registered_method=True)
+        self.LogOutput = channel.unary_unary(
+                '/headrace.api.tracking.v1.TrackingService/LogOutput',
+                request_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.LogOutputRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.LogOutputResponse.FromString,
+                _registered_method=True)
+        self.ReadOutput = channel.unary_unary(
+                '/headrace.api.tracking.v1.TrackingService/ReadOutput',
+                request_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.ReadOutputRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.ReadOutputResponse.FromString,
+                _registered_method=True)
+        self.FollowOutput = channel.unary_stream(
+                '/headrace.api.tracking.v1.TrackingService/FollowOutput',
+                request_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.FollowOutputRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.FollowOutputResponse.FromString,
+                _registered_method=True)
         self.ChangeTags = channel.unary_unary(
                 '/headrace.api.tracking.v1.TrackingService/ChangeTags',
                 request_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.ChangeTagsRequest.SerializeToString,
@@ -253,6 +268,27 @@ class TrackingServiceServicer:
 
     def StreamMetrics(self, request_iterator, context):
         """Logs metric points as they come; each message is committed and acknowledged in order.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LogOutput(self, request, context):
+        """Keeps what a run wrote to its standard streams: the first and the last 8 MiB of it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadOutput(self, request, context):
+        """What a run wrote, from a moment on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FollowOutput(self, request, context):
+        """What a run wrote and writes, until it ends.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -493,6 +529,21 @@ def add_TrackingServiceServicer_to_server(servicer, server):
                     servicer.StreamMetrics,
                     request_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.StreamMetricsRequest.FromString,
                     response_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.StreamMetricsResponse.SerializeToString,
+            ),
+            'LogOutput': grpc.unary_unary_rpc_method_handler(
+                    servicer.LogOutput,
+                    request_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.LogOutputRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.LogOutputResponse.SerializeToString,
+            ),
+            'ReadOutput': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadOutput,
+                    request_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.ReadOutputRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.ReadOutputResponse.SerializeToString,
+            ),
+            'FollowOutput': grpc.unary_stream_rpc_method_handler(
+                    servicer.FollowOutput,
+                    request_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.FollowOutputRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.FollowOutputResponse.SerializeToString,
             ),
             'ChangeTags': grpc.unary_unary_rpc_method_handler(
                     servicer.ChangeTags,
@@ -803,6 +854,87 @@ class TrackingService:
             '/headrace.api.tracking.v1.TrackingService/StreamMetrics',
             headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.StreamMetricsRequest.SerializeToString,
             headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.StreamMetricsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LogOutput(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.tracking.v1.TrackingService/LogOutput',
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.LogOutputRequest.SerializeToString,
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.LogOutputResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadOutput(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.tracking.v1.TrackingService/ReadOutput',
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.ReadOutputRequest.SerializeToString,
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.ReadOutputResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FollowOutput(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/headrace.api.tracking.v1.TrackingService/FollowOutput',
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.FollowOutputRequest.SerializeToString,
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.FollowOutputResponse.FromString,
             options,
             channel_credentials,
             insecure,
