@@ -217,6 +217,9 @@ def _tracking(world: World) -> Requests:
         "RenameRun": lambda: tracking.RenameRunRequest(run=run, display_name="the first"),
         "DeleteRun": lambda: tracking.DeleteRunRequest(run=world.fresh("runs")),
         "RestoreRun": lambda: tracking.RestoreRunRequest(run=run),
+        "PurgeRuns": lambda: tracking.PurgeRunsRequest(
+            parent=world.parent, deleted_before=Timestamp(seconds=1), limit=2, validate_only=True
+        ),
         "LinkModels": lambda: tracking.LinkModelsRequest(
             run=run, outputs=[runs.ModelLink(model=world.logged_model, step=1)]
         ),

@@ -34,7 +34,7 @@ MAX_ORDERS: Final = 8
 DATASET: Final = ("name", "digest", "context")
 CODE: Final = {"commit": "text", "dirty": "flag"}
 ATTRIBUTES: Final = {
-    **dict.fromkeys(("run", "status", "experiment", "display_name", "parent"), "text"),
+    **dict.fromkeys(("run", "status", "experiment", "display_name", "parent", "group", "forked_from"), "text"),
     **dict.fromkeys(("start_time", "end_time"), "time"),
     "duration_s": "number",
     "nested": "flag",

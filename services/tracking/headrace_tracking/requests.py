@@ -24,6 +24,7 @@ from headrace_tracking.summaries import Point
 
 MAX_POINTS: Final = 100_000
 MAX_PACKAGES: Final = 5000
+MAX_STEP: Final = (1 << 63) - 1
 MAX_CHUNKS: Final = 1000
 MAX_CHUNK_BYTES: Final = 65_536
 MAX_OUTPUT_BYTES: Final = 2 * 1024 * 1024
@@ -62,6 +63,10 @@ def check_start(request: service.StartRunRequest) -> None:
         check_run(request.parent_run, field="parent_run")
     if request.pipeline_run:
         PIPELINE_RUN.parse(request.pipeline_run, field="pipeline_run")
+    require_text(request.group, field="group", least=0, most=250)
+    require_range(request.fork_step, field="fork_step", least=0, most=MAX_STEP if request.forked_from else 0)
+    if request.forked_from and check_run(request.forked_from, field="forked_from") != project:
+        raise InvalidArgument("the run to fork is of another project", field="forked_from")
     _check_code(request.code)
     _check_environment(request.environment)
 

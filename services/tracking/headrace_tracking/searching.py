@@ -12,6 +12,7 @@ from typing import Final
 import orjson
 
 from headrace_tracking.filters import Both, Comparison, Condition, Either, Negation, Order, Subject, Value, type_of
+from headrace_tracking.forks import line_of
 
 SORTED_TEXT: Final = 128
 """Texts are sorted by so many characters: the place of a run must fit into a page token."""
@@ -24,6 +25,8 @@ _COLUMNS: Final = {
     "experiment": "split_part(r.experiment, '/', 4)",
     "display_name": "r.display_name",
     "parent": "nullif(split_part(r.parent_run, '/', 4), '')",
+    "group": "nullif(r.run_group, '')",
+    "forked_from": "nullif(split_part(r.forked_from, '/', 4), '')",
     "nested": "(r.parent_run <> '')",
 }
 _NEVER_NULL: Final = ("start_time", "run", "status", "experiment", "display_name", "nested")
@@ -31,10 +34,14 @@ _CODE: Final = {"commit": "nullif(r.code_commit, '')", "dirty": "r.code_dirty"}
 _CASTS: Final = {"number": "float8", "text": "text", "time": "timestamptz", "flag": "boolean"}
 _OPERATORS: Final = {"!=": "<>", "like": "LIKE", "ilike": "ILIKE", "is null": "IS NULL", "is not null": "IS NOT NULL"}
 _Word = str | bool | None
-_AT_STEP: Final = (
-    "(SELECT nullif(p.value, 'NaN') FROM metric_points p WHERE p.run = r.name AND p.key = {key} AND p.step = {step}"
-    " ORDER BY p.time_us DESC, p.batch DESC, p.ordinal DESC LIMIT 1)"
+_LATEST_AT: Final = (
+    "SELECT nullif(p.value, 'NaN') FROM {points} AND p.key = {{key}} AND p.step = {{step}}"
+    " ORDER BY p.time_us DESC, p.batch DESC, p.ordinal DESC LIMIT 1"
 )
+_OWN: Final = _LATEST_AT.format(points="metric_points p WHERE p.run = r.name")
+_OF_LINE: Final = _LATEST_AT.format(points="line l JOIN metric_points p ON p.run = l.run WHERE p.step <= l.up_to")
+_LINE: Final = line_of("SELECT r.name")
+_AT_STEP: Final = f"CASE WHEN r.forked_from = '' THEN ({_OWN}) ELSE (WITH RECURSIVE {_LINE} {_OF_LINE}) END"
 
 
 class SqlBuilder:

@@ -11,7 +11,9 @@ from headrace.api.tracking.v1.resources_pb2 import CodeVersion
 from headrace_kit.errors import InvalidArgument
 from headrace_kit.objects import ObjectStore
 from headrace_tracking.census import Census
+from headrace_tracking.claims import Claims
 from headrace_tracking.outputs import OutputStore
+from headrace_tracking.purging import Purger
 from headrace_tracking.rpc import TrackingServicer
 from tests.support.tracking import Tracking
 
@@ -107,6 +109,7 @@ async def test_the_call_pages_and_refuses_tokens_of_other_searches(tracking: Tra
         census=Census(tracking.database),
         outputs=OutputStore(tracking.database),
         writer=tracking.writer,
+        purger=Purger(tracking.store, cast("ObjectStore", None), Claims(tracking.database, {})),
         objects=cast("ObjectStore", None),
     )
     request = service.SearchRunsRequest(parent="projects/default", order_by="param.kind desc, metric.a", page_size=4)

@@ -52,6 +52,9 @@ def start_run(
     offline: bool | None = None,
     system_metrics: bool | None = None,
     capture_output: CaptureOutput | None = None,
+    group: str = "",
+    fork_from: Run | str = "",
+    at_step: int | None = None,
 ) -> Run:
     """Starts a run and captures code, command line, packages and machine.
 
@@ -72,7 +75,16 @@ def start_run(
             ``headrace.tracking.machine``; by default unless HEADRACE_SYSTEM_METRICS is 0.
         capture_output: Keep what is written to ``sys.stdout`` and ``sys.stderr``; ``"fd"`` hears subprocesses and C
             libraries too: see ``headrace.tracking.output``; by default unless HEADRACE_CAPTURE_OUTPUT is 0 or ``fd``.
+        group: What it is grouped with, such as the folds of one validation; by default HEADRACE_GROUP.
+        fork_from: Run, or its id, whose metrics up to ``at_step`` are the beginning of this run's: they are read from
+            there, not copied. Parameters and files are not taken over.
+        at_step: Last step of that beginning; this run's own steps go on behind it.
+
+    Raises:
+        ValueError: ``fork_from`` without ``at_step``, or the other way round.
     """
+    if (at_step is None) != (not fork_from) or (at_step or 0) < 0:
+        raise ValueError("a fork needs both the run it goes on with and a step of it, from 0")
     identity = str(run_id or uuid4())
     code = capture_code()
     request = service.StartRunRequest(
@@ -82,8 +94,11 @@ def start_run(
         tags=dict(tags or {}),
         code=code.version,
         environment=capture_environment(),
-        parent_run=parent.name if isinstance(parent, Run) else parent or "",
+        parent_run=_run_name(parent or "", project),
         pipeline_run=os.environ.get("HEADRACE_PIPELINE_RUN", ""),
+        group=group or os.environ.get("HEADRACE_GROUP", ""),
+        forked_from=_run_name(fork_from, project),
+        fork_step=at_step or 0,
     )
     request.start_time.GetCurrentTime()
     run = _open(request.name, flush_timeout_s, offline=offline)
@@ -101,7 +116,7 @@ def resume_run(
     capture_output: CaptureOutput | None = None,
 ) -> Run:
     """Goes on with a run that had ended, by its id or resource name; the rest as for ``start_run``."""
-    name = run if run.startswith("projects/") else f"projects/{project}/runs/{run}"
+    name = _run_name(run, project)
     resumed = _open(name, flush_timeout_s, offline=None)
     resumed.begin(service.ResumeRunRequest(run=name), None)
     _watch(resumed, system_metrics=system_metrics, capture_output=capture_output)
@@ -146,6 +161,12 @@ def spool_folder() -> Path:
     """Where runs are kept until the tracker has them: ``$HEADRACE_SPOOL``, or ``spool`` in the data folder."""
     given = os.environ.get("HEADRACE_SPOOL")
     return Path(given) if given else data_folder() / "spool"
+
+
+def _run_name(run: Run | str, project: str) -> str:
+    """Resource name of a run, given as itself, by its name or its id; empty for an empty id."""
+    given = run.name if isinstance(run, Run) else run
+    return given if not given or given.startswith("projects/") else f"projects/{project}/runs/{given}"
 
 
 def _is_on(variable: str, *, default: str) -> bool:

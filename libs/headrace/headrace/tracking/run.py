@@ -69,6 +69,7 @@ class Run:
         self._sender = Sender(spool, name, folder, connect)
         self._ended = False
         self._watchers: list[Sampler | Output] = []
+        self._first_step = 0
         self._auto_step: dict[str, int] = {}
         atexit.register(self._abandon)
 
@@ -79,7 +80,10 @@ class Run:
 
     def begin(self, request: service.StartRunRequest | service.ResumeRunRequest, code: Code | None) -> None:
         """Records the start; called once, by ``start_run``."""
-        kind = Kind.START_RUN if isinstance(request, service.StartRunRequest) else Kind.RESUME_RUN
+        kind = Kind.RESUME_RUN
+        if isinstance(request, service.StartRunRequest):
+            kind = Kind.START_RUN
+            self._first_step = request.fork_step + 1 if request.forked_from else 0
         self._record(kind, request)
         if code is not None and code.diff:
             self.log_bytes(
@@ -133,7 +137,7 @@ class Run:
         points: list[bytes] = []
         for name, value in metrics.items():
             key = name + suffix
-            at = self._auto_step.get(key, 0) if step is None else step
+            at = self._auto_step.get(key, self._first_step) if step is None else step
             self._auto_step[key] = at + 1
             point = resources.MetricPoint(key=_key(key), value=float(value), step=at, time=stamp)
             points.append(point.SerializeToString())

@@ -41,6 +41,9 @@ _TRANSIENT: Final = {
     grpc.StatusCode.UNAUTHENTICATED,  # the platform may have been set up anew; what is spooled is kept
 }
 
+_WITHOUT_HISTORY: Final = (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.FAILED_PRECONDITION)
+"""Answers to a fork whose first run is not there, or was put away."""
+
 
 class Kind(IntEnum):
     """What a record of a spool is. Numbers are on disk: never reused."""
@@ -232,7 +235,7 @@ class Sender:
         message = _REQUESTS[first.kind].FromString(first.payload)
         match message:
             case service.StartRunRequest():
-                stub.StartRun(message, timeout=CALL_TIMEOUT_S)
+                self._start(stub, message)
             case service.FinishRunRequest():
                 stub.FinishRun(message, timeout=CALL_TIMEOUT_S)
             case service.ResumeRunRequest():
@@ -248,9 +251,33 @@ class Sender:
             case _:
                 raise AssertionError(f"a spool holds no {type(message).__name__}")
 
+    def _start(self, stub: TrackingServiceStub, request: service.StartRunRequest) -> None:
+        """Starts the run; without the history of another when that is not to be had: its own points matter more."""
+        try:
+            stub.StartRun(request, timeout=CALL_TIMEOUT_S)
+        except grpc.RpcError as error:
+            if not request.forked_from or error.code() not in _WITHOUT_HISTORY:
+                raise
+            _log.warning("it does not go on with %s: %s", request.forked_from, error.details())
+            request.tags["headrace.forked_from"] = f"{request.forked_from} at {request.fork_step}"
+            request.ClearField("forked_from")
+            request.ClearField("fork_step")
+            request.command_id = str(uuid5(UUID(request.command_id), "without history"))
+            stub.StartRun(request, timeout=CALL_TIMEOUT_S)
+
     def _log_artifact(self, stub: TrackingServiceStub, request: service.LogArtifactRequest) -> None:
+        """Uploads and records a file; once more when its bytes, which lay there, were freed in between."""
+        blob = blob_path(self._folder, self._spool.run_id, request.artifact.object.sha256)
+        try:
+            self._upload(stub, request, blob)
+        except grpc.RpcError as error:
+            if error.code() != grpc.StatusCode.INVALID_ARGUMENT:
+                raise
+            self._upload(stub, request, blob)
+        blob.unlink(missing_ok=True)
+
+    def _upload(self, stub: TrackingServiceStub, request: service.LogArtifactRequest, blob: Path) -> None:
         wanted = request.artifact.object
-        blob = blob_path(self._folder, self._spool.run_id, wanted.sha256)
         presign = service.PresignUploadRequest(
             parent="/".join(self._run.split("/")[:2]),
             sha256=wanted.sha256,
@@ -262,7 +289,6 @@ class Sender:
             _put(upload.url, blob, wanted.media_type)
         request.artifact.object.CopyFrom(upload.object)
         stub.LogArtifact(request, timeout=CALL_TIMEOUT_S)
-        blob.unlink(missing_ok=True)
 
     def _connected(self) -> TrackingServiceStub:
         if self._stub is None:

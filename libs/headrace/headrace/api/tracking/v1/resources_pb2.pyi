@@ -343,6 +343,10 @@ class Run(_message.Message):
     DELETE_TIME_FIELD_NUMBER: _builtins.int
     MODEL_INPUTS_FIELD_NUMBER: _builtins.int
     MODEL_OUTPUTS_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
+    FORKED_FROM_FIELD_NUMBER: _builtins.int
+    FORK_STEP_FIELD_NUMBER: _builtins.int
+    PURGE_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name: `projects/{project}/runs/{run}`; the id is a client-made UUID."""
     experiment: _builtins.str
@@ -361,6 +365,12 @@ class Run(_message.Message):
     """Pipeline run whose step it is; may be empty."""
     revision: _builtins.int
     """Version of the stream."""
+    group: _builtins.str
+    """What it is grouped with; may be empty."""
+    forked_from: _builtins.str
+    """Run whose points up to `fork_step` are its history too; may be empty."""
+    fork_step: _builtins.int
+    """Last step of that history."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """When it started."""
@@ -409,6 +419,10 @@ class Run(_message.Message):
     def model_outputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelLink]:
         """Logged models it made. At most 1000."""
 
+    @_builtins.property
+    def purge_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was purged; what is left then is its name, its experiment and the times."""
+
     def __init__(
         self,
         *,
@@ -433,10 +447,14 @@ class Run(_message.Message):
         delete_time: _timestamp_pb2.Timestamp | None = ...,
         model_inputs: _abc.Iterable[Global___ModelLink] | None = ...,
         model_outputs: _abc.Iterable[Global___ModelLink] | None = ...,
+        group: _builtins.str = ...,
+        forked_from: _builtins.str = ...,
+        fork_step: _builtins.int = ...,
+        purge_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "delete_time", b"delete_time", "end_time", b"end_time", "environment", b"environment", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "delete_time", b"delete_time", "end_time", b"end_time", "environment", b"environment", "purge_time", b"purge_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "artifacts", b"artifacts", "code", b"code", "datasets", b"datasets", "delete_time", b"delete_time", "display_name", b"display_name", "end_time", b"end_time", "environment", b"environment", "error", b"error", "experiment", b"experiment", "metrics", b"metrics", "model_inputs", b"model_inputs", "model_outputs", b"model_outputs", "name", b"name", "params", b"params", "parent_run", b"parent_run", "pipeline_run", b"pipeline_run", "revision", b"revision", "start_time", b"start_time", "status", b"status", "tags", b"tags"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "artifacts", b"artifacts", "code", b"code", "datasets", b"datasets", "delete_time", b"delete_time", "display_name", b"display_name", "end_time", b"end_time", "environment", b"environment", "error", b"error", "experiment", b"experiment", "fork_step", b"fork_step", "forked_from", b"forked_from", "group", b"group", "metrics", b"metrics", "model_inputs", b"model_inputs", "model_outputs", b"model_outputs", "name", b"name", "params", b"params", "parent_run", b"parent_run", "pipeline_run", b"pipeline_run", "purge_time", b"purge_time", "revision", b"revision", "start_time", b"start_time", "status", b"status", "tags", b"tags"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -58,6 +58,9 @@ class StartRunRequest(_message.Message):
     ENVIRONMENT_FIELD_NUMBER: _builtins.int
     PARENT_RUN_FIELD_NUMBER: _builtins.int
     PIPELINE_RUN_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
+    FORKED_FROM_FIELD_NUMBER: _builtins.int
+    FORK_STEP_FIELD_NUMBER: _builtins.int
     command_id: _builtins.str
     """Client-made id of this command, a UUID."""
     name: _builtins.str
@@ -70,6 +73,12 @@ class StartRunRequest(_message.Message):
     """Run that it is part of."""
     pipeline_run: _builtins.str
     """Pipeline run whose step it is."""
+    group: _builtins.str
+    """What it is grouped with, such as the folds of one validation. At most 250 characters."""
+    forked_from: _builtins.str
+    """Run of the project whose history it goes on with; it must be in use. Empty for none."""
+    fork_step: _builtins.int
+    """Last step of that history. At least 0; 0 without `forked_from`."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """When it started; absent for now."""
@@ -99,10 +108,13 @@ class StartRunRequest(_message.Message):
         environment: _resources_pb2.Environment | None = ...,
         parent_run: _builtins.str = ...,
         pipeline_run: _builtins.str = ...,
+        group: _builtins.str = ...,
+        forked_from: _builtins.str = ...,
+        fork_step: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "environment", b"environment", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "command_id", b"command_id", "display_name", b"display_name", "environment", b"environment", "experiment", b"experiment", "name", b"name", "parent_run", b"parent_run", "pipeline_run", b"pipeline_run", "start_time", b"start_time", "tags", b"tags"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "command_id", b"command_id", "display_name", b"display_name", "environment", b"environment", "experiment", b"experiment", "fork_step", b"fork_step", "forked_from", b"forked_from", "group", b"group", "name", b"name", "parent_run", b"parent_run", "pipeline_run", b"pipeline_run", "start_time", b"start_time", "tags", b"tags"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -998,7 +1010,7 @@ class SearchRunsRequest(_message.Message):
     """`projects/{project}`."""
     filter: _builtins.str
     """Conditions such as `metric.rmse < 30 and param.model = "lightgbm" and tag.team = "ops" and status = "FINISHED"`, with `and`, `or`, `not`, brackets,
-    `= != < <= > >= like ilike in is null`; attributes: run, status, experiment, display_name, parent, start_time, end_time (`"2026-05-01"`), duration_s,
+    `= != < <= > >= like ilike in is null`; attributes: run, status, experiment, display_name, parent, group, forked_from, start_time, end_time (`"2026-05-01"`), duration_s,
     nested (`= true`); `dataset.name`, `.digest`, `.context`; `code.commit`, `code.dirty`; `metric.k` is the last value, `metric.k.min` and `.max` the extremes,
     `metric.k.at.100` the value at step 100. An error's metadata has `position`, the character, and what was `expected` there. At most 4000 characters.
     """
@@ -2643,3 +2655,125 @@ class DeleteLoggedModelResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeleteLoggedModelResponse: _TypeAlias = DeleteLoggedModelResponse  # noqa: Y015
+
+@_typing.final
+class PurgeRunsRequest(_message.Message):
+    """Asks to purge runs that were put away."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMAND_ID_FIELD_NUMBER: _builtins.int
+    PARENT_FIELD_NUMBER: _builtins.int
+    DELETED_BEFORE_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    command_id: _builtins.str
+    """Client-made id of this command, a UUID. A repeat goes on where the command was ended."""
+    parent: _builtins.str
+    """`projects/{project}`."""
+    limit: _builtins.int
+    """Runs to purge now: 1 to 100; 0 means 100."""
+    validate_only: _builtins.bool
+    """Only says what would be purged."""
+    @_builtins.property
+    def deleted_before(self) -> _timestamp_pb2.Timestamp:
+        """Only runs that were put away before this moment."""
+
+    def __init__(
+        self,
+        *,
+        command_id: _builtins.str = ...,
+        parent: _builtins.str = ...,
+        deleted_before: _timestamp_pb2.Timestamp | None = ...,
+        limit: _builtins.int = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["deleted_before", b"deleted_before"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "deleted_before", b"deleted_before", "limit", b"limit", "parent", b"parent", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PurgeRunsRequest: _TypeAlias = PurgeRunsRequest  # noqa: Y015
+
+@_typing.final
+class PurgeRunsResponse(_message.Message):
+    """What was purged."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUNS_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
+    KEPT_COUNT_FIELD_NUMBER: _builtins.int
+    FREED_COUNT_FIELD_NUMBER: _builtins.int
+    FREED_BYTES_FIELD_NUMBER: _builtins.int
+    WAITING_COUNT_FIELD_NUMBER: _builtins.int
+    WAITING_REASON_FIELD_NUMBER: _builtins.int
+    more: _builtins.bool
+    """Whether there are more of them: ask again."""
+    kept_count: _builtins.int
+    """Runs that stay because others were forked from them."""
+    freed_count: _builtins.int
+    """Files of purged runs whose bytes were freed."""
+    freed_bytes: _builtins.int
+    """Bytes that were freed."""
+    waiting_count: _builtins.int
+    """Files of purged runs whose bytes are still there: ask again."""
+    waiting_reason: _builtins.str
+    """Why they wait; empty when none do."""
+    @_builtins.property
+    def runs(self) -> _containers.RepeatedCompositeFieldContainer[Global___PurgedRun]:
+        """Runs that are gone, or would be, the one put away first at first."""
+
+    def __init__(
+        self,
+        *,
+        runs: _abc.Iterable[Global___PurgedRun] | None = ...,
+        more: _builtins.bool = ...,
+        kept_count: _builtins.int = ...,
+        freed_count: _builtins.int = ...,
+        freed_bytes: _builtins.int = ...,
+        waiting_count: _builtins.int = ...,
+        waiting_reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["freed_bytes", b"freed_bytes", "freed_count", b"freed_count", "kept_count", b"kept_count", "more", b"more", "runs", b"runs", "waiting_count", b"waiting_count", "waiting_reason", b"waiting_reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PurgeRunsResponse: _TypeAlias = PurgeRunsResponse  # noqa: Y015
+
+@_typing.final
+class PurgedRun(_message.Message):
+    """A purged run."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: _builtins.int
+    POINT_COUNT_FIELD_NUMBER: _builtins.int
+    OUTPUT_BYTES_FIELD_NUMBER: _builtins.int
+    ARTIFACT_COUNT_FIELD_NUMBER: _builtins.int
+    run: _builtins.str
+    """Resource name of the run."""
+    point_count: _builtins.int
+    """Metric points it had."""
+    output_bytes: _builtins.int
+    """Bytes of its output that were kept."""
+    artifact_count: _builtins.int
+    """Files it had."""
+    def __init__(
+        self,
+        *,
+        run: _builtins.str = ...,
+        point_count: _builtins.int = ...,
+        output_bytes: _builtins.int = ...,
+        artifact_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_count", b"artifact_count", "output_bytes", b"output_bytes", "point_count", b"point_count", "run", b"run"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PurgedRun: _TypeAlias = PurgedRun  # noqa: Y015

@@ -185,6 +185,11 @@ class TrackingServiceStub:
                 request_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.RestoreRunRequest.SerializeToString,
                 response_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.RestoreRunResponse.FromString,
                 _registered_method=True)
+        self.PurgeRuns = channel.unary_unary(
+                '/headrace.api.tracking.v1.TrackingService/PurgeRuns',
+                request_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.PurgeRunsRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.PurgeRunsResponse.FromString,
+                _registered_method=True)
         self.LinkModels = channel.unary_unary(
                 '/headrace.api.tracking.v1.TrackingService/LinkModels',
                 request_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.LinkModelsRequest.SerializeToString,
@@ -441,6 +446,13 @@ class TrackingServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PurgeRuns(self, request, context):
+        """Removes runs for good that were put away long enough ago, and frees the bytes that nobody needs any more. For operators.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def LinkModels(self, request, context):
         """Says which logged models a run took and made.
         """
@@ -649,6 +661,11 @@ def add_TrackingServiceServicer_to_server(servicer, server):
                     servicer.RestoreRun,
                     request_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.RestoreRunRequest.FromString,
                     response_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.RestoreRunResponse.SerializeToString,
+            ),
+            'PurgeRuns': grpc.unary_unary_rpc_method_handler(
+                    servicer.PurgeRuns,
+                    request_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.PurgeRunsRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.PurgeRunsResponse.SerializeToString,
             ),
             'LinkModels': grpc.unary_unary_rpc_method_handler(
                     servicer.LinkModels,
@@ -1502,6 +1519,33 @@ class TrackingService:
             '/headrace.api.tracking.v1.TrackingService/RestoreRun',
             headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.RestoreRunRequest.SerializeToString,
             headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.RestoreRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PurgeRuns(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.tracking.v1.TrackingService/PurgeRuns',
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.PurgeRunsRequest.SerializeToString,
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.PurgeRunsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -93,6 +93,8 @@ class TrackingServiceStub:
     """Puts a run away: it is in no list, and takes nothing more."""
     RestoreRun: _grpc.UnaryUnaryMultiCallable[_service_pb2.RestoreRunRequest, _service_pb2.RestoreRunResponse]
     """Brings a run back that was put away."""
+    PurgeRuns: _grpc.UnaryUnaryMultiCallable[_service_pb2.PurgeRunsRequest, _service_pb2.PurgeRunsResponse]
+    """Removes runs for good that were put away long enough ago, and frees the bytes that nobody needs any more. For operators."""
     LinkModels: _grpc.UnaryUnaryMultiCallable[_service_pb2.LinkModelsRequest, _service_pb2.LinkModelsResponse]
     """Says which logged models a run took and made."""
     CreateLoggedModel: _grpc.UnaryUnaryMultiCallable[_service_pb2.CreateLoggedModelRequest, _service_pb2.CreateLoggedModelResponse]
@@ -175,6 +177,8 @@ class TrackingServiceAsyncStub(TrackingServiceStub):
     """Puts a run away: it is in no list, and takes nothing more."""
     RestoreRun: _aio.UnaryUnaryMultiCallable[_service_pb2.RestoreRunRequest, _service_pb2.RestoreRunResponse]  # type: ignore[assignment]
     """Brings a run back that was put away."""
+    PurgeRuns: _aio.UnaryUnaryMultiCallable[_service_pb2.PurgeRunsRequest, _service_pb2.PurgeRunsResponse]  # type: ignore[assignment]
+    """Removes runs for good that were put away long enough ago, and frees the bytes that nobody needs any more. For operators."""
     LinkModels: _aio.UnaryUnaryMultiCallable[_service_pb2.LinkModelsRequest, _service_pb2.LinkModelsResponse]  # type: ignore[assignment]
     """Says which logged models a run took and made."""
     CreateLoggedModel: _aio.UnaryUnaryMultiCallable[_service_pb2.CreateLoggedModelRequest, _service_pb2.CreateLoggedModelResponse]  # type: ignore[assignment]
@@ -434,6 +438,14 @@ class TrackingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.RestoreRunResponse, _abc.Awaitable[_service_pb2.RestoreRunResponse]]:
         """Brings a run back that was put away."""
+
+    @_abc_1.abstractmethod
+    def PurgeRuns(
+        self,
+        request: _service_pb2.PurgeRunsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.PurgeRunsResponse, _abc.Awaitable[_service_pb2.PurgeRunsResponse]]:
+        """Removes runs for good that were put away long enough ago, and frees the bytes that nobody needs any more. For operators."""
 
     @_abc_1.abstractmethod
     def LinkModels(
