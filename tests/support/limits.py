@@ -163,7 +163,9 @@ def _starting() -> Iterator[Limit]:
     yield from _map(start, "tags", 1000)
     yield from _text(start, "code.remote", 2000)
     yield from _text(start, "code.command_line", 8000)
-    yield from _text(start, "code.entrypoint", 2000)
+    for name in ("entrypoint", "root", "working_folder"):
+        yield from _text(start, f"code.{name}", 2000)
+    yield from _text(start, "environment.packages.source", 2000)
     yield Limit(start, "environment.gpus", ["g"] * 64, ["g"] * 65)
     yield Limit(start, "environment.packages_digest", "ab" * 32, "ab" * 31)
 

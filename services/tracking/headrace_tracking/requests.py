@@ -232,7 +232,8 @@ def _check_code(code: resources.CodeVersion) -> None:
     require_text(code.branch, field="code.branch", least=0, most=500)
     require_text(code.remote, field="code.remote", least=0, most=2000)
     require_text(code.command_line, field="code.command_line", least=0, most=8000, lines=True)
-    require_text(code.entrypoint, field="code.entrypoint", least=0, most=2000)
+    for name in ("entrypoint", "root", "working_folder"):
+        require_text(getattr(code, name), field=f"code.{name}", least=0, most=2000)
 
 
 def _check_environment(environment: resources.Environment) -> None:
@@ -247,3 +248,4 @@ def _check_environment(environment: resources.Environment) -> None:
     for index, package in enumerate(environment.packages):
         require_text(package.name, field=f"environment.packages[{index}].name", most=250)
         require_text(package.version, field=f"environment.packages[{index}].version", least=0, most=250)
+        require_text(package.source, field=f"environment.packages[{index}].source", least=0, most=2000)

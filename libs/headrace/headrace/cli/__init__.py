@@ -13,6 +13,7 @@ from typing import Final
 
 import typer
 
+from headrace.cli.reproduce import reproduce
 from headrace.cli.sync import sync
 from headrace.cli.worker import worker
 from headrace.errors import HeadraceError
@@ -34,6 +35,7 @@ def build() -> typer.Typer:
     for name in GROUPS:
         app.add_typer(import_module(f"headrace.cli.{name}").app, name=name)
     app.command()(sync)
+    app.command()(reproduce)
     app.command()(worker)
     return app
 

@@ -91,7 +91,7 @@ def start_run(
         name=f"projects/{project}/runs/{identity}",
         experiment=f"projects/{project}/experiments/{experiment}",
         display_name=name,
-        tags=dict(tags or {}),
+        tags={**_origin(), **(tags or {})},
         code=code.version,
         environment=capture_environment(),
         parent_run=_run_name(parent or "", project),
@@ -161,6 +161,12 @@ def spool_folder() -> Path:
     """Where runs are kept until the tracker has them: ``$HEADRACE_SPOOL``, or ``spool`` in the data folder."""
     given = os.environ.get("HEADRACE_SPOOL")
     return Path(given) if given else data_folder() / "spool"
+
+
+def _origin() -> dict[str, str]:
+    """A tag that names the run which this one does again, by ``headrace reproduce``."""
+    first = os.environ.get("HEADRACE_REPRODUCES", "")
+    return {"headrace.reproduces": first} if first else {}
 
 
 def _run_name(run: Run | str, project: str) -> str:

@@ -155,6 +155,8 @@ def reproduce(run: Run, url: str) -> str:
     """Shell commands that do what the run did, as far as it told what that was."""
     code, identity = run.code, run.name.rpartition("/")[2]
     lines: list[str] = []
+    if code.commit and code.command_line and run.environment.packages:
+        lines += [f"headrace reproduce {identity}", "", "# or by hand:"]
     if code.remote:
         lines.append(f"git clone {shlex.quote(code.remote)} again && cd again")
     if code.commit:

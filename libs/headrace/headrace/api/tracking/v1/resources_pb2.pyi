@@ -796,6 +796,8 @@ class CodeVersion(_message.Message):
     DIRTY_FIELD_NUMBER: _builtins.int
     COMMAND_LINE_FIELD_NUMBER: _builtins.int
     ENTRYPOINT_FIELD_NUMBER: _builtins.int
+    ROOT_FIELD_NUMBER: _builtins.int
+    WORKING_FOLDER_FIELD_NUMBER: _builtins.int
     commit: _builtins.str
     """Commit id; empty outside a repository."""
     branch: _builtins.str
@@ -808,6 +810,10 @@ class CodeVersion(_message.Message):
     """Command line as started. At most 8000 characters."""
     entrypoint: _builtins.str
     """Entry file. At most 2000 characters."""
+    root: _builtins.str
+    """Folder of the repository, `~` for the user's home. At most 2000 characters."""
+    working_folder: _builtins.str
+    """Folder it was started in, within the repository; empty for its root. At most 2000 characters."""
     def __init__(
         self,
         *,
@@ -817,10 +823,12 @@ class CodeVersion(_message.Message):
         dirty: _builtins.bool = ...,
         command_line: _builtins.str = ...,
         entrypoint: _builtins.str = ...,
+        root: _builtins.str = ...,
+        working_folder: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["branch", b"branch", "command_line", b"command_line", "commit", b"commit", "dirty", b"dirty", "entrypoint", b"entrypoint", "remote", b"remote"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["branch", b"branch", "command_line", b"command_line", "commit", b"commit", "dirty", b"dirty", "entrypoint", b"entrypoint", "remote", b"remote", "root", b"root", "working_folder", b"working_folder"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -892,19 +900,25 @@ class Package(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name."""
     version: _builtins.str
     """Version."""
+    source: _builtins.str
+    """Where it came from when not from an index: an address such as `git+https://...@commit`, or a folder (`~` for the
+    user's home) after `editable:` or `folder:`. At most 2000 characters.
+    """
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         version: _builtins.str = ...,
+        source: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "source", b"source", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
