@@ -71,6 +71,7 @@ class Run:
         self._watchers: list[Sampler | Output] = []
         self._first_step = 0
         self._auto_step: dict[str, int] = {}
+        self._last_place: dict[str, tuple[int, float]] = {}
         atexit.register(self._abandon)
 
     @property
@@ -107,7 +108,9 @@ class Run:
         self.log_params({key: value})
 
     def log_params(self, params: Mapping[str, object]) -> None:
-        """Records parameters: texts as they are, anything else as JSON. A parameter never changes.
+        """Records parameters: texts as they are, anything else as JSON, which a search compares by its type.
+
+        A parameter never changes.
 
         A mapping in it is taken apart: ``{"optimizer": {"lr": 1}}`` is ``optimizer.lr``. A value of more than 8000
         characters is stored whole as an artifact in ``params/``, and the parameter is its beginning with that path.
@@ -118,18 +121,30 @@ class Run:
         self._record(Kind.LOG_PARAMS, service.LogParamsRequest(run=self.name, params=texts))
 
     def log_metric(
-        self, key: str, value: float, step: int | None = None, *, context: Mapping[str, object] | None = None
+        self,
+        key: str,
+        value: float,
+        step: int | None = None,
+        *,
+        context: Mapping[str, object] | None = None,
+        x: Mapping[str, float] | None = None,
     ) -> None:
-        """Records one value of a metric; without ``step`` the next one of the key."""
-        self.log_metrics({key: value}, step, context=context)
+        """Records one value of a metric; without ``step`` the next one of the key; the rest as for ``log_metrics``."""
+        self.log_metrics({key: value}, step, context=context, x=x)
 
     def log_metrics(
-        self, metrics: Mapping[str, float], step: int | None = None, *, context: Mapping[str, object] | None = None
+        self,
+        metrics: Mapping[str, float],
+        step: int | None = None,
+        *,
+        context: Mapping[str, object] | None = None,
+        x: Mapping[str, float] | None = None,
     ) -> None:
         """Records values of several metrics at one step; NaN and infinities are kept.
 
         Each context is a metric of its own: ``loss`` with ``{"subset": "val"}`` is ``loss@subset=val``, and a search
-        asks for it as ``metric.`loss@subset=val` < 1``.
+        asks for it as ``metric.`loss@subset=val` < 1``. ``x`` tells where else the step is, such as
+        ``{"epoch": 1.5, "tokens": 3e6}``: metrics themselves, of the same step, that any chart can have as its x axis.
         """
         seconds, nanos = divmod(time.time_ns(), 1_000_000_000)
         stamp = Timestamp(seconds=seconds, nanos=nanos)
@@ -139,9 +154,20 @@ class Run:
             key = name + suffix
             at = self._auto_step.get(key, self._first_step) if step is None else step
             self._auto_step[key] = at + 1
+            if x:
+                points.extend(self._places(x, at, stamp))
             point = resources.MetricPoint(key=_key(key), value=float(value), step=at, time=stamp)
             points.append(point.SerializeToString())
         self._append(Kind.METRIC_POINT, *points)
+
+    def _places(self, x: Mapping[str, float], step: int, stamp: Timestamp) -> Iterator[bytes]:
+        """Points that tell where a step is; those that were told last are left out."""
+        for name, value in x.items():
+            place = step, float(value)
+            if self._last_place.get(name) != place:
+                self._last_place[name] = place
+                point = resources.MetricPoint(key=_key(name), value=place[1], step=step, time=stamp)
+                yield point.SerializeToString()
 
     def set_tags(self, tags: Mapping[str, object]) -> None:
         """Sets tags; a tag set to None is removed."""

@@ -1012,7 +1012,7 @@ class SearchRunsRequest(_message.Message):
     """Conditions such as `metric.rmse < 30 and param.model = "lightgbm" and tag.team = "ops" and status = "FINISHED"`, with `and`, `or`, `not`, brackets,
     `= != < <= > >= like ilike in is null`; attributes: run, status, experiment, display_name, parent, group, forked_from, start_time, end_time (`"2026-05-01"`), duration_s,
     nested (`= true`); `dataset.name`, `.digest`, `.context`; `code.commit`, `code.dirty`; `metric.k` is the last value, `metric.k.min` and `.max` the extremes,
-    `metric.k.at.100` the value at step 100. An error's metadata has `position`, the character, and what was `expected` there. At most 4000 characters.
+    `metric.k.at.100` the value at step 100; a parameter or tag is compared with a number as a number, with a text in quotes as a text. An error's metadata has `position`, the character, and what was `expected` there. At most 4000 characters.
     """
     order_by: _builtins.str
     """Order such as `metric.rmse asc, start_time desc`; empty for newest first, which also decides where all else is equal. Texts are sorted by their first
