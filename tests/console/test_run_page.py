@@ -127,3 +127,22 @@ async def test_what_a_run_writes_appears_while_it_writes(page: Page, console: Co
     await expect(output).to_have_attribute("data-ended", "yes")
     await expect(output).to_have_text("first <b>line</b>\n30 %\nred\nand one more\n")
     assert complaints == []
+
+
+async def test_group_fork_and_origin_of_a_run_lead_to_them(page: Page, console: Console) -> None:
+    complaints = complaints_of(page)
+    group = 'folds "5" \\ b'
+    with headrace.start_run("grouped", name="one", group=group) as first:
+        first.log_metrics({"loss": 2.0}, step=0)
+        first.log_metrics({"loss": 1.0}, step=1)
+    with headrace.start_run("grouped", name="two", group=group, fork_from=first, at_step=0) as second:
+        second.log_metric("loss", 0.5)
+        second.set_tags({"headrace.reproduces": first.name})
+    await page.goto(f"{console.url}/runs/{second.id}")
+    await expect(page.locator("#metrics .chart[data-points='2']")).to_have_count(1)
+    links = page.locator(f"#summary a[href='/runs/{first.id}']")
+    await expect(links).to_have_count(2)
+    await page.locator("#summary a", has_text="folds").click()
+    await expect(page.locator("#count")).to_have_text("2")
+    await expect(page.locator("#runs tr[data-run]", has_text="one")).to_be_visible()
+    assert complaints == []
