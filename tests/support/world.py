@@ -175,7 +175,10 @@ def _tracking(world: World) -> Requests:
     point = runs.MetricPoint(key="loss", value=0.5, step=1)
     return {
         "StartRun": lambda: tracking.StartRunRequest(
-            name=world.fresh("runs"), experiment=f"{world.parent}/experiments/{uuid4()}", tags={"team": "ops"}
+            name=world.fresh("runs"),
+            experiment=f"{world.parent}/experiments/{uuid4()}",
+            tags={"team": "ops"},
+            environment=runs.Environment(packages=[runs.Package(name="p", version="1")]),
         ),
         "ResumeRun": lambda: tracking.ResumeRunRequest(run=world.ended_run),
         "FinishRun": lambda: tracking.FinishRunRequest(run=world.ended_run, status=runs.RUN_STATUS_FINISHED),
