@@ -22,7 +22,7 @@ from headrace.api.registry.v1 import service_pb2 as registry
 from headrace.api.registry.v1.resources_pb2 import MODEL_FORMAT_ONNX
 from headrace.api.tracking.v1 import service_pb2 as service
 from headrace.client import Client
-from headrace.errors import NotFound, PermissionDenied
+from headrace.errors import HeadraceError, NotFound, PermissionDenied
 from tests.support.platform import Platform
 from tests.support.serving import signature
 
@@ -117,7 +117,7 @@ def test_a_tracker_that_is_killed_while_it_purges_goes_on(connected: Platform, p
     request.deleted_before.FromDatetime(datetime.now(UTC) + timedelta(days=1))
 
     def purge() -> None:
-        with connected.client() as client, suppress(grpc.RpcError, headrace.errors.HeadraceError):
+        with connected.client() as client, suppress(grpc.RpcError, HeadraceError):
             client.tracking.PurgeRuns(request, timeout=60)
 
     calling = threading.Thread(target=purge)
