@@ -25,10 +25,13 @@ from headrace_kit.objects import ObjectStore
 from headrace_kit.postgres import Database, connected, create_pool, migrate
 from headrace_local.testing import FreshDatabase, Infrastructure, run_infrastructure
 from headrace_tracking.census import Census
+from headrace_tracking.claims import Claims
 from headrace_tracking.events import EVENT_TYPES
 from headrace_tracking.filters import parse_filter, parse_order
 from headrace_tracking.metrics import MetricWriter
+from headrace_tracking.outputs import OutputStore
 from headrace_tracking.pointstore import PointStore
+from headrace_tracking.purging import Purger
 from headrace_tracking.rpc import TrackingServicer
 from headrace_tracking.sealing import Sealer
 from headrace_tracking.store import RUN, RunStore, run_rows, search_statement
@@ -169,7 +172,9 @@ def _servicer(database: Database) -> TrackingServicer:
         RunStore(database),
         points,
         census=Census(database),
+        outputs=OutputStore(database),
         writer=writer,
+        purger=Purger(store, cast("ObjectStore", None), Claims(database, {})),
         objects=cast("ObjectStore", None),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 
 import pytest
@@ -64,7 +65,7 @@ async def test_the_parts_of_a_run_are_there_and_reached_by_their_names(
 
     await expect(page.locator("#metrics .chart[data-points]")).to_have_count(1)
     await expect(page.locator('#system .chart[data-key="system/cpu"][data-points]')).to_have_count(1)
-    await expect(page.locator("#logs .log")).to_contain_text("epoch 2 <script>")
+    await expect(page.locator("#logs .log[data-preview]")).to_contain_text("epoch 2 <script>")
     await expect(page.locator("#lineage .node-here")).to_contain_text("run")
     await expect(page.locator("#reproduce pre")).to_contain_text("pip install -r requirements.txt")
     await expect(page.locator("#environment")).to_contain_text("Python")
@@ -106,3 +107,42 @@ async def test_bytes_of_a_run_are_served_without_rights(context: BrowserContext,
         assert len(await answer.body()) <= 20
     packages = await context.request.get(f"{told.address}/requirements.txt")
     assert "==" in await packages.text()
+
+
+async def test_what_a_run_writes_appears_while_it_writes(page: Page, console: Console) -> None:
+    complaints = complaints_of(page)
+    run = headrace.start_run("talks")
+    print("first <b>line</b>")
+    sys.stderr.write("10 %\r20 %\r30 %\n\x1b[31mred\x1b[0m\n")
+    run.flush()
+    await page.goto(f"{console.url}/runs/{run.id}")
+    output = page.locator("#logs .output")
+    await expect(output).to_contain_text("first <b>line</b>")
+    await expect(output.locator(".stderr").first).to_have_text("30 %\nred\n")
+    await expect(page.locator("#logs [data-no-output]")).to_be_hidden()
+    print("and one more")
+    await expect(output).to_contain_text("and one more")
+    await expect(output).not_to_have_attribute("data-ended", "yes")
+    run.finish()
+    await expect(output).to_have_attribute("data-ended", "yes")
+    await expect(output).to_have_text("first <b>line</b>\n30 %\nred\nand one more\n")
+    assert complaints == []
+
+
+async def test_group_fork_and_origin_of_a_run_lead_to_them(page: Page, console: Console) -> None:
+    complaints = complaints_of(page)
+    group = 'folds "5" \\ b'
+    with headrace.start_run("grouped", name="one", group=group) as first:
+        first.log_metrics({"loss": 2.0}, step=0)
+        first.log_metrics({"loss": 1.0}, step=1)
+    with headrace.start_run("grouped", name="two", group=group, fork_from=first, at_step=0) as second:
+        second.log_metric("loss", 0.5)
+        second.set_tags({"headrace.reproduces": first.name})
+    await page.goto(f"{console.url}/runs/{second.id}")
+    await expect(page.locator("#metrics .chart[data-points='2']")).to_have_count(1)
+    links = page.locator(f"#summary a[href='/runs/{first.id}']")
+    await expect(links).to_have_count(2)
+    await page.locator("#summary a", has_text="folds").click()
+    await expect(page.locator("#count")).to_have_text("2")
+    await expect(page.locator("#runs tr[data-run]", has_text="one")).to_be_visible()
+    assert complaints == []

@@ -25,7 +25,8 @@ from tests.support.world import World, build
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.slow]
 STORIES = {
-    "tracking": "LogParams LogMetrics ChangeTags LogDataset LogArtifact FinishRun ResumeRun LogMetrics StartRun",
+    "tracking": "LogParams LogMetrics ChangeTags LogDataset LogArtifact LogModelArtifact FinishRun ResumeRun LogMetrics"
+    " StartRun",
     "registry": "CreateModel RecordValidation ReviewVersion GrantStandingApproval PromoteVersion ArchiveVersion"
     " RevokeStandingApproval RollBackAlias PromoteVersion",
     "orchestrator": "RegisterPipeline SetSchedule SetTrigger RemoveSchedule RemoveTrigger CancelPipelineRun",

@@ -123,7 +123,9 @@ def _times(*values: int) -> bytes:
 
 
 def _all() -> Iterator[Limit]:
+    yield from _starting()
     yield from _tracking()
+    yield from _output()
     yield from _registry()
     yield from _orchestrator()
     yield from _serving()
@@ -149,18 +151,45 @@ def _all() -> Iterator[Limit]:
     yield Limit(f"{_LOG}.StateAt", "position", 1, -1)
 
 
-def _tracking() -> Iterator[Limit]:
-    start, dataset = f"{_RUN}.StartRun", f"{_RUN}.LogDataset"
+def _chunk(time_us: int, size: int = 1) -> runs.OutputChunk:
+    return runs.OutputChunk(time_us=time_us, stream=runs.OUTPUT_STREAM_STDOUT, content=b"x" * size)
+
+
+def _starting() -> Iterator[Limit]:
+    start = f"{_RUN}.StartRun"
     yield Limit(start, "experiment", None, "projects/default/experiments/" + "x" * 251)
     yield from _text(start, "display_name", 250)
+    yield from _text(start, "group", 250)
+    yield Limit(start, "fork_step", 0, -1)
     packages = [runs.Package(name="p", version="1")] * 5001
     yield Limit(start, "environment.packages", packages[:5000], packages)
     yield from _map(start, "tags", 1000)
     yield from _text(start, "code.remote", 2000)
     yield from _text(start, "code.command_line", 8000)
-    yield from _text(start, "code.entrypoint", 2000)
+    for name in ("entrypoint", "root", "working_folder"):
+        yield from _text(start, f"code.{name}", 2000)
+    yield from _text(start, "environment.packages.source", 2000)
     yield Limit(start, "environment.gpus", ["g"] * 64, ["g"] * 65)
     yield Limit(start, "environment.packages_digest", "ab" * 32, "ab" * 31)
+
+
+def _output() -> Iterator[Limit]:
+    output = f"{_RUN}.LogOutput"
+    chunks = [_chunk(each) for each in range(1, 1002)]
+    yield Limit(output, "chunks", chunks[:1000], chunks)
+    yield Limit(output, "chunks", chunks[:1], [])
+    large = [_chunk(each, 65_536) for each in range(1, 34)]
+    yield Limit(output, "chunks", large[:32], large)
+    yield Limit(output, "chunks.content", b"x" * 65_536, b"x" * 65_537)
+    yield Limit(output, "chunks.content", b"x", b"")
+    yield Limit(output, "chunks.left_out_bytes", 0, -1)
+    yield Limit(output, "chunks.time_us", 1, 0)
+    yield from _number(f"{_RUN}.PurgeRuns", "limit", 0, 100)
+    yield from _number(f"{_RUN}.ReadOutput", "last_bytes", 0, 16 * 1024 * 1024)
+
+
+def _tracking() -> Iterator[Limit]:
+    dataset = f"{_RUN}.LogDataset"
     yield Limit(f"{_RUN}.FinishRun", "error", "x" * 8000, "x" * 8001)
     yield from _map(f"{_RUN}.LogParams", "params", 2000)
     yield Limit(f"{_RUN}.LogParams", "params", {"depth": "3"}, {})

@@ -43,15 +43,22 @@ class Tracking:
         hours: int | None = None,
         parent: str = "",
         code: CodeVersion | None = None,
+        fork_from: str = "",
+        at_step: int = 0,
+        group: str = "",
         **params: str,
     ) -> str:
         name = f"projects/default/runs/{uuid4()}"
+        history = await self.runs.history(fork_from, up_to=at_step) if fork_from else domain.NO_HISTORY
         request = service.StartRunRequest(
             name=name,
             experiment="projects/default/experiments/x",
             display_name=f"run {number}",
             parent_run=parent,
             code=code,
+            forked_from=fork_from,
+            fork_step=at_step,
+            group=group,
         )
         request.start_time.FromDatetime(START + timedelta(hours=number if hours is None else hours))
         command = context()
@@ -60,7 +67,7 @@ class Tracking:
             name,
             context=command,
             request=request,
-            decide=lambda state: domain.decide_start(state, request, command),
+            decide=lambda state: domain.decide_start(state, request, command, history=history),
             respond=lambda run: service.StartRunResponse(run=run),
         )
         if params:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from uuid import uuid4
@@ -182,13 +183,22 @@ def _tracking(world: World) -> Requests:
     point = runs.MetricPoint(key="loss", value=0.5, step=1)
     return {
         "StartRun": lambda: tracking.StartRunRequest(
-            name=world.fresh("runs"), experiment=f"{world.parent}/experiments/{uuid4()}", tags={"team": "ops"}
+            name=world.fresh("runs"),
+            experiment=f"{world.parent}/experiments/{uuid4()}",
+            tags={"team": "ops"},
+            environment=runs.Environment(packages=[runs.Package(name="p", version="1")]),
         ),
         "ResumeRun": lambda: tracking.ResumeRunRequest(run=world.ended_run),
         "FinishRun": lambda: tracking.FinishRunRequest(run=world.ended_run, status=runs.RUN_STATUS_FINISHED),
         "LogParams": lambda: tracking.LogParamsRequest(run=run, params={"depth": "3"}),
         "LogMetrics": lambda: tracking.LogMetricsRequest(run=run, points=[point]),
         "StreamMetrics": lambda: tracking.StreamMetricsRequest(run=run, points=[point]),
+        "LogOutput": lambda: tracking.LogOutputRequest(
+            run=run,
+            chunks=[runs.OutputChunk(time_us=time.time_ns() // 1000, stream=runs.OUTPUT_STREAM_STDOUT, content=b"a\n")],
+        ),
+        "ReadOutput": lambda: tracking.ReadOutputRequest(run=run),
+        "FollowOutput": lambda: tracking.FollowOutputRequest(run=run),
         "ChangeTags": lambda: tracking.ChangeTagsRequest(run=run, set={"team": "ops"}, removed=["none"]),
         "LogDataset": lambda: tracking.LogDatasetRequest(run=run, dataset=DATASET),
         "LogArtifact": lambda: tracking.LogArtifactRequest(
@@ -218,6 +228,9 @@ def _tracking(world: World) -> Requests:
         "RenameRun": lambda: tracking.RenameRunRequest(run=run, display_name="the first"),
         "DeleteRun": lambda: tracking.DeleteRunRequest(run=world.fresh("runs")),
         "RestoreRun": lambda: tracking.RestoreRunRequest(run=run),
+        "PurgeRuns": lambda: tracking.PurgeRunsRequest(
+            parent=world.parent, deleted_before=Timestamp(seconds=1), limit=2, validate_only=True
+        ),
         "LinkModels": lambda: tracking.LinkModelsRequest(
             run=run, outputs=[runs.ModelLink(model=world.logged_model, step=1)]
         ),

@@ -12,7 +12,7 @@ from headrace.api.tracking.v1.resources_pb2 import Run, RunStatus
 from headrace_gateway.pages import duration, label, number, words
 from headrace_kit.errors import InvalidArgument
 
-ATTRIBUTES: Final = ("status", "experiment", "start_time", "end_time", "duration_s", "run", "by", "commit")
+ATTRIBUTES: Final = ("status", "experiment", "group", "start_time", "end_time", "duration_s", "run", "by", "commit")
 """Attributes that may be columns; the last two are no part of the search language."""
 UNSORTED: Final = ("by", "commit")
 PARTS: Final = ("last", "min", "max")
@@ -110,7 +110,7 @@ def _attribute(run: Run, key: str) -> Cell:
             return duration(run.start_time, run.end_time)
         case "run":
             return run.name.rpartition("/")[2]
-        case "commit":
-            return run.code.commit[:12] or None
+        case "commit" | "group":
+            return (run.code.commit[:12] if key == "commit" else run.group) or None
         case _:
             return run.actor

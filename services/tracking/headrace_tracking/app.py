@@ -2,12 +2,16 @@
 
 from headrace.api.tracking.v1.service_pb2_grpc import add_TrackingServiceServicer_to_server
 from headrace_kit.app import Application
+from headrace_kit.audit import RemoteLogReader
 from headrace_kit.service import LogOwner
 from headrace_tracking.census import Census
+from headrace_tracking.claims import Claims
 from headrace_tracking.config import TrackingSettings
 from headrace_tracking.events import EVENT_TYPES
 from headrace_tracking.metrics import MetricWriter
+from headrace_tracking.outputs import OutputStore
 from headrace_tracking.pointstore import PointStore
+from headrace_tracking.purging import Purger
 from headrace_tracking.rpc import TrackingServicer
 from headrace_tracking.sealing import Sealer
 from headrace_tracking.store import EXPERIMENT, LOGGED_MODEL, RUN, RunStore
@@ -20,12 +24,16 @@ async def build(settings: TrackingSettings) -> Application:
     sealer = Sealer(owner.store, points)
     writer = MetricWriter(points, sealer)
     await sealer.recover()
+    peers = [name for name in owner.settings.peers() if name != owner.name]
+    claims = Claims(owner.database, {name: RemoteLogReader(owner.peer(name)) for name in peers})
     servicer = TrackingServicer(
         owner.store,
         RunStore(owner.database),
         points,
         census=Census(owner.database),
+        outputs=OutputStore(owner.database),
         writer=writer,
+        purger=Purger(owner.store, owner.objects, claims),
         objects=owner.objects,
     )
     application = owner.application([(add_TrackingServiceServicer_to_server, servicer)])

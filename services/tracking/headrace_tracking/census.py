@@ -10,6 +10,7 @@ from typing import Final
 from headrace.api.tracking.v1.resources_pb2 import VIEW_ALL, View
 from headrace_kit.postgres import Database
 from headrace_tracking.filters import Condition, Subject, type_of
+from headrace_tracking.forks import line_of
 from headrace_tracking.searching import SqlBuilder
 from headrace_tracking.store import Series, matching, thin
 
@@ -138,8 +139,10 @@ class Census:
 
     async def _points(self, runs: Sequence[str], key: str) -> dict[str, Series]:
         rows = await self._database.fetch(
-            "SELECT run, step, time_us, value FROM metric_points WHERE run = ANY($1::text[]) AND key = $2"
-            " ORDER BY run, step, time_us, batch, ordinal",
+            f"WITH RECURSIVE {line_of('SELECT * FROM unnest($1::text[])')}"  # noqa: S608 - text of this package
+            " SELECT l.root, p.step, p.time_us, p.value FROM line l"
+            " JOIN metric_points p ON p.run = l.run AND p.key = $2 AND p.step <= l.up_to"
+            " ORDER BY l.root, p.step, p.time_us, p.batch, p.ordinal",
             runs,
             key,
         )

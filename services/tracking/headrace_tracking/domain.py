@@ -1,11 +1,13 @@
 """Decisions on runs: pure functions from state and command to events."""
 
-from collections.abc import Mapping, MutableSequence
+from collections.abc import Mapping, MutableSequence, Sequence
 from datetime import datetime
+from types import MappingProxyType
 
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from headrace.api.common.v1.resources_pb2 import ObjectRef
 from headrace.api.tracking.v1 import events_pb2 as events
 from headrace.api.tracking.v1 import resources_pb2 as resources
 from headrace.api.tracking.v1 import service_pb2 as service
@@ -19,13 +21,21 @@ MAX_METRICS = 10000
 MAX_DATASETS = 100
 MAX_ARTIFACTS = 10000
 MAX_MODELS = 1000
+NO_HISTORY: Mapping[str, resources.MetricSummary] = MappingProxyType({})
 ENDED = (resources.RUN_STATUS_FINISHED, resources.RUN_STATUS_FAILED, resources.RUN_STATUS_KILLED)
 
 
 def decide_start(
-    state: resources.Run | None, command: service.StartRunRequest, context: CommandContext
+    state: resources.Run | None,
+    command: service.StartRunRequest,
+    context: CommandContext,
+    *,
+    history: Mapping[str, resources.MetricSummary] = NO_HISTORY,
 ) -> list[Message]:
-    """A new run. Raises AlreadyExists when there is one of the name."""
+    """A new run; a fork begins with what the ``history`` it goes on with came to.
+
+    Raises AlreadyExists when there is one of the name.
+    """
     if state is not None:
         raise AlreadyExists(f"{command.name} exists", field="name")
     run = resources.Run(
@@ -38,6 +48,10 @@ def decide_start(
         tags=command.tags,
         parent_run=command.parent_run,
         pipeline_run=command.pipeline_run,
+        group=command.group,
+        forked_from=command.forked_from,
+        fork_step=command.fork_step,
+        metrics=history,
     )
     if command.HasField("code"):
         run.code.CopyFrom(command.code)
@@ -132,6 +146,23 @@ def decide_restore(state: resources.Run | None, run: str, context: CommandContex
     return [events.RunRestored(run=run, time=stamp(context.now))]
 
 
+def decide_purge(
+    state: resources.Run | None, found: service.PurgedRun, objects: Sequence[ObjectRef], context: CommandContext
+) -> list[Message]:
+    """A run that was put away is gone; nothing when it is already, or in use again."""
+    if state is None or state.HasField("purge_time") or not state.HasField("delete_time"):
+        return []
+    purged = events.RunPurged(
+        run=found.run,
+        time=stamp(context.now),
+        point_count=found.point_count,
+        output_bytes=found.output_bytes,
+        objects=objects,
+        metrics=sorted(state.metrics),
+    )
+    return [purged]
+
+
 def decide_links(state: resources.Run | None, command: service.LinkModelsRequest) -> list[Message]:
     """Logged models the run took and made, those it has left out."""
     run = active(state, command.run)
@@ -150,12 +181,6 @@ def evolve_run(state: resources.Run | None, event: Message) -> resources.Run:
     match event:
         case events.RunStarted():
             run.CopyFrom(event.run)
-        case events.RunResumed():
-            run.status, run.error = resources.RUN_STATUS_RUNNING, ""
-            run.ClearField("end_time")
-        case events.RunFinished():
-            run.status, run.error = event.status, event.error
-            run.end_time.CopyFrom(event.time)
         case events.ParamsLogged():
             run.params.update(event.params)
         case events.TagsChanged():
@@ -169,33 +194,52 @@ def evolve_run(state: resources.Run | None, event: Message) -> resources.Run:
             run.datasets.append(event.dataset)
         case events.ArtifactLogged():
             put_artifact(run.artifacts, event.artifact)
+        case events.ModelsLinked():
+            run.model_inputs.extend(event.inputs)
+            run.model_outputs.extend(event.outputs)
+        case _:
+            _live(run, event)
+    run.revision += 1
+    return run
+
+
+def _live(run: resources.Run, event: Message) -> None:
+    """Folds what happens to a run as a whole, in place."""
+    match event:
+        case events.RunResumed():
+            run.status, run.error = resources.RUN_STATUS_RUNNING, ""
+            run.ClearField("end_time")
+        case events.RunFinished():
+            run.status, run.error = event.status, event.error
+            run.end_time.CopyFrom(event.time)
         case events.RunRenamed():
             run.display_name = event.display_name
         case events.RunDeleted():
             run.delete_time.CopyFrom(event.time)
         case events.RunRestored():
             run.ClearField("delete_time")
-        case events.ModelsLinked():
-            run.model_inputs.extend(event.inputs)
-            run.model_outputs.extend(event.outputs)
+        case events.RunPurged():
+            left = resources.Run(
+                name=run.name, experiment=run.experiment, delete_time=run.delete_time, revision=run.revision
+            )
+            left.purge_time.CopyFrom(event.time)
+            run.CopyFrom(left)
         case _:
             pass
-    run.revision += 1
-    return run
 
 
-def existing(state: resources.Run | None, name: str) -> resources.Run:
+def existing(state: resources.Run | None, name: str, *, field: str = "run") -> resources.Run:
     """The run, which must be there. Raises NotFound."""
-    if state is None:
-        raise NotFound("run", name, field="run")
+    if state is None or state.HasField("purge_time"):
+        raise NotFound("run", name, field=field)
     return state
 
 
-def active(state: resources.Run | None, name: str) -> resources.Run:
+def active(state: resources.Run | None, name: str, *, field: str = "run") -> resources.Run:
     """The run, which must be there and in use. Raises NotFound, FailedPrecondition."""
-    run = existing(state, name)
+    run = existing(state, name, field=field)
     if run.HasField("delete_time"):
-        raise FailedPrecondition(f"{name} was put away: restore it first", field="run", reason="RUN_DELETED")
+        raise FailedPrecondition(f"{name} was put away: restore it first", field=field, reason="RUN_DELETED")
     return run
 
 

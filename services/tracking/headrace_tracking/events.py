@@ -19,6 +19,7 @@ EVENT_TYPES = (
     events_pb2.RunRenamed,
     events_pb2.RunDeleted,
     events_pb2.RunRestored,
+    events_pb2.RunPurged,
     events_pb2.ModelsLinked,
     events_pb2.LoggedModelCreated,
     events_pb2.LoggedModelArtifactLogged,

@@ -16,6 +16,9 @@ Grammar (keywords in any case)::
 ``metric.k`` is the last value; ``metric.k.min`` and ``metric.k.max`` are the extremes, ``metric.k.at.100`` is the value
 at step 100. A time is seconds since 1970 or ISO 8601, UTC where it does not say. ``like`` takes ``%`` and ``_``;
 ``ilike`` takes upper and lower case for the same. A dataset's comparison holds when it does for one of the run's.
+A parameter or tag is compared with a number as a number, and with a text in quotes as a text: ``param.lr < 0.1`` and
+``param.depth = 3`` hold for ``1e-2`` and ``3.0``; what is no number is unequal to every number, and fulfils nothing
+else.
 A run without the metric, parameter or tag fulfils no comparison on it.
 """
 
@@ -34,13 +37,15 @@ MAX_ORDERS: Final = 8
 DATASET: Final = ("name", "digest", "context")
 CODE: Final = {"commit": "text", "dirty": "flag"}
 ATTRIBUTES: Final = {
-    **dict.fromkeys(("run", "status", "experiment", "display_name", "parent"), "text"),
+    **dict.fromkeys(("run", "status", "experiment", "display_name", "parent", "group", "forked_from"), "text"),
     **dict.fromkeys(("start_time", "end_time"), "time"),
     "duration_s": "number",
     "nested": "flag",
 }
 """Attributes of a run, with the type of each."""
 Value = float | str | bool | datetime
+TYPED: Final = ("param", "tag")
+"""Kinds whose values are compared as what they are compared with: with a number as numbers, with a text as texts."""
 _SPACES: Final = {
     "metric": ("a key", ()),
     "param": ("a key", ()),
@@ -275,15 +280,32 @@ class _Parser:
             return Comparison(subject, operator, "")
         operator, wanted = self._operator(subject), type_of(subject)
         if operator != "in":
-            return Comparison(subject, operator, self._value(wanted))
+            is_typed = subject.kind in TYPED and operator not in ("like", "ilike")
+            return Comparison(subject, operator, self._literal() if is_typed else self._value(wanted))
         if not self.take("bracket", "("):
             self._fail("'('", after=" after 'in'")
-        values = [self._value(wanted)]
+        began = self._at
+        values = self._values(self._literal if subject.kind in TYPED else lambda: self._value(wanted))
+        if len({type(each) for each in values}) > 1:  # what is not all numbers is compared as text
+            self._at = began
+            values = self._values(lambda: self._value(wanted))
+        return Comparison(subject, operator, values)
+
+    def _values(self, value: Callable[[], Value]) -> tuple[Value, ...]:
+        values = [value()]
         while self.take("bracket", ","):
-            values.append(self._value(wanted))
+            values.append(value())
         if not self.take("bracket", ")"):
             self._fail("',' or ')'")
-        return Comparison(subject, operator, tuple(values))
+        return tuple(values)
+
+    def _literal(self) -> Value:
+        """A number as a number, true and false as a parameter has them, anything else as text."""
+        kind, text, _ = self._tokens[self._at]
+        if kind == "word" and text.lower() in ("true", "false"):
+            self._at += 1
+            return text.lower()
+        return self._value("number" if kind == "number" else "text")
 
     def _operator(self, subject: Subject) -> str:
         kind, text, _ = self._tokens[self._at]

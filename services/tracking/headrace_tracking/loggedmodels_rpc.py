@@ -21,6 +21,7 @@ from headrace_kit.paging import page_of
 from headrace_kit.rpc import command_context
 from headrace_kit.validate import require_size
 from headrace_tracking import loggedmodels, requests
+from headrace_tracking.purging import Purger
 from headrace_tracking.store import LOGGED_MODEL, RunStore
 
 R = TypeVar("R", bound=Message)
@@ -35,10 +36,11 @@ class LoggedModelsRpc(TrackingServiceServicer):
         store: The streams of logged models.
         runs: The read models.
         objects: Where their files lie.
+        purger: Keeps what is about to be referred to.
     """
 
-    def __init__(self, store: PostgresEventStore, runs: RunStore, objects: ObjectStore) -> None:
-        self._store, self._runs, self._objects = store, runs, objects
+    def __init__(self, store: PostgresEventStore, runs: RunStore, objects: ObjectStore, purger: Purger) -> None:
+        self._store, self._runs, self._objects, self._purger = store, runs, objects, purger
 
     async def CreateLoggedModel(
         self, request: service.CreateLoggedModelRequest, context: Context
@@ -90,6 +92,7 @@ class LoggedModelsRpc(TrackingServiceServicer):
         self, request: service.LogModelArtifactRequest, context: Context
     ) -> service.LogModelArtifactResponse:
         requests.check_artifact(request.artifact, project=requests.check_logged_model(request.model))
+        await self._purger.keep(request.artifact.object.uri)
         await require_stored(self._objects, request.artifact.object)
         return await self._on_model(
             request.model,

@@ -24,6 +24,10 @@ from headrace_tracking.summaries import Point
 
 MAX_POINTS: Final = 100_000
 MAX_PACKAGES: Final = 5000
+MAX_STEP: Final = (1 << 63) - 1
+MAX_CHUNKS: Final = 1000
+MAX_CHUNK_BYTES: Final = 65_536
+MAX_OUTPUT_BYTES: Final = 2 * 1024 * 1024
 ENDS: Final = {
     int(each): resources.RunStatus.Name(each)
     for each in (resources.RUN_STATUS_FINISHED, resources.RUN_STATUS_FAILED, resources.RUN_STATUS_KILLED)
@@ -33,6 +37,7 @@ MODEL_ENDS: Final = {
     for each in (resources.LOGGED_MODEL_STATUS_READY, resources.LOGGED_MODEL_STATUS_FAILED)
 }
 LOGGED_MODEL: Final = NamePattern("projects/{project}/loggedModels/{model}")
+STREAMS: Final = {int(number): name for name, number in resources.OutputStream.items() if number}
 VIEWS: Final = {int(number): name for name, number in resources.View.items()}
 KINDS: Final = {int(number): name for name, number in resources.ArtifactKind.items()}
 _METRIC_KEY: Final = re.compile(r"[\w \-./:@=]{1,250}")
@@ -58,6 +63,10 @@ def check_start(request: service.StartRunRequest) -> None:
         check_run(request.parent_run, field="parent_run")
     if request.pipeline_run:
         PIPELINE_RUN.parse(request.pipeline_run, field="pipeline_run")
+    require_text(request.group, field="group", least=0, most=250)
+    require_range(request.fork_step, field="fork_step", least=0, most=MAX_STEP if request.forked_from else 0)
+    if request.forked_from and check_run(request.forked_from, field="forked_from") != project:
+        raise InvalidArgument("the run to fork is of another project", field="forked_from")
     _check_code(request.code)
     _check_environment(request.environment)
 
@@ -76,6 +85,25 @@ def check_params(request: service.LogParamsRequest) -> None:
     check_run(request.run)
     require_size(request.params, field="params", least=1, most=2000)
     require_texts(request.params, field="params", most=2000)
+
+
+def check_output(request: service.LogOutputRequest) -> None:
+    """What a run wrote."""
+    check_run(request.run)
+    require_size(request.chunks, field="chunks", least=1, most=MAX_CHUNKS)
+    for index, each in enumerate(request.chunks):
+        at = f"chunks[{index}]"
+        check_moment_us(each.time_us, field=f"{at}.time_us", least=1)
+        require_enum(each.stream, field=f"{at}.stream", names=STREAMS)
+        require_size(each.content, field=f"{at}.content", least=1, most=MAX_CHUNK_BYTES)
+        require_range(each.left_out_bytes, field=f"{at}.left_out_bytes", least=0, most=MAX_OBJECT_BYTES)
+    size = sum(len(each.content) for each in request.chunks)
+    require_range(size, field="chunks", least=1, most=MAX_OUTPUT_BYTES)
+
+
+def check_moment_us(moment_us: int, *, field: str, least: int = 0) -> None:
+    """Microseconds since 1970 UTC, up to the year 9999."""
+    require_range(moment_us, field=field, least=least, most=253_402_300_799_999_999)
 
 
 def check_tags(request: service.ChangeTagsRequest) -> None:
@@ -204,7 +232,8 @@ def _check_code(code: resources.CodeVersion) -> None:
     require_text(code.branch, field="code.branch", least=0, most=500)
     require_text(code.remote, field="code.remote", least=0, most=2000)
     require_text(code.command_line, field="code.command_line", least=0, most=8000, lines=True)
-    require_text(code.entrypoint, field="code.entrypoint", least=0, most=2000)
+    for name in ("entrypoint", "root", "working_folder"):
+        require_text(getattr(code, name), field=f"code.{name}", least=0, most=2000)
 
 
 def _check_environment(environment: resources.Environment) -> None:
@@ -219,3 +248,4 @@ def _check_environment(environment: resources.Environment) -> None:
     for index, package in enumerate(environment.packages):
         require_text(package.name, field=f"environment.packages[{index}].name", most=250)
         require_text(package.version, field=f"environment.packages[{index}].version", least=0, most=250)
+        require_text(package.source, field=f"environment.packages[{index}].source", least=0, most=2000)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 
 from headrace.api.common.v1.resources_pb2 import ObjectRef
 from headrace.api.tracking.v1 import service_pb2 as service
-from headrace.api.tracking.v1.resources_pb2 import Run
+from headrace.api.tracking.v1.resources_pb2 import MetricSummary, Run
 from headrace_kit.context import CommandContext
 from headrace_kit.errors import FailedPrecondition, NotFound
 from headrace_kit.eventstore import PostgresEventStore
@@ -30,7 +30,11 @@ from headrace_tracking.experiments_rpc import ExperimentsRpc
 from headrace_tracking.filters import parse_filter, parse_order
 from headrace_tracking.loggedmodels_rpc import LoggedModelsRpc, require_stored
 from headrace_tracking.metrics import MetricWriter
+from headrace_tracking.output_rpc import OutputRpc
+from headrace_tracking.outputs import OutputStore
 from headrace_tracking.pointstore import MetricCommand, PointStore
+from headrace_tracking.purging import Purger
+from headrace_tracking.purging_rpc import PurgingRpc
 from headrace_tracking.store import EXPERIMENT as EXPERIMENT_STREAM
 from headrace_tracking.store import RUN, RunStore, thin
 
@@ -40,15 +44,17 @@ Decide = Callable[[Run | None, CommandContext], Sequence[Message]]
 WATCH_POLL_S: Final = 0.25
 
 
-class TrackingServicer(ExperimentsRpc, LoggedModelsRpc, CensusRpc):
+class TrackingServicer(ExperimentsRpc, LoggedModelsRpc, CensusRpc, OutputRpc, PurgingRpc):
     """Answers tracking's calls.
 
     Args:
         store: The streams of experiments and runs.
         runs: The read models.
         census: Queries over many runs.
+        outputs: What runs wrote.
         points: The tables of metric points.
         writer: The way of metric points.
+        purger: Removes runs for good.
         objects: Where artifacts lie.
     """
 
@@ -59,11 +65,14 @@ class TrackingServicer(ExperimentsRpc, LoggedModelsRpc, CensusRpc):
         points: PointStore,
         *,
         census: Census,
+        outputs: OutputStore,
         writer: MetricWriter,
+        purger: Purger,
         objects: ObjectStore,
     ) -> None:
         self._store, self._runs, self._objects = store, runs, objects
-        self._points, self._writer, self._census = points, writer, census
+        self._points, self._writer, self._purger = points, writer, purger
+        self._census, self._outputs = census, outputs
 
     async def StartRun(self, request: service.StartRunRequest, context: Context) -> service.StartRunResponse:
         requests.check_start(request)
@@ -78,10 +87,11 @@ class TrackingServicer(ExperimentsRpc, LoggedModelsRpc, CensusRpc):
                     field="experiment",
                     reason="EXPERIMENT_DELETED",
                 )
+        history = await self._history(request) if request.forked_from else domain.NO_HISTORY
         return await self._command(
             request.name,
             request,
-            lambda state, given: domain.decide_start(state, request, given),
+            lambda state, given: domain.decide_start(state, request, given, history=history),
             lambda run: service.StartRunResponse(run=run),
         )
 
@@ -144,6 +154,7 @@ class TrackingServicer(ExperimentsRpc, LoggedModelsRpc, CensusRpc):
 
     async def LogArtifact(self, request: service.LogArtifactRequest, context: Context) -> service.LogArtifactResponse:
         requests.check_artifact(request.artifact, project=requests.check_run(request.run))
+        await self._purger.keep(request.artifact.object.uri)
         await require_stored(self._objects, request.artifact.object)
         return await self._command(
             request.run,
@@ -162,6 +173,7 @@ class TrackingServicer(ExperimentsRpc, LoggedModelsRpc, CensusRpc):
             size_bytes=request.size_bytes,
             media_type=request.media_type,
         )
+        await self._purger.keep(reference.uri)
         stored = await holds(self._objects, reference)  # what is damaged there may be uploaded again
         url = "" if stored else self._objects.presign_put(reference)
         response = service.PresignUploadResponse(url=url, object=reference)
@@ -279,6 +291,12 @@ class TrackingServicer(ExperimentsRpc, LoggedModelsRpc, CensusRpc):
                 return
             await asyncio.sleep(WATCH_POLL_S)
 
+    async def _history(self, request: service.StartRunRequest) -> Mapping[str, MetricSummary]:
+        """What a fork begins with. Raises NotFound and FailedPrecondition for the run it goes on with."""
+        loaded = await self._store.load(RUN, request.forked_from)
+        domain.active(loaded[0] if loaded else None, request.forked_from, field="forked_from")
+        return await self._runs.history(request.forked_from, up_to=request.fork_step)
+
     async def _write(self, request: service.LogMetricsRequest) -> int:
         requests.check_run(request.run)
         command = command_context(request.command_id)
@@ -299,7 +317,6 @@ class TrackingServicer(ExperimentsRpc, LoggedModelsRpc, CensusRpc):
 
     async def _run(self, name: str, *, field: str) -> Run:
         loaded = await self._store.load(RUN, name)
-        if loaded is None:
-            raise NotFound("run", name, field=field)
-        await self._points.with_latest_metrics([loaded[0]])
-        return loaded[0]
+        run = domain.existing(loaded[0] if loaded else None, name, field=field)
+        await self._points.with_latest_metrics([run])
+        return run

@@ -11,7 +11,19 @@ from typing import Final
 
 import orjson
 
-from headrace_tracking.filters import Both, Comparison, Condition, Either, Negation, Order, Subject, Value, type_of
+from headrace_tracking.filters import (
+    TYPED,
+    Both,
+    Comparison,
+    Condition,
+    Either,
+    Negation,
+    Order,
+    Subject,
+    Value,
+    type_of,
+)
+from headrace_tracking.forks import line_of
 
 SORTED_TEXT: Final = 128
 """Texts are sorted by so many characters: the place of a run must fit into a page token."""
@@ -24,6 +36,8 @@ _COLUMNS: Final = {
     "experiment": "split_part(r.experiment, '/', 4)",
     "display_name": "r.display_name",
     "parent": "nullif(split_part(r.parent_run, '/', 4), '')",
+    "group": "nullif(r.run_group, '')",
+    "forked_from": "nullif(split_part(r.forked_from, '/', 4), '')",
     "nested": "(r.parent_run <> '')",
 }
 _NEVER_NULL: Final = ("start_time", "run", "status", "experiment", "display_name", "nested")
@@ -31,10 +45,14 @@ _CODE: Final = {"commit": "nullif(r.code_commit, '')", "dirty": "r.code_dirty"}
 _CASTS: Final = {"number": "float8", "text": "text", "time": "timestamptz", "flag": "boolean"}
 _OPERATORS: Final = {"!=": "<>", "like": "LIKE", "ilike": "ILIKE", "is null": "IS NULL", "is not null": "IS NOT NULL"}
 _Word = str | bool | None
-_AT_STEP: Final = (
-    "(SELECT nullif(p.value, 'NaN') FROM metric_points p WHERE p.run = r.name AND p.key = {key} AND p.step = {step}"
-    " ORDER BY p.time_us DESC, p.batch DESC, p.ordinal DESC LIMIT 1)"
+_LATEST_AT: Final = (
+    "SELECT nullif(p.value, 'NaN') FROM {points} AND p.key = {{key}} AND p.step = {{step}}"
+    " ORDER BY p.time_us DESC, p.batch DESC, p.ordinal DESC LIMIT 1"
 )
+_OWN: Final = _LATEST_AT.format(points="metric_points p WHERE p.run = r.name")
+_OF_LINE: Final = _LATEST_AT.format(points="line l JOIN metric_points p ON p.run = l.run WHERE p.step <= l.up_to")
+_LINE: Final = line_of("SELECT r.name")
+_AT_STEP: Final = f"CASE WHEN r.forked_from = '' THEN ({_OWN}) ELSE (WITH RECURSIVE {_LINE} {_OF_LINE}) END"
 
 
 class SqlBuilder:
@@ -110,17 +128,26 @@ class SqlBuilder:
         if subject.kind == "dataset":
             test = self._test(f"d.value ->> '{subject.key}'", comparison)
             return f"EXISTS (SELECT FROM jsonb_array_elements(r.datasets) d WHERE {test})"
-        if subject.kind in ("param", "tag") and operator == "=":  # as an index can answer it
+        if subject.kind in TYPED and operator == "=" and isinstance(comparison.value, str):  # as an index answers it
             column = "params" if subject.kind == "param" else "tags"
             return f"r.{column} @> {self.parameter({subject.key: comparison.value})}::jsonb"
         return self._test(self.value_of(subject), comparison)
 
     def _test(self, left: str, comparison: Comparison) -> str:
         cast, value = _CASTS[type_of(comparison.subject)], comparison.value
+        if comparison.subject.kind in TYPED and isinstance(value[0] if isinstance(value, tuple) else value, float):
+            if comparison.operator == "!=":
+                return f"({left} IS NOT NULL AND {number_in(left)} IS DISTINCT FROM {self.parameter(value)}::float8)"
+            left, cast = number_in(left), "float8"
         if isinstance(value, tuple):
             return f"{left} = ANY({self.parameter(list(value))}::{cast}[])"
         operator = _OPERATORS.get(comparison.operator, comparison.operator)
         return f"{left} {operator} {self.parameter(value)}::{cast}"
+
+
+def number_in(text: str) -> str:
+    """An SQL expression for the number that a text is; NULL for what is none, and for NaN."""
+    return f"CASE WHEN pg_input_is_valid({text}, 'float8') THEN nullif(({text})::float8, 'NaN') END"
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +171,8 @@ def sort_keys(sql: SqlBuilder, orders: Sequence[Order]) -> list[SortKey]:
     keys: list[SortKey] = []
     for each in orders:
         expression, kind = sql.value_of(each.subject), type_of(each.subject)
+        if each.subject.kind in TYPED:  # numbers by their size, and before texts
+            keys.append(SortKey(number_in(expression), "number", each.descending, may_be_null=True))
         text = f"left({expression}, {SORTED_TEXT})" if kind == "text" else expression
         # Where there is a value always no NULLS LAST is needed, so that an index may be read backwards.
         may_be_null = each.subject not in sql.compared and not _is_always_there(each.subject)

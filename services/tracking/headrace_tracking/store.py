@@ -1,7 +1,7 @@
 """Tracking's aggregates and read models."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -10,11 +10,20 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from headrace.api.tracking.v1 import events_pb2 as events
-from headrace.api.tracking.v1.resources_pb2 import VIEW_ALL, VIEW_DELETED, Experiment, LoggedModel, Run, RunStatus, View
+from headrace.api.tracking.v1.resources_pb2 import (
+    VIEW_ALL,
+    VIEW_DELETED,
+    Experiment,
+    LoggedModel,
+    MetricSummary,
+    Run,
+    RunStatus,
+    View,
+)
 from headrace_kit.eventstore import Aggregate, Row
 from headrace_kit.postgres import Database
 from headrace_kit.tables import Kind, Table
-from headrace_tracking import experiments, loggedmodels, searching
+from headrace_tracking import experiments, forks, loggedmodels, searching
 from headrace_tracking.domain import evolve_run
 from headrace_tracking.filters import Condition, Order
 
@@ -32,9 +41,14 @@ def experiment_rows(stream_id: str, state: Experiment, _events: Sequence[Message
 
 
 def logged_model_rows(stream_id: str, state: LoggedModel, changes: Sequence[Message]) -> Sequence[Row]:
-    """The row of a logged model, where ``changes`` touched it."""
+    """The rows of a logged model that ``changes`` touched."""
+    rows = [
+        Row("logged_model_objects", {"model": stream_id, "uri": each.artifact.object.uri}, {})
+        for each in changes
+        if isinstance(each, events.LoggedModelArtifactLogged)
+    ]
     if not any(isinstance(each, events.LoggedModelCreated | events.LoggedModelDeleted) for each in changes):
-        return []
+        return rows
     values = {
         "project": _project(stream_id),
         "experiment": state.experiment,
@@ -42,15 +56,18 @@ def logged_model_rows(stream_id: str, state: LoggedModel, changes: Sequence[Mess
         "create_time": state.create_time.ToDatetime(tzinfo=UTC),
         "delete_time": _moment(state, "delete_time"),
     }
-    return [Row("logged_models", {"name": stream_id}, values)]
+    return [*rows, Row("logged_models", {"name": stream_id}, values)]
 
 
 def run_rows(stream_id: str, state: Run, changes: Sequence[Message]) -> Sequence[Row]:
-    """The rows of a run that ``changes`` touched."""
+    """The rows of a run that ``changes`` touched; none is left of one that was purged."""
+    if state.HasField("purge_time"):
+        return list(_purged_rows(stream_id, changes))
     rows = [Row("run_views", {"name": stream_id}, {"shown": _shown_state(state)})]
     if any(not isinstance(each, events.MetricsRecorded) for each in changes):
         rows.append(_run_row(stream_id, state))
     touched = {key for each in changes if isinstance(each, events.MetricsRecorded) for key in each.summaries}
+    touched.update(key for each in changes if isinstance(each, events.RunStarted) for key in each.run.metrics)
     for key in sorted(touched):
         summary = state.metrics[key]
         values = {
@@ -62,6 +79,16 @@ def run_rows(stream_id: str, state: Run, changes: Sequence[Message]) -> Sequence
             "last_time_us": summary.last_time.ToMicroseconds(),
         }
         rows.append(Row("run_metrics", {"run": stream_id, "key": key}, values))
+    for each in changes:
+        if isinstance(each, events.ArtifactLogged):
+            held = each.artifact.object
+            rows.append(
+                Row(
+                    "run_objects",
+                    {"run": stream_id, "uri": held.uri},
+                    {"sha256": held.sha256, "size_bytes": held.size_bytes},
+                )
+            )
     return rows
 
 
@@ -70,10 +97,17 @@ TABLES: Final = (
     Table("runs", Kind.READ_MODEL, "what searches of runs need"),
     Table("run_views", Kind.READ_MODEL, "each run as searches show it: without packages"),
     Table("run_metrics", Kind.READ_MODEL, "last, least, greatest and number of each metric; kept up with the points"),
+    Table("run_objects", Kind.READ_MODEL, "bytes that runs refer to, or did"),
     Table("logged_models", Kind.READ_MODEL, "what lists of logged models need"),
+    Table("logged_model_objects", Kind.READ_MODEL, "bytes that logged models refer to, or did"),
     Table("metric_points", Kind.TRUTH, "every point; verified against the digests of MetricsRecorded"),
     Table("metric_commands", Kind.TRUTH, "ids of the commands whose points were taken"),
     Table("metric_tails", Kind.TRUTH, "batches of points that no event speaks of yet, and in whose name it will be"),
+    Table("run_output", Kind.TRUTH, "the first and the last 8 MiB that each run wrote to its standard streams"),
+    Table("run_output_sizes", Kind.TRUTH, "how much of that is kept"),
+    Table("released_objects", Kind.PROGRESS, "bytes of purged runs, until they are freed or found to be needed"),
+    Table("claimed_digests", Kind.PROGRESS, "digests that the logs of other services name"),
+    Table("claims_read", Kind.PROGRESS, "up to where those logs were read"),
 )
 """Tracking's tables."""
 
@@ -91,9 +125,9 @@ RUN = Aggregate(
     state=Run,
     evolve=evolve_run,
     rows=run_rows,
-    tables=("runs", "run_views", "run_metrics"),
+    tables=("runs", "run_views", "run_metrics", "run_objects"),
     ahead={"run_metrics": "EXISTS (SELECT FROM metric_tails t WHERE t.run = live.run)"},
-    revision=2,
+    revision=3,
 )
 """Stream: ``projects/{project}/runs/{run}``."""
 
@@ -102,7 +136,8 @@ LOGGED_MODEL = Aggregate(
     state=LoggedModel,
     evolve=loggedmodels.evolve,
     rows=logged_model_rows,
-    tables=("logged_models",),
+    tables=("logged_models", "logged_model_objects"),
+    revision=2,
 )
 """Stream: ``projects/{project}/loggedModels/{model}``."""
 
@@ -256,14 +291,20 @@ class RunStore:
         return Found(runs, behind, place)
 
     async def series(self, run: str, key: str) -> Series:
-        """All points of a metric of a run."""
+        """All points of a metric of a run, with those of the history it goes on with."""
         rows = await self._database.fetch(
-            "SELECT step, time_us, value FROM metric_points WHERE run = $1 AND key = $2"
-            " ORDER BY step, time_us, batch, ordinal",
+            f"WITH RECURSIVE {forks.line_of('SELECT $1::text')}"  # noqa: S608 - text of this package
+            " SELECT p.step, p.time_us, p.value FROM line l"
+            " JOIN metric_points p ON p.run = l.run AND p.key = $2 AND p.step <= l.up_to"
+            " ORDER BY p.step, p.time_us, p.batch, p.ordinal",
             run,
             key,
         )
         return Series([row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows])
+
+    async def history(self, run: str, *, up_to: int) -> dict[str, MetricSummary]:
+        """What the points of a run up to a step come to, by key."""
+        return await forks.history_of(self._database, run, up_to=up_to)
 
 
 def matching(
@@ -306,6 +347,18 @@ def thin(series: Series, max_points: int) -> Series:
     )
 
 
+def _purged_rows(stream_id: str, changes: Sequence[Message]) -> Iterator[Row]:
+    """Deletions of every row that a run may have, where it was purged by one of ``changes``."""
+    for each in changes:
+        if isinstance(each, events.RunPurged):
+            yield Row("runs", {"name": stream_id}, None)
+            yield Row("run_views", {"name": stream_id}, None)
+            for key in each.metrics:
+                yield Row("run_metrics", {"run": stream_id, "key": key}, None)
+            for held in each.objects:
+                yield Row("run_objects", {"run": stream_id, "uri": held.uri}, None)
+
+
 def _run_row(stream_id: str, state: Run) -> Row:
     values = {
         "project": _project(stream_id),
@@ -318,6 +371,9 @@ def _run_row(stream_id: str, state: Run) -> Row:
         "params": dict(state.params),
         "tags": dict(state.tags),
         "parent_run": state.parent_run,
+        "run_group": state.group,
+        "forked_from": state.forked_from,
+        "fork_step": state.fork_step,
         "code_commit": state.code.commit,
         "code_dirty": state.code.dirty,
         "datasets": [{"name": each.name, "digest": each.digest, "context": each.context} for each in state.datasets],

@@ -11,6 +11,9 @@ from headrace.api.tracking.v1.resources_pb2 import CodeVersion
 from headrace_kit.errors import InvalidArgument
 from headrace_kit.objects import ObjectStore
 from headrace_tracking.census import Census
+from headrace_tracking.claims import Claims
+from headrace_tracking.outputs import OutputStore
+from headrace_tracking.purging import Purger
 from headrace_tracking.rpc import TrackingServicer
 from tests.support.tracking import Tracking
 
@@ -104,7 +107,9 @@ async def test_the_call_pages_and_refuses_tokens_of_other_searches(tracking: Tra
         tracking.runs,
         tracking.points,
         census=Census(tracking.database),
+        outputs=OutputStore(tracking.database),
         writer=tracking.writer,
+        purger=Purger(tracking.store, cast("ObjectStore", None), Claims(tracking.database, {})),
         objects=cast("ObjectStore", None),
     )
     request = service.SearchRunsRequest(parent="projects/default", order_by="param.kind desc, metric.a", page_size=4)
@@ -156,3 +161,53 @@ async def seeded(tracking: Tracking) -> dict[str, str]:
 
 async def nothing() -> None:
     """Between pages nothing happens."""
+
+
+PARAMS = ("0.01", "1e-3", "3", "3.0", "10", "abc", "", "null", "true", "[0.9,0.99]", "nan", "1e999", "-inf")
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("param.v < 0.1", {"0.01", "1e-3", "-inf"}),
+        ("param.v >= 3", {"3", "3.0", "10"}),
+        ("param.v = 3", {"3", "3.0"}),
+        ("param.v = '3'", {"3"}),
+        ("param.v != 3", set(PARAMS) - {"3", "3.0"}),
+        ("param.v != '3'", set(PARAMS) - {"3"}),
+        ("param.v in (3, 10)", {"3", "3.0", "10"}),
+        ("param.v in (3, 'abc')", {"3", "abc"}),
+        ("param.v = true", {"true"}),
+        ("param.v = 'null'", {"null"}),
+        ("param.v = '[0.9,0.99]'", {"[0.9,0.99]"}),
+        ("param.v > '3'", {each for each in PARAMS if each > "3"}),
+        ("param.v like '1%'", {"1e-3", "10", "1e999"}),
+        ("not param.v < 5 and param.v is not null", set(PARAMS) - {"0.01", "1e-3", "3", "3.0", "-inf"}),
+    ],
+)
+async def test_parameters_are_compared_as_what_they_are_compared_with(
+    tracking: Tracking, text: str, found: set[str]
+) -> None:
+    await tracking.start(99)
+    for number, value in enumerate(PARAMS):
+        await tracking.start(number, v=value)
+    names = await tracking.search(text)
+    assert {PARAMS[int(name.removeprefix("run "))] for name in names} == found
+
+
+async def test_runs_are_sorted_by_the_size_of_numbers_and_then_by_text(tracking: Tracking) -> None:
+    values = ("10", "9", "1e-3", "b", "a", "-2")
+    for number, value in enumerate(values):
+        await tracking.start(number, v=value)
+    await tracking.start(6)
+
+    async def nothing() -> None:
+        return None
+
+    for order, expected in (
+        ("param.v asc", ["-2", "1e-3", "9", "10", "a", "b", None]),
+        ("param.v desc", ["10", "9", "1e-3", "-2", "b", "a", None]),
+    ):
+        names = await tracking.search("", order)
+        assert [dict(enumerate(values)).get(int(name.removeprefix("run "))) for name in names] == expected
+        assert await tracking.pages("", order, limit=2, between=nothing) == names

@@ -12,7 +12,8 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from headrace.tracking.capture import capture_code, capture_environment
+from headrace.tracking import capture
+from headrace.tracking.capture import MAX_FILE_BYTES, capture_code, capture_environment
 from headrace.tracking.datasets import describe_dataset
 from headrace.tracking.evaluation import confusion_matrix, importances_json, importances_svg
 
@@ -57,11 +58,57 @@ def test_the_home_folder_s_name_does_not_leave(tmp_path: Path, monkeypatch: pyte
 
 def test_uncommitted_changes_are_kept_as_a_diff(repository: Path) -> None:
     (repository / "train.py").write_text("rate = 2\n")
-    (repository / "new.py").write_text("")
     code = capture_code(repository)
     assert code.version.dirty
     assert b"+rate = 2" in code.diff
-    assert b"# untracked: new.py" in code.diff
+
+
+def test_files_that_are_not_tracked_are_kept_whole_and_the_index_is_left_alone(
+    repository: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    (repository / ".gitignore").write_text("ignored.py\n")
+    (repository / "sub").mkdir()
+    files = {
+        "sub/new.py": b"x = 1\n",
+        "empty.py": b"",
+        "with space \u00fc.bin": b"\x00\x01\xff" * 100,
+        ".gitignore": b"ignored.py\n",
+    }
+    for name, content in files.items():
+        (repository / name).write_bytes(content)
+    (repository / "ignored.py").write_text("no")
+    (repository / "link").symlink_to("train.py")
+    (repository / "large.bin").write_bytes(b"x" * (MAX_FILE_BYTES + 1))
+    (repository / "train.py").write_text("rate = 2\n")
+    before = (repository / ".git" / "index").read_bytes()
+    code = capture_code(repository / "sub")
+    assert (repository / ".git" / "index").read_bytes() == before
+    assert code.version.working_folder == "sub"
+    assert code.diff.startswith(f"# left out: large.bin ({MAX_FILE_BYTES + 1} bytes)\n".encode())
+    again = tmp_path_factory.mktemp("again")
+    git(again, "clone", str(repository), ".")
+    (again / "patch").write_bytes(code.diff)
+    git(again, "apply", "patch")
+    assert {name: (again / name).read_bytes() for name in files} == files
+    assert (again / "train.py").read_text() == "rate = 2\n"
+    assert (again / "link").is_symlink()
+    assert not (again / "ignored.py").exists()
+
+
+def test_a_diff_that_is_too_large_is_left_out_whole(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capture, "MAX_DIFF_BYTES", 100)
+    (repository / "train.py").write_text("rate = 2\n" * 100)
+    code = capture_code(repository)
+    assert code.version.dirty
+    assert code.diff.startswith(b"# left out: the changes since the commit (")
+    assert b"rate" not in code.diff
+
+
+def test_packages_tell_where_they_came_from() -> None:
+    sources = {each.name: each.source for each in capture_environment().packages}
+    assert sources["numpy"] == ""
+    root = str(Path(capture.__file__).parents[2]).replace(str(Path.home()), "~")
+    assert sources["headrace"] == f"editable:{root}"
 
 
 def test_outside_a_repository_there_is_no_commit(tmp_path: Path) -> None:

@@ -98,3 +98,42 @@ def test_a_context_is_a_metric_of_its_own(spool: Path) -> None:
 def test_a_context_that_would_be_read_as_another_is_refused(spool: Path, context: dict[str, object]) -> None:
     with headrace.start_run("x", offline=True) as run, pytest.raises(ValueError, match="without @ and ="):
         run.log_metric("loss", 1.0, context=context)
+
+
+def test_a_fork_names_the_run_and_goes_on_behind_the_step(spool: Path) -> None:
+    first = "0198f2c1-7c1e-7d52-9a55-0c4d1f6e2b11"
+    with headrace.start_run("x", offline=True, fork_from=first, at_step=7, group="g") as run:
+        run.log_metric("loss", 1.0)
+        run.log_metric("loss", 2.0)
+    [start] = recorded(spool, run, Kind.START_RUN)
+    request = service.StartRunRequest.FromString(start.payload)
+    assert (request.forked_from, request.fork_step) == (f"projects/default/runs/{first}", 7)
+    assert request.group == "g"
+    points = [MetricPoint.FromString(each.payload).step for each in recorded(spool, run, Kind.METRIC_POINT)]
+    assert points == [8, 9]
+
+
+@pytest.mark.parametrize(("fork_from", "at_step"), [("x", None), ("", 3), ("x", -1)])
+def test_a_fork_without_its_step_is_refused(spool: Path, fork_from: str, at_step: int | None) -> None:
+    with pytest.raises(ValueError, match="both the run"):
+        headrace.start_run("x", offline=True, fork_from=fork_from, at_step=at_step)
+
+
+def test_where_a_step_is_on_other_axes_is_told_once(spool: Path) -> None:
+    with headrace.start_run("x", offline=True) as run:
+        run.log_metric("loss", 1.0, step=10, x={"epoch": 0.5, "tokens": 3e6})
+        run.log_metrics({"acc": 0.1, "f1": 0.2}, step=10, x={"epoch": 0.5})
+        run.log_metric("loss", 0.9, step=20, x={"epoch": 0.5})
+        run.log_metric("other", 1.0, x={"epoch": 1})
+    points = [MetricPoint.FromString(each.payload) for each in recorded(spool, run, Kind.METRIC_POINT)]
+    assert [(each.key, each.step, each.value) for each in points] == [
+        ("epoch", 10, 0.5),
+        ("tokens", 10, 3e6),
+        ("loss", 10, 1.0),
+        ("acc", 10, 0.1),
+        ("f1", 10, 0.2),
+        ("epoch", 20, 0.5),
+        ("loss", 20, 0.9),
+        ("epoch", 0, 1.0),
+        ("other", 0, 1.0),
+    ]

@@ -44,6 +44,7 @@ WITHOUT_PAGES: Final = {
     "GetArchiveStatus",
     "GetArchivedRange",
     "ReadStepLogs",
+    "ReadOutput",
     "CheckPromotion",
     "CheckRollback",
     "ListConsumers",

@@ -14,6 +14,7 @@ from typing import Final
 import typer
 
 from headrace.cli.lineage import lineage
+from headrace.cli.reproduce import reproduce
 from headrace.cli.sync import sync
 from headrace.cli.worker import worker
 from headrace.errors import HeadraceError
@@ -47,6 +48,7 @@ def build() -> typer.Typer:
         app.add_typer(import_module(f"headrace.cli.{name}").app, name=name)
     app.command()(lineage)
     app.command()(sync)
+    app.command()(reproduce)
     app.command()(worker)
     return app
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 from uuid import UUID, uuid4
 
 import grpc
@@ -13,6 +13,7 @@ import grpc
 from headrace.api.tracking.v1 import service_pb2 as service
 from headrace.channel import connect
 from headrace.connection import data_folder
+from headrace.tracking import machine
 from headrace.tracking.capture import Code, capture_code, capture_environment
 from headrace.tracking.datasets import describe_dataset
 from headrace.tracking.evaluation import ConfusionMatrix, confusion_matrix
@@ -36,6 +37,7 @@ __all__ = [
 ]
 
 FLUSH_TIMEOUT_S: Final = 10.0
+CaptureOutput = bool | Literal["fd"]
 
 
 def start_run(
@@ -48,6 +50,11 @@ def start_run(
     run_id: UUID | None = None,
     flush_timeout_s: float = FLUSH_TIMEOUT_S,
     offline: bool | None = None,
+    system_metrics: bool | None = None,
+    capture_output: CaptureOutput | None = None,
+    group: str = "",
+    fork_from: Run | str = "",
+    at_step: int | None = None,
 ) -> Run:
     """Starts a run and captures code, command line, packages and machine.
 
@@ -64,30 +71,55 @@ def start_run(
         flush_timeout_s: How long the end of the run waits for the tracker.
         offline: Record to ``spool_folder()`` alone, for ``headrace sync`` to send, here or elsewhere;
             by default when HEADRACE_OFFLINE is 1.
+        system_metrics: Sample the machine every 10 seconds (HEADRACE_SYSTEM_METRICS_S) as metrics ``system/...``: see
+            ``headrace.tracking.machine``; by default unless HEADRACE_SYSTEM_METRICS is 0.
+        capture_output: Keep what is written to ``sys.stdout`` and ``sys.stderr``; ``"fd"`` hears subprocesses and C
+            libraries too: see ``headrace.tracking.output``; by default unless HEADRACE_CAPTURE_OUTPUT is 0 or ``fd``.
+        group: What it is grouped with, such as the folds of one validation; by default HEADRACE_GROUP.
+        fork_from: Run, or its id, whose metrics up to ``at_step`` are the beginning of this run's: they are read from
+            there, not copied. Parameters and files are not taken over.
+        at_step: Last step of that beginning; this run's own steps go on behind it.
+
+    Raises:
+        ValueError: ``fork_from`` without ``at_step``, or the other way round.
     """
+    if (at_step is None) != (not fork_from) or (at_step or 0) < 0:
+        raise ValueError("a fork needs both the run it goes on with and a step of it, from 0")
     identity = str(run_id or uuid4())
     code = capture_code()
     request = service.StartRunRequest(
         name=f"projects/{project}/runs/{identity}",
         experiment=f"projects/{project}/experiments/{experiment}",
         display_name=name,
-        tags=dict(tags or {}),
+        tags={**_origin(), **(tags or {})},
         code=code.version,
         environment=capture_environment(),
-        parent_run=parent.name if isinstance(parent, Run) else parent or "",
+        parent_run=_run_name(parent or "", project),
         pipeline_run=os.environ.get("HEADRACE_PIPELINE_RUN", ""),
+        group=group or os.environ.get("HEADRACE_GROUP", ""),
+        forked_from=_run_name(fork_from, project),
+        fork_step=at_step or 0,
     )
     request.start_time.GetCurrentTime()
-    run = _open(request.name, flush_timeout_s, offline=_is_offline() if offline is None else offline)
+    run = _open(request.name, flush_timeout_s, offline=offline)
     run.begin(request, code)
+    _watch(run, system_metrics=system_metrics, capture_output=capture_output)
     return run
 
 
-def resume_run(run: str, *, project: str = "default", flush_timeout_s: float = FLUSH_TIMEOUT_S) -> Run:
-    """Goes on with a run that had ended, by its id or resource name."""
-    name = run if run.startswith("projects/") else f"projects/{project}/runs/{run}"
-    resumed = _open(name, flush_timeout_s, offline=_is_offline())
+def resume_run(
+    run: str,
+    *,
+    project: str = "default",
+    flush_timeout_s: float = FLUSH_TIMEOUT_S,
+    system_metrics: bool | None = None,
+    capture_output: CaptureOutput | None = None,
+) -> Run:
+    """Goes on with a run that had ended, by its id or resource name; the rest as for ``start_run``."""
+    name = _run_name(run, project)
+    resumed = _open(name, flush_timeout_s, offline=None)
     resumed.begin(service.ResumeRunRequest(run=name), None)
+    _watch(resumed, system_metrics=system_metrics, capture_output=capture_output)
     return resumed
 
 
@@ -131,14 +163,47 @@ def spool_folder() -> Path:
     return Path(given) if given else data_folder() / "spool"
 
 
-def _is_offline() -> bool:
-    return os.environ.get("HEADRACE_OFFLINE", "") not in ("", "0")
+def _origin() -> dict[str, str]:
+    """A tag that names the run which this one does again, by ``headrace reproduce``."""
+    first = os.environ.get("HEADRACE_REPRODUCES", "")
+    return {"headrace.reproduces": first} if first else {}
 
 
-def _open(name: str, flush_timeout_s: float, *, offline: bool) -> Run:
+def _run_name(run: Run | str, project: str) -> str:
+    """Resource name of a run, given as itself, by its name or its id; empty for an empty id."""
+    given = run.name if isinstance(run, Run) else run
+    return given if not given or given.startswith("projects/") else f"projects/{project}/runs/{given}"
+
+
+def _is_on(variable: str, *, default: str) -> bool:
+    return os.environ.get(variable, default) not in ("", "0")
+
+
+def _watch(run: Run, *, system_metrics: bool | None, capture_output: CaptureOutput | None) -> None:
+    run.watch_machine(_interval_s(wanted=system_metrics))
+    by_setting = "fd" if os.environ.get("HEADRACE_CAPTURE_OUTPUT") == "fd" else None
+    wanted = by_setting or _is_on("HEADRACE_CAPTURE_OUTPUT", default="1") if capture_output is None else capture_output
+    if wanted:
+        run.hear_output(descriptors=wanted == "fd")
+
+
+def _interval_s(*, wanted: bool | None) -> float:
+    """How often the machine is sampled; 0 for never."""
+    if not (_is_on("HEADRACE_SYSTEM_METRICS", default="1") if wanted is None else wanted):
+        return 0.0
+    return float(os.environ.get("HEADRACE_SYSTEM_METRICS_S", machine.INTERVAL_S))
+
+
+def _open(name: str, flush_timeout_s: float, *, offline: bool | None) -> Run:
     folder = spool_folder()
-    spool = Spool(folder, name.rpartition("/")[2])
-    return Run(name, spool=spool, folder=folder, connect=_connect, flush_timeout_s=flush_timeout_s, offline=offline)
+    return Run(
+        name,
+        spool=Spool(folder, name.rpartition("/")[2]),
+        folder=folder,
+        connect=_connect,
+        flush_timeout_s=flush_timeout_s,
+        offline=_is_on("HEADRACE_OFFLINE", default="0") if offline is None else offline,
+    )
 
 
 def _connect() -> grpc.Channel:

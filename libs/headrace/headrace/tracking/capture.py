@@ -1,23 +1,33 @@
 """What a run records without being asked: code, command line, packages, machine."""
 
 import hashlib
+import json
 import os
 import platform
 import re
 import shlex
+import shutil
+import stat
 import subprocess
 import sys
+import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import psutil
 
 from headrace.api.tracking.v1.resources_pb2 import CodeVersion, Environment, Package
 
 MAX_DIFF_BYTES: Final = 16 * 1024 * 1024
+MAX_FILE_BYTES: Final = 1024 * 1024
+"""Largest file that is not tracked and is captured."""
+MAX_UNTRACKED_BYTES: Final = 8 * 1024 * 1024
+MAX_UNTRACKED: Final = 1000
+MAX_TOLD_BYTES: Final = 256 * 1024
 _GIT_TIMEOUT_S: Final = 10
 
 
@@ -30,8 +40,12 @@ class Code:
 
 
 def capture_code(folder: Path | None = None) -> Code:
-    """Commit, branch, remote and uncommitted diff of the repository around ``folder`` (default: the working folder)."""
-    where = folder or Path.cwd()
+    """Commit, branch, remote and uncommitted diff of the repository around ``folder`` (default: the working folder).
+
+    The diff is a patch that ``git apply`` takes, with the contents of files that are not tracked and not ignored. What
+    is too large is named in its first lines, each ``# left out: name (bytes)``.
+    """
+    where = (folder or Path.cwd()).resolve()
     entry = Path(sys.argv[0]) if sys.argv and sys.argv[0] else None
     version = CodeVersion(
         command_line=_clip(_without_home(shlex.join([sys.executable, *sys.orig_argv[1:]])), 8000),
@@ -40,24 +54,70 @@ def capture_code(folder: Path | None = None) -> Code:
     commit = _git(where, "rev-parse", "HEAD").decode(errors="replace").strip()
     if not commit:
         return Code(version, b"")
+    root = Path(os.fsdecode(_git(where, "rev-parse", "--show-toplevel").rstrip(b"\n")))
     version.commit = commit
     version.branch = _git(where, "branch", "--show-current").decode(errors="replace").strip()
     version.remote = _without_credentials(_git(where, "remote", "get-url", "origin").decode(errors="replace").strip())
-    diff = _git(where, "diff", "HEAD", "--binary")
-    untracked = _git(where, "ls-files", "--others", "--exclude-standard")
-    version.dirty = bool(diff or untracked)
-    if untracked:
-        diff += b"".join(b"# untracked: " + name + b"\n" for name in untracked.splitlines())
-    return Code(version, diff[:MAX_DIFF_BYTES])
+    version.root = _clip(_without_home(str(root)), 2000)
+    version.working_folder = "" if where == root else _clip(os.path.relpath(where, root), 2000)
+    diff = _uncommitted(root)
+    version.dirty = bool(diff)
+    return Code(version, diff)
+
+
+def _uncommitted(root: Path) -> bytes:
+    """What differs from the commit, as a patch."""
+    kept: list[bytes] = []
+    left_out: list[tuple[bytes, int]] = []
+    room = MAX_UNTRACKED_BYTES
+    for name in _git(root, "ls-files", "--others", "--exclude-standard", "-z").split(b"\0")[:-1]:
+        size = _size(root / os.fsdecode(name))
+        if size is None or size > min(MAX_FILE_BYTES, room) or len(kept) == MAX_UNTRACKED:
+            left_out.append((name, size or 0))
+        else:
+            kept.append(name)
+            room -= size
+    diff = _diff(root, kept)
+    if len(diff) > MAX_DIFF_BYTES:  # half a patch is none
+        left_out.append((b"the changes since the commit", len(diff)))
+        diff = b""
+    told = b"".join(b"# left out: %s (%d bytes)\n" % (name.replace(b"\n", b" "), size) for name, size in left_out)
+    return told[:MAX_TOLD_BYTES] + diff
+
+
+def _diff(root: Path, untracked: Sequence[bytes]) -> bytes:
+    """Changes of tracked files, and untracked files whole. The repository's index is left as it is."""
+    options = ("--binary", "--no-color", "--no-ext-diff", "--no-textconv", "--src-prefix=a/", "--dst-prefix=b/")
+    index = root / os.fsdecode(_git(root, "rev-parse", "--git-path", "index").rstrip(b"\n"))
+    if not untracked or not index.is_file():
+        return _git(root, "diff", "HEAD", *options)
+    with tempfile.TemporaryDirectory() as folder:
+        own = Path(folder) / "index"
+        shutil.copyfile(index, own)
+        names = b"\0".join(untracked)
+        _git(root, "add", "--intent-to-add", "--pathspec-from-file=-", "--pathspec-file-nul", index=own, given=names)
+        return _git(root, "diff", "HEAD", *options, index=own)
+
+
+def _size(path: Path) -> int | None:
+    """Bytes of a file or of a link; None for what is neither, or gone."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return found.st_size if stat.S_ISREG(found.st_mode) or stat.S_ISLNK(found.st_mode) else None
 
 
 def capture_environment() -> Environment:
     """Python, platform, hardware, and the installed packages with their digest."""
-    names: dict[str, str] = {}
+    names: dict[str, metadata.Distribution] = {}
     for each in metadata.distributions():
         if each.metadata["Name"]:  # of two of a name the first on the path is the one that is imported
-            names.setdefault(each.metadata["Name"], each.version)
-    packages = [Package(name=name, version=names[name]) for name in sorted(names, key=str.lower)][:5000]
+            names.setdefault(each.metadata["Name"], each)
+    packages = [
+        Package(name=name, version=names[name].version, source=_source(names[name]))
+        for name in sorted(names, key=str.lower)
+    ][:5000]
     listing = "\n".join(f"{each.name}=={each.version}" for each in packages)
     return Environment(
         python=platform.python_version(),
@@ -72,11 +132,32 @@ def capture_environment() -> Environment:
     )
 
 
-def _git(folder: Path, *arguments: str) -> bytes:
+def _source(distribution: metadata.Distribution) -> str:
+    """Where a package came from when not from an index, by its ``direct_url.json`` (PEP 610); empty for an index."""
+    try:
+        found = json.loads(distribution.read_text("direct_url.json") or "{}")
+        url = str(found["url"])
+        if "vcs_info" in found:
+            told = f"{found['vcs_info']['vcs']}+{_without_credentials(url)}@{found['vcs_info']['commit_id']}"
+        elif "dir_info" in found:
+            kind = "editable" if found["dir_info"].get("editable") else "folder"
+            told = f"{kind}:{_without_home(unquote(urlsplit(url).path))}"
+        else:
+            told = _without_credentials(url)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return ""
+    return _clip(told, 2000)
+
+
+def _git(folder: Path, *arguments: str, index: Path | None = None, given: bytes = b"") -> bytes:
     command = ["git", "-C", str(folder), *arguments]
     environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"}
+    if index is not None:
+        environment["GIT_INDEX_FILE"] = str(index)
     try:
-        done = subprocess.run(command, capture_output=True, check=False, timeout=_GIT_TIMEOUT_S, env=environment)
+        done = subprocess.run(
+            command, capture_output=True, check=False, timeout=_GIT_TIMEOUT_S, env=environment, input=given
+        )
     except (OSError, subprocess.TimeoutExpired):
         return b""
     return done.stdout if done.returncode == 0 else b""

@@ -24,6 +24,8 @@ from headrace.api.tracking.v1 import service_pb2 as service
 from headrace.tracking.capture import Code
 from headrace.tracking.datasets import describe_dataset
 from headrace.tracking.evaluation import confusion_matrix, importances_json, importances_svg
+from headrace.tracking.machine import Sampler
+from headrace.tracking.output import Output
 from headrace.tracking.sender import Kind, Sender, digest_file
 from headrace.tracking.spool import Spool, keep_blob
 
@@ -66,7 +68,10 @@ class Run:
         self._new_command_id = new_command_id
         self._sender = Sender(spool, name, folder, connect)
         self._ended = False
+        self._watchers: list[Sampler | Output] = []
+        self._first_step = 0
         self._auto_step: dict[str, int] = {}
+        self._last_place: dict[str, tuple[int, float]] = {}
         atexit.register(self._abandon)
 
     @property
@@ -76,7 +81,10 @@ class Run:
 
     def begin(self, request: service.StartRunRequest | service.ResumeRunRequest, code: Code | None) -> None:
         """Records the start; called once, by ``start_run``."""
-        kind = Kind.START_RUN if isinstance(request, service.StartRunRequest) else Kind.RESUME_RUN
+        kind = Kind.RESUME_RUN
+        if isinstance(request, service.StartRunRequest):
+            kind = Kind.START_RUN
+            self._first_step = request.fork_step + 1 if request.forked_from else 0
         self._record(kind, request)
         if code is not None and code.diff:
             self.log_bytes(
@@ -86,12 +94,23 @@ class Run:
             self._sender.start()
             self._sender.wake()
 
+    def watch_machine(self, interval_s: float) -> None:
+        """Samples the machine every so many seconds until the run ends; called once, by ``start_run``. 0: never."""
+        if interval_s > 0:
+            self._watch(Sampler(self.log_metrics, interval_s=interval_s))
+
+    def hear_output(self, *, descriptors: bool) -> None:
+        """Keeps what is written to the standard streams until the run ends; called once, by ``start_run``."""
+        self._watch(Output(self._log_output, descriptors=descriptors))
+
     def log_param(self, key: str, value: object) -> None:
         """Records one parameter."""
         self.log_params({key: value})
 
     def log_params(self, params: Mapping[str, object]) -> None:
-        """Records parameters: texts as they are, anything else as JSON. A parameter never changes.
+        """Records parameters: texts as they are, anything else as JSON, which a search compares by its type.
+
+        A parameter never changes.
 
         A mapping in it is taken apart: ``{"optimizer": {"lr": 1}}`` is ``optimizer.lr``. A value of more than 8000
         characters is stored whole as an artifact in ``params/``, and the parameter is its beginning with that path.
@@ -102,28 +121,53 @@ class Run:
         self._record(Kind.LOG_PARAMS, service.LogParamsRequest(run=self.name, params=texts))
 
     def log_metric(
-        self, key: str, value: float, step: int | None = None, *, context: Mapping[str, object] | None = None
+        self,
+        key: str,
+        value: float,
+        step: int | None = None,
+        *,
+        context: Mapping[str, object] | None = None,
+        x: Mapping[str, float] | None = None,
     ) -> None:
-        """Records one value of a metric; without ``step`` the next one of the key."""
-        self.log_metrics({key: value}, step, context=context)
+        """Records one value of a metric; without ``step`` the next one of the key; the rest as for ``log_metrics``."""
+        self.log_metrics({key: value}, step, context=context, x=x)
 
     def log_metrics(
-        self, metrics: Mapping[str, float], step: int | None = None, *, context: Mapping[str, object] | None = None
+        self,
+        metrics: Mapping[str, float],
+        step: int | None = None,
+        *,
+        context: Mapping[str, object] | None = None,
+        x: Mapping[str, float] | None = None,
     ) -> None:
         """Records values of several metrics at one step; NaN and infinities are kept.
 
         Each context is a metric of its own: ``loss`` with ``{"subset": "val"}`` is ``loss@subset=val``, and a search
-        asks for it as ``metric.`loss@subset=val` < 1``.
+        asks for it as ``metric.`loss@subset=val` < 1``. ``x`` tells where else the step is, such as
+        ``{"epoch": 1.5, "tokens": 3e6}``: metrics themselves, of the same step, that any chart can have as its x axis.
         """
         seconds, nanos = divmod(time.time_ns(), 1_000_000_000)
         stamp = Timestamp(seconds=seconds, nanos=nanos)
         suffix = _suffix(context) if context else ""
+        points: list[bytes] = []
         for name, value in metrics.items():
             key = name + suffix
-            at = self._auto_step.get(key, 0) if step is None else step
+            at = self._auto_step.get(key, self._first_step) if step is None else step
             self._auto_step[key] = at + 1
+            if x:
+                points.extend(self._places(x, at, stamp))
             point = resources.MetricPoint(key=_key(key), value=float(value), step=at, time=stamp)
-            self._append(Kind.METRIC_POINT, point)
+            points.append(point.SerializeToString())
+        self._append(Kind.METRIC_POINT, *points)
+
+    def _places(self, x: Mapping[str, float], step: int, stamp: Timestamp) -> Iterator[bytes]:
+        """Points that tell where a step is; those that were told last are left out."""
+        for name, value in x.items():
+            place = step, float(value)
+            if self._last_place.get(name) != place:
+                self._last_place[name] = place
+                point = resources.MetricPoint(key=_key(name), value=place[1], step=step, time=stamp)
+                yield point.SerializeToString()
 
     def set_tags(self, tags: Mapping[str, object]) -> None:
         """Sets tags; a tag set to None is removed."""
@@ -210,6 +254,7 @@ class Run:
         """Ends the run and waits a little for the tracker; False when something is still to be sent later."""
         if self._ended:
             return self._spool.is_sent
+        self._stop_watching()
         request = service.FinishRunRequest(run=self.name, status=status, error=error[-8000:], end_time=_now())
         self._record(Kind.FINISH_RUN, request)
         self._ended = True
@@ -233,8 +278,20 @@ class Run:
 
     def _abandon(self) -> None:
         """The interpreter ends and nobody ended the run: what is spooled is sent later, and the run stays open."""
+        self._stop_watching()
         self._sender.flush(self._flush_timeout_s)
         self._sender.close()
+
+    def _watch(self, watcher: Sampler | Output) -> None:
+        watcher.start()
+        self._watchers.append(watcher)
+
+    def _stop_watching(self) -> None:
+        while self._watchers:
+            self._watchers.pop().stop()
+
+    def _log_output(self, chunks: Sequence[resources.OutputChunk]) -> None:
+        self._append(Kind.OUTPUT, *(each.SerializeToString() for each in chunks))
 
     def _fitting(self, value: str) -> str:
         if len(value) <= MAX_VALUE_LENGTH:
@@ -253,13 +310,13 @@ class Run:
     def _record(self, kind: Kind, request: Message) -> None:
         # Every request recorded here has the field; the class of requests has no name of its own.
         request.command_id = str(self._new_command_id())  # type: ignore[attr-defined]
-        self._append(kind, request)
+        self._append(kind, request.SerializeToString())
         self._sender.wake()
 
-    def _append(self, kind: Kind, message: Message) -> None:
+    def _append(self, kind: Kind, *payloads: bytes) -> None:
         if self._ended:
             raise RuntimeError(f"{self.name} has ended")
-        self._spool.append(kind, message.SerializeToString())
+        self._spool.append(kind, *payloads)
 
 
 def step_command_ids(run_id: str) -> Callable[[], UUID]:

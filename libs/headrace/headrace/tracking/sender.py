@@ -18,13 +18,15 @@ import grpc
 from google.protobuf.message import Message
 
 from headrace.api.tracking.v1 import service_pb2 as service
-from headrace.api.tracking.v1.resources_pb2 import MetricPoint
+from headrace.api.tracking.v1.resources_pb2 import MetricPoint, OutputChunk
 from headrace.api.tracking.v1.service_pb2_grpc import TrackingServiceStub
 from headrace.channel import MAX_MESSAGE_BYTES
 from headrace.tracking.spool import Progress, Record, Spool, blob_path
 
 _log = logging.getLogger("headrace")
 MAX_BATCH_POINTS: Final = 20_000
+MAX_BATCH_CHUNKS: Final = 1000
+MAX_BATCH_OUTPUT_BYTES: Final = 1024 * 1024
 RETRY_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 CALL_TIMEOUT_S: Final = 30.0
 UPLOAD_TIMEOUT_S: Final = 600.0
@@ -39,6 +41,9 @@ _TRANSIENT: Final = {
     grpc.StatusCode.UNAUTHENTICATED,  # the platform may have been set up anew; what is spooled is kept
 }
 
+_WITHOUT_HISTORY: Final = (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.FAILED_PRECONDITION)
+"""Answers to a fork whose first run is not there, or was put away."""
+
 
 class Kind(IntEnum):
     """What a record of a spool is. Numbers are on disk: never reused."""
@@ -51,6 +56,7 @@ class Kind(IntEnum):
     LOG_DATASET = 6
     LOG_ARTIFACT = 7
     RESUME_RUN = 8
+    OUTPUT = 9
 
 
 _REQUESTS: Final[dict[int, type[Message]]] = {
@@ -176,15 +182,14 @@ class Sender:
         return RETRY_S[min(self._failures, len(RETRY_S) - 1)]
 
     def _batches(self) -> Iterator[_Batch]:
-        """The next batch: one command, or points that go together; as it was before a crash, when one was under way."""
+        """The next batch: one command, or points or output that go together; as it was before a crash."""
         progress = self._spool.progress
         gathered: list[Record] = []
         for record in self._spool.records(progress.sent):
-            together = record.kind == Kind.METRIC_POINT and (not gathered or gathered[-1].kind == record.kind)
-            if gathered and not together:
+            if gathered and not _together(gathered, record):
                 break
             gathered.append(record)
-            if record.kind != Kind.METRIC_POINT or len(gathered) >= MAX_BATCH_POINTS or record.end == progress.sending:
+            if record.end == progress.sending:
                 break
         if gathered:
             yield _Batch(gathered)
@@ -221,10 +226,16 @@ class Sender:
             request = service.LogMetricsRequest(command_id=str(identity), run=self._run, points=points)
             stub.LogMetrics(request, timeout=CALL_TIMEOUT_S)
             return
+        if first.kind == Kind.OUTPUT:
+            chunks = [OutputChunk.FromString(each.payload) for each in batch.records]
+            identity = uuid5(UUID(self._spool.run_id), f"{first.start}-{batch.end}")
+            output = service.LogOutputRequest(command_id=str(identity), run=self._run, chunks=chunks)
+            stub.LogOutput(output, timeout=CALL_TIMEOUT_S)
+            return
         message = _REQUESTS[first.kind].FromString(first.payload)
         match message:
             case service.StartRunRequest():
-                stub.StartRun(message, timeout=CALL_TIMEOUT_S)
+                self._start(stub, message)
             case service.FinishRunRequest():
                 stub.FinishRun(message, timeout=CALL_TIMEOUT_S)
             case service.ResumeRunRequest():
@@ -240,9 +251,33 @@ class Sender:
             case _:
                 raise AssertionError(f"a spool holds no {type(message).__name__}")
 
+    def _start(self, stub: TrackingServiceStub, request: service.StartRunRequest) -> None:
+        """Starts the run; without the history of another when that is not to be had: its own points matter more."""
+        try:
+            stub.StartRun(request, timeout=CALL_TIMEOUT_S)
+        except grpc.RpcError as error:
+            if not request.forked_from or error.code() not in _WITHOUT_HISTORY:
+                raise
+            _log.warning("it does not go on with %s: %s", request.forked_from, error.details())
+            request.tags["headrace.forked_from"] = f"{request.forked_from} at {request.fork_step}"
+            request.ClearField("forked_from")
+            request.ClearField("fork_step")
+            request.command_id = str(uuid5(UUID(request.command_id), "without history"))
+            stub.StartRun(request, timeout=CALL_TIMEOUT_S)
+
     def _log_artifact(self, stub: TrackingServiceStub, request: service.LogArtifactRequest) -> None:
+        """Uploads and records a file; once more when its bytes, which lay there, were freed in between."""
+        blob = blob_path(self._folder, self._spool.run_id, request.artifact.object.sha256)
+        try:
+            self._upload(stub, request, blob)
+        except grpc.RpcError as error:
+            if error.code() != grpc.StatusCode.INVALID_ARGUMENT:
+                raise
+            self._upload(stub, request, blob)
+        blob.unlink(missing_ok=True)
+
+    def _upload(self, stub: TrackingServiceStub, request: service.LogArtifactRequest, blob: Path) -> None:
         wanted = request.artifact.object
-        blob = blob_path(self._folder, self._spool.run_id, wanted.sha256)
         presign = service.PresignUploadRequest(
             parent="/".join(self._run.split("/")[:2]),
             sha256=wanted.sha256,
@@ -254,7 +289,6 @@ class Sender:
             _put(upload.url, blob, wanted.media_type)
         request.artifact.object.CopyFrom(upload.object)
         stub.LogArtifact(request, timeout=CALL_TIMEOUT_S)
-        blob.unlink(missing_ok=True)
 
     def _connected(self) -> TrackingServiceStub:
         if self._stub is None:
@@ -269,6 +303,16 @@ class Sender:
         if self._channel is not None:
             self._channel.close()
         self._stub = self._channel = None
+
+
+def _together(gathered: list[Record], record: Record) -> bool:
+    """Whether a record goes into one call with those before it."""
+    if record.kind != gathered[-1].kind:
+        return False
+    if record.kind == Kind.METRIC_POINT:
+        return len(gathered) < MAX_BATCH_POINTS
+    size = record.end - gathered[0].start
+    return record.kind == Kind.OUTPUT and len(gathered) < MAX_BATCH_CHUNKS and size <= MAX_BATCH_OUTPUT_BYTES
 
 
 class _CanNotBeSentError(Exception):

@@ -102,15 +102,17 @@ class Spool:
         """Whether the tracker has acknowledged everything."""
         return self.progress.sent >= self._size
 
-    def append(self, kind: int, payload: bytes) -> None:
-        """Writes a record; it survives the death of this process."""
-        head = _FIELDS.pack(len(payload), zlib.crc32(payload), kind)
-        if self._format:
-            head += _CHECKSUM.pack(zlib.crc32(head))
-        record = head + payload
+    def append(self, kind: int, *payloads: bytes) -> None:
+        """Writes a record for each payload, all at once; they survive the death of this process."""
+        parts: list[bytes] = []
+        for payload in payloads:
+            head = _FIELDS.pack(len(payload), zlib.crc32(payload), kind)
+            checksum = _CHECKSUM.pack(zlib.crc32(head)) if self._format else b""
+            parts += (head, checksum, payload)
+        records = b"".join(parts)
         with self._lock:
-            self._file.write(record)
-            self._size += len(record)
+            self._file.write(records)
+            self._size += len(records)
 
     def records(self, start: int) -> Iterator[Record]:
         """Whole records from an offset on."""

@@ -4,7 +4,7 @@ import { card, number } from "./plot.js";
 import { Lines, smooth } from "./lines.js";
 
 // All roots of a page have one bar and one zoom.
-const view = { zoom: null, redraws: [] };
+const view = { zoom: null, axis: "", redraws: [] };
 for (const root of document.querySelectorAll("[data-charts]")) start(root);
 
 function start(root) {
@@ -70,6 +70,7 @@ function start(root) {
     if (!(event.key in zooms)) return;
     event.preventDefault();
     view.zoom = zooms[event.key];
+    view.axis = axisOf(event.target.dataset.key, fields);
     for (const each of view.redraws) each();
   });
   root.addEventListener("refresh", async (event) => {
@@ -81,6 +82,11 @@ function start(root) {
     for (const each of state.cards.values()) if (each.visible) each.follow(touched); else each.forget();
   });
   list();
+}
+
+/** What a chart's x is: the machine has no steps of training, its charts go by time. */
+function axisOf(key, fields) {
+  return key.startsWith("system/") && fields.x.value === "step" ? "relative" : fields.x.value;
 }
 
 /** The test of a regular expression, or of a plain text when it is none. */
@@ -174,20 +180,22 @@ function metric(parent, key, { root, state, fields }) {
   };
   function look() {
     const weight = Number(fields.smooth.value);
-    const logX = fields.logx.checked && fields.x.value !== "time";
+    const axis = axisOf(key, fields);
+    const logX = fields.logx.checked && axis !== "time";
     const logY = fields.logy.checked;
     const lines = [...series].map(([id, columns]) => {
       const run = state.runs.get(id) ?? { name: id, colour: 0 };
-      const [x, values] = ordered(columns, fields.x.value, logX);
+      const [x, values] = ordered(columns, axis, logX);
       const raw = logY ? values.map((each) => (each > 0 ? each : NaN)) : values;
       const y = smooth(raw, weight);
       return { name: run.name, colour: run.colour, x, y, raw: weight && series.size <= 10 ? raw : null };
     });
-    const zoom = logX && view.zoom?.[0] <= 0 ? null : view.zoom;
-    return { lines, time: fields.x.value === "time", logX, logY, clip: fields.clip.checked, zoom };
+    const zoom = view.axis !== axis || (logX && view.zoom?.[0] <= 0) ? null : view.zoom;
+    return { lines, time: axis === "time", logX, logY, clip: fields.clip.checked, zoom };
   }
   function zoomed(next) {
     view.zoom = next;
+    view.axis = axisOf(key, fields);
     for (const redraw of view.redraws) redraw();
   }
   function drawn({ points, lines, ms }) {

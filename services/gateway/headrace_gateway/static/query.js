@@ -1,6 +1,6 @@
 // The query box: completion of what the search language knows, and an error that points at its character.
 
-const ATTRIBUTES = ["status", "experiment", "display_name", "run", "start_time", "end_time", "duration_s", "dataset.name", "dataset.digest", "dataset.context"];
+const ATTRIBUTES = ["status", "experiment", "display_name", "run", "group", "forked_from", "start_time", "end_time", "duration_s", "dataset.name", "dataset.digest", "dataset.context"];
 const STATES = ["RUNNING", "FINISHED", "FAILED", "KILLED"];
 const SHOWN = 12;
 const PLAIN = /^[\w\-./:@]+$/;

@@ -106,6 +106,51 @@ function opened(details) {
 document.addEventListener("toggle", (event) => { if (event.target.open) opened(event.target); }, true);
 for (const each of document.querySelectorAll("details.preview[open]")) opened(each);
 
+// What the run writes, while it writes: the end of it first, then what comes. Nobody is asked while nobody looks.
+const OUTPUT_MS = 1000;
+const OUTPUT_MOST = 4_000_000; // characters that stay on the page
+const CONTROLS = /\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])/g;
+
+/** Text as a terminal leaves it behind: without control sequences; a line that is written over is its last form. */
+export function left(text) {
+  return text.replace(CONTROLS, "").replace(/\r+\n/g, "\n").replace(/[^\n]*\r(?=[^\n])/g, "");
+}
+
+async function output(box) {
+  let query = "last=1";
+  let length = 0;
+  for (;;) {
+    if (document.hidden) await new Promise((shown) => document.addEventListener("visibilitychange", shown, { once: true }));
+    const answer = await fetch(`${box.dataset.output}?${query}`).catch(() => null);
+    const found = answer?.ok ? await answer.json() : null;
+    if (found?.chunks.length) {
+      const atEnd = box.hidden || box.scrollHeight - box.scrollTop - box.clientHeight < 40;
+      box.hidden = false;
+      document.querySelector("[data-no-output]").hidden = true;
+      for (const [time, isError, text, leftOut] of found.chunks) {
+        if (leftOut) box.append(span(`… ${leftOut} bytes left out …\n`, "muted"));
+        const part = span(left(text), isError ? "stderr" : "");
+        part.title = new Date(time).toISOString();
+        length += part.textContent.length;
+        box.append(part);
+      }
+      while (length > OUTPUT_MOST) { length -= box.firstChild.textContent.length; box.firstChild.remove(); }
+      if (atEnd) box.scrollTop = box.scrollHeight;
+    }
+    if (found?.ended) { box.dataset.ended = "yes"; return; }
+    if (found) query = `after=${found.after}`;
+    if (!found?.more) await new Promise((done) => setTimeout(done, OUTPUT_MS));
+  }
+}
+
+function span(text, kind) {
+  const made = document.createElement("span");
+  made.className = kind;
+  made.textContent = text;
+  return made;
+}
+for (const each of document.querySelectorAll("[data-output]")) output(each);
+
 // Which part of the page is in sight.
 const tabs = new Map([...document.querySelectorAll(".tabs a")].map((each) => [each.hash.slice(1), each]));
 const sight = new IntersectionObserver(() => {

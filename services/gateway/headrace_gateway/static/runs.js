@@ -6,7 +6,7 @@ import { Grid } from "./grid.js";
 const ROW = 37;
 const WAIT_MS = 350;
 const MOST_COMPARED = 2000;
-const WIDTHS = { status: 96, experiment: 130, start_time: 120, end_time: 120, duration_s: 96, run: 290, by: 120, commit: 120 };
+const WIDTHS = { status: 96, experiment: 130, group: 130, start_time: 120, end_time: 120, duration_s: 96, run: 290, by: 120, commit: 120 };
 const TITLES = { start_time: "started", end_time: "ended", duration_s: "took" };
 const TONES = { finished: "good", failed: "bad", running: "busy", killed: "warn" };
 const $ = (selector, root = document) => root.querySelector(selector);
@@ -385,7 +385,7 @@ async function show({ same = false } = {}) {
 }
 function drawGroupChoice() {
   const select = form.elements.group;
-  const columns = [...["status", "experiment"], ...words.params.map((key) => `param.${key}`), ...words.tags.map((key) => `tag.${key}`)];
+  const columns = [...["status", "experiment", "group"], ...words.params.map((key) => `param.${key}`), ...words.tags.map((key) => `tag.${key}`)];
   if (view.group && !columns.includes(view.group)) columns.push(view.group);
   select.replaceChildren(new Option("none", ""), ...columns.map((each) => new Option(each, each)));
   select.value = view.group;

@@ -8,13 +8,21 @@ from typing import Final
 from urllib.parse import quote
 
 import grpc
+import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from headrace.api.orchestrator.v1 import service_pb2 as orchestrator
 from headrace.api.tracking.v1 import service_pb2 as service
-from headrace.api.tracking.v1.resources_pb2 import ARTIFACT_KIND_DIFF, Artifact, ArtifactKind, Run, RunStatus
+from headrace.api.tracking.v1.resources_pb2 import (
+    ARTIFACT_KIND_DIFF,
+    OUTPUT_STREAM_STDERR,
+    Artifact,
+    ArtifactKind,
+    Run,
+    RunStatus,
+)
 from headrace_gateway.pages import Pages
 from headrace_gateway.platform import Platform, ServiceMissingError
 from headrace_gateway.views.lineage import WITHIN_S, lineage
@@ -24,6 +32,8 @@ from headrace_kit.objects import ObjectStore
 
 MAX_SHOWN: Final = 16 * 1024 * 1024
 """Largest artifact that is handed out here, bytes."""
+OUTPUT_SHOWN: Final = 512 * 1024
+"""Bytes of a run's output that its page begins with: the newest."""
 PICTURES: Final = ("image/svg+xml", "image/png", "image/jpeg", "image/webp", "image/gif")
 TABLES: Final = ("text/csv", "text/tab-separated-values")
 SYSTEM: Final = "system/"
@@ -68,6 +78,30 @@ def routes(platform: Platform, pages: Pages, objects: ObjectStore) -> list[BaseR
         headers = {"Content-Disposition": 'attachment; filename="requirements.txt"'}
         return Response(text, media_type="text/plain; charset=utf-8", headers=headers)
 
+    async def output(request: Request) -> Response:
+        asked = service.ReadOutputRequest(
+            run=f"{platform.parent}/runs/{request.path_params['run']}",
+            after_us=whole(request.query_params, "after", digits=18),
+            last_bytes=OUTPUT_SHOWN if "last" in request.query_params else 0,
+        )
+        found: service.ReadOutputResponse = await platform.read.tracking.ReadOutput(asked)
+        told = {
+            # As text: numbers of JavaScript end at 2^53, which is in the year 2255.
+            "after": str(found.next_after_us),
+            "ended": found.end and found.run_ended,
+            "more": not found.end,
+            "chunks": [
+                [
+                    each.time_us // 1000,
+                    each.stream == OUTPUT_STREAM_STDERR,
+                    each.content.decode(errors="replace"),
+                    each.left_out_bytes,
+                ]
+                for each in found.chunks
+            ],
+        }
+        return Response(orjson.dumps(told), media_type="application/json", headers={"Cache-Control": "no-store"})
+
     async def artifact(request: Request) -> Response:
         run = await get(request.path_params["run"])
         path = request.path_params["path"]
@@ -94,6 +128,7 @@ def routes(platform: Platform, pages: Pages, objects: ObjectStore) -> list[BaseR
     return [
         Route("/runs/{run}", show),
         Route("/runs/{run}/requirements.txt", requirements),
+        Route("/runs/{run}/output", output),
         Route("/runs/{run}/artifacts/{path:path}", artifact),
     ]
 
@@ -120,6 +155,8 @@ def reproduce(run: Run, url: str) -> str:
     """Shell commands that do what the run did, as far as it told what that was."""
     code, identity = run.code, run.name.rpartition("/")[2]
     lines: list[str] = []
+    if code.commit and code.command_line and run.environment.packages:
+        lines += [f"headrace reproduce {identity}", "", "# or by hand:"]
     if code.remote:
         lines.append(f"git clone {shlex.quote(code.remote)} again && cd again")
     if code.commit:

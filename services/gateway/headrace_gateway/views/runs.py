@@ -132,10 +132,10 @@ def routes(platform: Platform, pages: Pages) -> list[BaseRoute]:
 _FRESH: Final = {"Cache-Control": "no-store"}
 
 
-def whole(query: QueryParams, name: str, otherwise: int = 0) -> int:
+def whole(query: QueryParams, name: str, otherwise: int = 0, *, digits: int = 8) -> int:
     """A whole number of an address. Raises InvalidArgument."""
     text = query.get(name, "")
-    if text and not (text.isascii() and text.isdecimal() and len(text) < 9):
+    if text and not (text.isascii() and text.isdecimal() and len(text) <= digits):
         raise InvalidArgument(f"give a number for {name}", field=name)
     return int(text) if text else otherwise
 

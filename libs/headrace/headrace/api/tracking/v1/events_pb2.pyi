@@ -629,6 +629,54 @@ class RunRestored(_message.Message):
 Global___RunRestored: _TypeAlias = RunRestored  # noqa: Y015
 
 @_typing.final
+class RunPurged(_message.Message):
+    """A run that was put away is gone for good: its points, output and rows; its events stay."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    POINT_COUNT_FIELD_NUMBER: _builtins.int
+    OUTPUT_BYTES_FIELD_NUMBER: _builtins.int
+    OBJECTS_FIELD_NUMBER: _builtins.int
+    METRICS_FIELD_NUMBER: _builtins.int
+    run: _builtins.str
+    """Resource name of the run."""
+    point_count: _builtins.int
+    """Metric points it had."""
+    output_bytes: _builtins.int
+    """Bytes of its output that were kept."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    @_builtins.property
+    def objects(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2_1.ObjectRef]:
+        """Files it ever had; their bytes are freed when nothing else refers to them."""
+
+    @_builtins.property
+    def metrics(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Keys of its metrics."""
+
+    def __init__(
+        self,
+        *,
+        run: _builtins.str = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        point_count: _builtins.int = ...,
+        output_bytes: _builtins.int = ...,
+        objects: _abc.Iterable[_resources_pb2_1.ObjectRef] | None = ...,
+        metrics: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["metrics", b"metrics", "objects", b"objects", "output_bytes", b"output_bytes", "point_count", b"point_count", "run", b"run", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RunPurged: _TypeAlias = RunPurged  # noqa: Y015
+
+@_typing.final
 class ModelsLinked(_message.Message):
     """A run took or made logged models."""
 

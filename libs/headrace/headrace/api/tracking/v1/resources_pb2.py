@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from headrace.api.common.v1 import resources_pb2 as headrace_dot_api_dot_common_dot_v1_dot_resources__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(headrace/api/tracking/v1/resources.proto\x12\x18headrace.api.tracking.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a&headrace/api/common/v1/resources.proto\"\xe2\x02\n\nExperiment\x12\x0c\n\x04name\x18\x01 \x01(\t\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x63reator\x18\x03 \x01(\t\x12\x11\n\trun_count\x18\x04 \x01(\x03\x12\x14\n\x0c\x64isplay_name\x18\x05 \x01(\t\x12<\n\x04tags\x18\x06 \x03(\x0b\x32..headrace.api.tracking.v1.Experiment.TagsEntry\x12\x0e\n\x06number\x18\x07 \x01(\x03\x12/\n\x0bupdate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x64\x65lete_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x98\x08\n\x03Run\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nexperiment\x18\x02 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12\x33\n\x06status\x18\x04 \x01(\x0e\x32#.headrace.api.tracking.v1.RunStatus\x12.\n\nstart_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x61\x63tor\x18\x07 \x01(\t\x12\x39\n\x06params\x18\x08 \x03(\x0b\x32).headrace.api.tracking.v1.Run.ParamsEntry\x12\x35\n\x04tags\x18\t \x03(\x0b\x32\'.headrace.api.tracking.v1.Run.TagsEntry\x12;\n\x07metrics\x18\n \x03(\x0b\x32*.headrace.api.tracking.v1.Run.MetricsEntry\x12\x38\n\x08\x64\x61tasets\x18\x0b \x03(\x0b\x32&.headrace.api.common.v1.DatasetVersion\x12\x35\n\tartifacts\x18\x0c \x03(\x0b\x32\".headrace.api.tracking.v1.Artifact\x12\x33\n\x04\x63ode\x18\r \x01(\x0b\x32%.headrace.api.tracking.v1.CodeVersion\x12:\n\x0b\x65nvironment\x18\x0e \x01(\x0b\x32%.headrace.api.tracking.v1.Environment\x12\x12\n\nparent_run\x18\x0f \x01(\t\x12\r\n\x05\x65rror\x18\x10 \x01(\t\x12\x14\n\x0cpipeline_run\x18\x11 \x01(\t\x12\x10\n\x08revision\x18\x12 \x01(\x03\x12/\n\x0b\x64\x65lete_time\x18\x13 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x39\n\x0cmodel_inputs\x18\x14 \x03(\x0b\x32#.headrace.api.tracking.v1.ModelLink\x12:\n\rmodel_outputs\x18\x15 \x03(\x0b\x32#.headrace.api.tracking.v1.ModelLink\x1a-\n\x0bParamsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1aW\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x36\n\x05value\x18\x02 \x01(\x0b\x32\'.headrace.api.tracking.v1.MetricSummary:\x02\x38\x01\"(\n\tModelLink\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\x03\"\xa6\x05\n\x0bLoggedModel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nexperiment\x18\x02 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12\x12\n\nmodel_type\x18\x04 \x01(\t\x12\x0b\n\x03run\x18\x05 \x01(\t\x12;\n\x06status\x18\x06 \x01(\x0e\x32+.headrace.api.tracking.v1.LoggedModelStatus\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x63reator\x18\t \x01(\t\x12\x41\n\x06params\x18\n \x03(\x0b\x32\x31.headrace.api.tracking.v1.LoggedModel.ParamsEntry\x12=\n\x04tags\x18\x0b \x03(\x0b\x32/.headrace.api.tracking.v1.LoggedModel.TagsEntry\x12\x36\n\x07metrics\x18\x0c \x03(\x0b\x32%.headrace.api.tracking.v1.ModelMetric\x12\x35\n\tartifacts\x18\r \x03(\x0b\x32\".headrace.api.tracking.v1.Artifact\x12/\n\x0b\x64\x65lete_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08revision\x18\x0f \x01(\x03\x1a-\n\x0bParamsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x9c\x01\n\x0bModelMetric\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\x12\x0c\n\x04step\x18\x03 \x01(\x03\x12(\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0b\n\x03run\x18\x05 \x01(\t\x12\x14\n\x0c\x64\x61taset_name\x18\x06 \x01(\t\x12\x16\n\x0e\x64\x61taset_digest\x18\x07 \x01(\t\"\x88\x01\n\rMetricSummary\x12\x0c\n\x04last\x18\x01 \x01(\x01\x12\x0b\n\x03min\x18\x02 \x01(\x01\x12\x0b\n\x03max\x18\x03 \x01(\x01\x12\r\n\x05\x63ount\x18\x04 \x01(\x03\x12\x11\n\tlast_step\x18\x05 \x01(\x03\x12-\n\tlast_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"a\n\x0bMetricPoint\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\x12\x0c\n\x04step\x18\x03 \x01(\x03\x12(\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xab\x01\n\x08\x41rtifact\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x31\n\x06object\x18\x02 \x01(\x0b\x32!.headrace.api.common.v1.ObjectRef\x12\x34\n\x04kind\x18\x03 \x01(\x0e\x32&.headrace.api.tracking.v1.ArtifactKind\x12(\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"v\n\x0b\x43odeVersion\x12\x0e\n\x06\x63ommit\x18\x01 \x01(\t\x12\x0e\n\x06\x62ranch\x18\x02 \x01(\t\x12\x0e\n\x06remote\x18\x03 \x01(\t\x12\r\n\x05\x64irty\x18\x04 \x01(\x08\x12\x14\n\x0c\x63ommand_line\x18\x05 \x01(\t\x12\x12\n\nentrypoint\x18\x06 \x01(\t\"\xcf\x01\n\x0b\x45nvironment\x12\x0e\n\x06python\x18\x01 \x01(\t\x12\x10\n\x08platform\x18\x02 \x01(\t\x12\x0c\n\x04host\x18\x03 \x01(\t\x12\x0b\n\x03\x63pu\x18\x04 \x01(\t\x12\x11\n\tcpu_count\x18\x05 \x01(\x05\x12\x14\n\x0cmemory_bytes\x18\x06 \x01(\x03\x12\x0c\n\x04gpus\x18\x07 \x03(\t\x12\x17\n\x0fpackages_digest\x18\x08 \x01(\t\x12\x33\n\x08packages\x18\t \x03(\x0b\x32!.headrace.api.tracking.v1.Package\"(\n\x07Package\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t*\x86\x01\n\tRunStatus\x12\x1a\n\x16RUN_STATUS_UNSPECIFIED\x10\x00\x12\x16\n\x12RUN_STATUS_RUNNING\x10\x01\x12\x17\n\x13RUN_STATUS_FINISHED\x10\x02\x12\x15\n\x11RUN_STATUS_FAILED\x10\x03\x12\x15\n\x11RUN_STATUS_KILLED\x10\x04*<\n\x04View\x12\x14\n\x10VIEW_UNSPECIFIED\x10\x00\x12\x10\n\x0cVIEW_DELETED\x10\x01\x12\x0c\n\x08VIEW_ALL\x10\x02*\x98\x01\n\x11LoggedModelStatus\x12#\n\x1fLOGGED_MODEL_STATUS_UNSPECIFIED\x10\x00\x12\x1f\n\x1bLOGGED_MODEL_STATUS_PENDING\x10\x01\x12\x1d\n\x19LOGGED_MODEL_STATUS_READY\x10\x02\x12\x1e\n\x1aLOGGED_MODEL_STATUS_FAILED\x10\x03*\x84\x02\n\x0c\x41rtifactKind\x12\x1d\n\x19\x41RTIFACT_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13\x41RTIFACT_KIND_MODEL\x10\x01\x12\x18\n\x14\x41RTIFACT_KIND_FIGURE\x10\x02\x12\"\n\x1e\x41RTIFACT_KIND_CONFUSION_MATRIX\x10\x03\x12%\n!ARTIFACT_KIND_FEATURE_IMPORTANCES\x10\x04\x12#\n\x1f\x41RTIFACT_KIND_REFERENCE_PROFILE\x10\x05\x12\x16\n\x12\x41RTIFACT_KIND_DIFF\x10\x06\x12\x1a\n\x16\x41RTIFACT_KIND_PACKAGES\x10\x07\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(headrace/api/tracking/v1/resources.proto\x12\x18headrace.api.tracking.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a&headrace/api/common/v1/resources.proto\"\xe2\x02\n\nExperiment\x12\x0c\n\x04name\x18\x01 \x01(\t\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x63reator\x18\x03 \x01(\t\x12\x11\n\trun_count\x18\x04 \x01(\x03\x12\x14\n\x0c\x64isplay_name\x18\x05 \x01(\t\x12<\n\x04tags\x18\x06 \x03(\x0b\x32..headrace.api.tracking.v1.Experiment.TagsEntry\x12\x0e\n\x06number\x18\x07 \x01(\x03\x12/\n\x0bupdate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x64\x65lete_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xff\x08\n\x03Run\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nexperiment\x18\x02 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12\x33\n\x06status\x18\x04 \x01(\x0e\x32#.headrace.api.tracking.v1.RunStatus\x12.\n\nstart_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x61\x63tor\x18\x07 \x01(\t\x12\x39\n\x06params\x18\x08 \x03(\x0b\x32).headrace.api.tracking.v1.Run.ParamsEntry\x12\x35\n\x04tags\x18\t \x03(\x0b\x32\'.headrace.api.tracking.v1.Run.TagsEntry\x12;\n\x07metrics\x18\n \x03(\x0b\x32*.headrace.api.tracking.v1.Run.MetricsEntry\x12\x38\n\x08\x64\x61tasets\x18\x0b \x03(\x0b\x32&.headrace.api.common.v1.DatasetVersion\x12\x35\n\tartifacts\x18\x0c \x03(\x0b\x32\".headrace.api.tracking.v1.Artifact\x12\x33\n\x04\x63ode\x18\r \x01(\x0b\x32%.headrace.api.tracking.v1.CodeVersion\x12:\n\x0b\x65nvironment\x18\x0e \x01(\x0b\x32%.headrace.api.tracking.v1.Environment\x12\x12\n\nparent_run\x18\x0f \x01(\t\x12\r\n\x05\x65rror\x18\x10 \x01(\t\x12\x14\n\x0cpipeline_run\x18\x11 \x01(\t\x12\x10\n\x08revision\x18\x12 \x01(\x03\x12/\n\x0b\x64\x65lete_time\x18\x13 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x39\n\x0cmodel_inputs\x18\x14 \x03(\x0b\x32#.headrace.api.tracking.v1.ModelLink\x12:\n\rmodel_outputs\x18\x15 \x03(\x0b\x32#.headrace.api.tracking.v1.ModelLink\x12\r\n\x05group\x18\x16 \x01(\t\x12\x13\n\x0b\x66orked_from\x18\x17 \x01(\t\x12\x11\n\tfork_step\x18\x18 \x01(\x03\x12.\n\npurge_time\x18\x19 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a-\n\x0bParamsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1aW\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x36\n\x05value\x18\x02 \x01(\x0b\x32\'.headrace.api.tracking.v1.MetricSummary:\x02\x38\x01\"(\n\tModelLink\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\x03\"\xa6\x05\n\x0bLoggedModel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nexperiment\x18\x02 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12\x12\n\nmodel_type\x18\x04 \x01(\t\x12\x0b\n\x03run\x18\x05 \x01(\t\x12;\n\x06status\x18\x06 \x01(\x0e\x32+.headrace.api.tracking.v1.LoggedModelStatus\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x63reator\x18\t \x01(\t\x12\x41\n\x06params\x18\n \x03(\x0b\x32\x31.headrace.api.tracking.v1.LoggedModel.ParamsEntry\x12=\n\x04tags\x18\x0b \x03(\x0b\x32/.headrace.api.tracking.v1.LoggedModel.TagsEntry\x12\x36\n\x07metrics\x18\x0c \x03(\x0b\x32%.headrace.api.tracking.v1.ModelMetric\x12\x35\n\tartifacts\x18\r \x03(\x0b\x32\".headrace.api.tracking.v1.Artifact\x12/\n\x0b\x64\x65lete_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08revision\x18\x0f \x01(\x03\x1a-\n\x0bParamsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x9c\x01\n\x0bModelMetric\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\x12\x0c\n\x04step\x18\x03 \x01(\x03\x12(\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0b\n\x03run\x18\x05 \x01(\t\x12\x14\n\x0c\x64\x61taset_name\x18\x06 \x01(\t\x12\x16\n\x0e\x64\x61taset_digest\x18\x07 \x01(\t\"\x88\x01\n\rMetricSummary\x12\x0c\n\x04last\x18\x01 \x01(\x01\x12\x0b\n\x03min\x18\x02 \x01(\x01\x12\x0b\n\x03max\x18\x03 \x01(\x01\x12\r\n\x05\x63ount\x18\x04 \x01(\x03\x12\x11\n\tlast_step\x18\x05 \x01(\x03\x12-\n\tlast_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"a\n\x0bMetricPoint\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\x12\x0c\n\x04step\x18\x03 \x01(\x03\x12(\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xab\x01\n\x08\x41rtifact\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x31\n\x06object\x18\x02 \x01(\x0b\x32!.headrace.api.common.v1.ObjectRef\x12\x34\n\x04kind\x18\x03 \x01(\x0e\x32&.headrace.api.tracking.v1.ArtifactKind\x12(\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x9c\x01\n\x0b\x43odeVersion\x12\x0e\n\x06\x63ommit\x18\x01 \x01(\t\x12\x0e\n\x06\x62ranch\x18\x02 \x01(\t\x12\x0e\n\x06remote\x18\x03 \x01(\t\x12\r\n\x05\x64irty\x18\x04 \x01(\x08\x12\x14\n\x0c\x63ommand_line\x18\x05 \x01(\t\x12\x12\n\nentrypoint\x18\x06 \x01(\t\x12\x0c\n\x04root\x18\x07 \x01(\t\x12\x16\n\x0eworking_folder\x18\x08 \x01(\t\"\xcf\x01\n\x0b\x45nvironment\x12\x0e\n\x06python\x18\x01 \x01(\t\x12\x10\n\x08platform\x18\x02 \x01(\t\x12\x0c\n\x04host\x18\x03 \x01(\t\x12\x0b\n\x03\x63pu\x18\x04 \x01(\t\x12\x11\n\tcpu_count\x18\x05 \x01(\x05\x12\x14\n\x0cmemory_bytes\x18\x06 \x01(\x03\x12\x0c\n\x04gpus\x18\x07 \x03(\t\x12\x17\n\x0fpackages_digest\x18\x08 \x01(\t\x12\x33\n\x08packages\x18\t \x03(\x0b\x32!.headrace.api.tracking.v1.Package\"8\n\x07Package\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\"\x7f\n\x0bOutputChunk\x12\x0f\n\x07time_us\x18\x01 \x01(\x03\x12\x36\n\x06stream\x18\x02 \x01(\x0e\x32&.headrace.api.tracking.v1.OutputStream\x12\x0f\n\x07\x63ontent\x18\x03 \x01(\x0c\x12\x16\n\x0eleft_out_bytes\x18\x04 \x01(\x03*\x86\x01\n\tRunStatus\x12\x1a\n\x16RUN_STATUS_UNSPECIFIED\x10\x00\x12\x16\n\x12RUN_STATUS_RUNNING\x10\x01\x12\x17\n\x13RUN_STATUS_FINISHED\x10\x02\x12\x15\n\x11RUN_STATUS_FAILED\x10\x03\x12\x15\n\x11RUN_STATUS_KILLED\x10\x04*<\n\x04View\x12\x14\n\x10VIEW_UNSPECIFIED\x10\x00\x12\x10\n\x0cVIEW_DELETED\x10\x01\x12\x0c\n\x08VIEW_ALL\x10\x02*\x98\x01\n\x11LoggedModelStatus\x12#\n\x1fLOGGED_MODEL_STATUS_UNSPECIFIED\x10\x00\x12\x1f\n\x1bLOGGED_MODEL_STATUS_PENDING\x10\x01\x12\x1d\n\x19LOGGED_MODEL_STATUS_READY\x10\x02\x12\x1e\n\x1aLOGGED_MODEL_STATUS_FAILED\x10\x03*\x84\x02\n\x0c\x41rtifactKind\x12\x1d\n\x19\x41RTIFACT_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13\x41RTIFACT_KIND_MODEL\x10\x01\x12\x18\n\x14\x41RTIFACT_KIND_FIGURE\x10\x02\x12\"\n\x1e\x41RTIFACT_KIND_CONFUSION_MATRIX\x10\x03\x12%\n!ARTIFACT_KIND_FEATURE_IMPORTANCES\x10\x04\x12#\n\x1f\x41RTIFACT_KIND_REFERENCE_PROFILE\x10\x05\x12\x16\n\x12\x41RTIFACT_KIND_DIFF\x10\x06\x12\x1a\n\x16\x41RTIFACT_KIND_PACKAGES\x10\x07*a\n\x0cOutputStream\x12\x1d\n\x19OUTPUT_STREAM_UNSPECIFIED\x10\x00\x12\x18\n\x14OUTPUT_STREAM_STDOUT\x10\x01\x12\x18\n\x14OUTPUT_STREAM_STDERR\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,46 +45,50 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LOGGEDMODEL_PARAMSENTRY']._serialized_options = b'8\001'
   _globals['_LOGGEDMODEL_TAGSENTRY']._loaded_options = None
   _globals['_LOGGEDMODEL_TAGSENTRY']._serialized_options = b'8\001'
-  _globals['_RUNSTATUS']._serialized_start=3218
-  _globals['_RUNSTATUS']._serialized_end=3352
-  _globals['_VIEW']._serialized_start=3354
-  _globals['_VIEW']._serialized_end=3414
-  _globals['_LOGGEDMODELSTATUS']._serialized_start=3417
-  _globals['_LOGGEDMODELSTATUS']._serialized_end=3569
-  _globals['_ARTIFACTKIND']._serialized_start=3572
-  _globals['_ARTIFACTKIND']._serialized_end=3832
+  _globals['_RUNSTATUS']._serialized_start=3505
+  _globals['_RUNSTATUS']._serialized_end=3639
+  _globals['_VIEW']._serialized_start=3641
+  _globals['_VIEW']._serialized_end=3701
+  _globals['_LOGGEDMODELSTATUS']._serialized_start=3704
+  _globals['_LOGGEDMODELSTATUS']._serialized_end=3856
+  _globals['_ARTIFACTKIND']._serialized_start=3859
+  _globals['_ARTIFACTKIND']._serialized_end=4119
+  _globals['_OUTPUTSTREAM']._serialized_start=4121
+  _globals['_OUTPUTSTREAM']._serialized_end=4218
   _globals['_EXPERIMENT']._serialized_start=144
   _globals['_EXPERIMENT']._serialized_end=498
   _globals['_EXPERIMENT_TAGSENTRY']._serialized_start=455
   _globals['_EXPERIMENT_TAGSENTRY']._serialized_end=498
   _globals['_RUN']._serialized_start=501
-  _globals['_RUN']._serialized_end=1549
-  _globals['_RUN_PARAMSENTRY']._serialized_start=1370
-  _globals['_RUN_PARAMSENTRY']._serialized_end=1415
+  _globals['_RUN']._serialized_end=1652
+  _globals['_RUN_PARAMSENTRY']._serialized_start=1473
+  _globals['_RUN_PARAMSENTRY']._serialized_end=1518
   _globals['_RUN_TAGSENTRY']._serialized_start=455
   _globals['_RUN_TAGSENTRY']._serialized_end=498
-  _globals['_RUN_METRICSENTRY']._serialized_start=1462
-  _globals['_RUN_METRICSENTRY']._serialized_end=1549
-  _globals['_MODELLINK']._serialized_start=1551
-  _globals['_MODELLINK']._serialized_end=1591
-  _globals['_LOGGEDMODEL']._serialized_start=1594
-  _globals['_LOGGEDMODEL']._serialized_end=2272
-  _globals['_LOGGEDMODEL_PARAMSENTRY']._serialized_start=1370
-  _globals['_LOGGEDMODEL_PARAMSENTRY']._serialized_end=1415
+  _globals['_RUN_METRICSENTRY']._serialized_start=1565
+  _globals['_RUN_METRICSENTRY']._serialized_end=1652
+  _globals['_MODELLINK']._serialized_start=1654
+  _globals['_MODELLINK']._serialized_end=1694
+  _globals['_LOGGEDMODEL']._serialized_start=1697
+  _globals['_LOGGEDMODEL']._serialized_end=2375
+  _globals['_LOGGEDMODEL_PARAMSENTRY']._serialized_start=1473
+  _globals['_LOGGEDMODEL_PARAMSENTRY']._serialized_end=1518
   _globals['_LOGGEDMODEL_TAGSENTRY']._serialized_start=455
   _globals['_LOGGEDMODEL_TAGSENTRY']._serialized_end=498
-  _globals['_MODELMETRIC']._serialized_start=2275
-  _globals['_MODELMETRIC']._serialized_end=2431
-  _globals['_METRICSUMMARY']._serialized_start=2434
-  _globals['_METRICSUMMARY']._serialized_end=2570
-  _globals['_METRICPOINT']._serialized_start=2572
-  _globals['_METRICPOINT']._serialized_end=2669
-  _globals['_ARTIFACT']._serialized_start=2672
-  _globals['_ARTIFACT']._serialized_end=2843
-  _globals['_CODEVERSION']._serialized_start=2845
-  _globals['_CODEVERSION']._serialized_end=2963
-  _globals['_ENVIRONMENT']._serialized_start=2966
-  _globals['_ENVIRONMENT']._serialized_end=3173
-  _globals['_PACKAGE']._serialized_start=3175
-  _globals['_PACKAGE']._serialized_end=3215
+  _globals['_MODELMETRIC']._serialized_start=2378
+  _globals['_MODELMETRIC']._serialized_end=2534
+  _globals['_METRICSUMMARY']._serialized_start=2537
+  _globals['_METRICSUMMARY']._serialized_end=2673
+  _globals['_METRICPOINT']._serialized_start=2675
+  _globals['_METRICPOINT']._serialized_end=2772
+  _globals['_ARTIFACT']._serialized_start=2775
+  _globals['_ARTIFACT']._serialized_end=2946
+  _globals['_CODEVERSION']._serialized_start=2949
+  _globals['_CODEVERSION']._serialized_end=3105
+  _globals['_ENVIRONMENT']._serialized_start=3108
+  _globals['_ENVIRONMENT']._serialized_end=3315
+  _globals['_PACKAGE']._serialized_start=3317
+  _globals['_PACKAGE']._serialized_end=3373
+  _globals['_OUTPUTCHUNK']._serialized_start=3375
+  _globals['_OUTPUTCHUNK']._serialized_end=3502
 # @@protoc_insertion_point(module_scope)

@@ -149,6 +149,30 @@ ARTIFACT_KIND_PACKAGES: ArtifactKind.ValueType  # 7
 """A list of installed packages."""
 Global___ArtifactKind: _TypeAlias = ArtifactKind  # noqa: Y015
 
+class _OutputStream:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OutputStreamEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OutputStream.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    OUTPUT_STREAM_UNSPECIFIED: _OutputStream.ValueType  # 0
+    """Not given."""
+    OUTPUT_STREAM_STDOUT: _OutputStream.ValueType  # 1
+    """Standard output."""
+    OUTPUT_STREAM_STDERR: _OutputStream.ValueType  # 2
+    """Standard error."""
+
+class OutputStream(_OutputStream, metaclass=_OutputStreamEnumTypeWrapper):
+    """Where a program wrote."""
+
+OUTPUT_STREAM_UNSPECIFIED: OutputStream.ValueType  # 0
+"""Not given."""
+OUTPUT_STREAM_STDOUT: OutputStream.ValueType  # 1
+"""Standard output."""
+OUTPUT_STREAM_STDERR: OutputStream.ValueType  # 2
+"""Standard error."""
+Global___OutputStream: _TypeAlias = OutputStream  # noqa: Y015
+
 @_typing.final
 class Experiment(_message.Message):
     """A group of runs that answer one question."""
@@ -319,6 +343,10 @@ class Run(_message.Message):
     DELETE_TIME_FIELD_NUMBER: _builtins.int
     MODEL_INPUTS_FIELD_NUMBER: _builtins.int
     MODEL_OUTPUTS_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
+    FORKED_FROM_FIELD_NUMBER: _builtins.int
+    FORK_STEP_FIELD_NUMBER: _builtins.int
+    PURGE_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name: `projects/{project}/runs/{run}`; the id is a client-made UUID."""
     experiment: _builtins.str
@@ -337,6 +365,12 @@ class Run(_message.Message):
     """Pipeline run whose step it is; may be empty."""
     revision: _builtins.int
     """Version of the stream."""
+    group: _builtins.str
+    """What it is grouped with; may be empty."""
+    forked_from: _builtins.str
+    """Run whose points up to `fork_step` are its history too; may be empty."""
+    fork_step: _builtins.int
+    """Last step of that history."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """When it started."""
@@ -385,6 +419,10 @@ class Run(_message.Message):
     def model_outputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelLink]:
         """Logged models it made. At most 1000."""
 
+    @_builtins.property
+    def purge_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was purged; what is left then is its name, its experiment and the times."""
+
     def __init__(
         self,
         *,
@@ -409,10 +447,14 @@ class Run(_message.Message):
         delete_time: _timestamp_pb2.Timestamp | None = ...,
         model_inputs: _abc.Iterable[Global___ModelLink] | None = ...,
         model_outputs: _abc.Iterable[Global___ModelLink] | None = ...,
+        group: _builtins.str = ...,
+        forked_from: _builtins.str = ...,
+        fork_step: _builtins.int = ...,
+        purge_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "delete_time", b"delete_time", "end_time", b"end_time", "environment", b"environment", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "delete_time", b"delete_time", "end_time", b"end_time", "environment", b"environment", "purge_time", b"purge_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "artifacts", b"artifacts", "code", b"code", "datasets", b"datasets", "delete_time", b"delete_time", "display_name", b"display_name", "end_time", b"end_time", "environment", b"environment", "error", b"error", "experiment", b"experiment", "metrics", b"metrics", "model_inputs", b"model_inputs", "model_outputs", b"model_outputs", "name", b"name", "params", b"params", "parent_run", b"parent_run", "pipeline_run", b"pipeline_run", "revision", b"revision", "start_time", b"start_time", "status", b"status", "tags", b"tags"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "artifacts", b"artifacts", "code", b"code", "datasets", b"datasets", "delete_time", b"delete_time", "display_name", b"display_name", "end_time", b"end_time", "environment", b"environment", "error", b"error", "experiment", b"experiment", "fork_step", b"fork_step", "forked_from", b"forked_from", "group", b"group", "metrics", b"metrics", "model_inputs", b"model_inputs", "model_outputs", b"model_outputs", "name", b"name", "params", b"params", "parent_run", b"parent_run", "pipeline_run", b"pipeline_run", "purge_time", b"purge_time", "revision", b"revision", "start_time", b"start_time", "status", b"status", "tags", b"tags"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -754,6 +796,8 @@ class CodeVersion(_message.Message):
     DIRTY_FIELD_NUMBER: _builtins.int
     COMMAND_LINE_FIELD_NUMBER: _builtins.int
     ENTRYPOINT_FIELD_NUMBER: _builtins.int
+    ROOT_FIELD_NUMBER: _builtins.int
+    WORKING_FOLDER_FIELD_NUMBER: _builtins.int
     commit: _builtins.str
     """Commit id; empty outside a repository."""
     branch: _builtins.str
@@ -766,6 +810,10 @@ class CodeVersion(_message.Message):
     """Command line as started. At most 8000 characters."""
     entrypoint: _builtins.str
     """Entry file. At most 2000 characters."""
+    root: _builtins.str
+    """Folder of the repository, `~` for the user's home. At most 2000 characters."""
+    working_folder: _builtins.str
+    """Folder it was started in, within the repository; empty for its root. At most 2000 characters."""
     def __init__(
         self,
         *,
@@ -775,10 +823,12 @@ class CodeVersion(_message.Message):
         dirty: _builtins.bool = ...,
         command_line: _builtins.str = ...,
         entrypoint: _builtins.str = ...,
+        root: _builtins.str = ...,
+        working_folder: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["branch", b"branch", "command_line", b"command_line", "commit", b"commit", "dirty", b"dirty", "entrypoint", b"entrypoint", "remote", b"remote"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["branch", b"branch", "command_line", b"command_line", "commit", b"commit", "dirty", b"dirty", "entrypoint", b"entrypoint", "remote", b"remote", "root", b"root", "working_folder", b"working_folder"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -850,20 +900,60 @@ class Package(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name."""
     version: _builtins.str
     """Version."""
+    source: _builtins.str
+    """Where it came from when not from an index: an address such as `git+https://...@commit`, or a folder (`~` for the
+    user's home) after `editable:` or `folder:`. At most 2000 characters.
+    """
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         version: _builtins.str = ...,
+        source: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "source", b"source", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Package: _TypeAlias = Package  # noqa: Y015
+
+@_typing.final
+class OutputChunk(_message.Message):
+    """What a program wrote in a moment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIME_US_FIELD_NUMBER: _builtins.int
+    STREAM_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
+    LEFT_OUT_BYTES_FIELD_NUMBER: _builtins.int
+    time_us: _builtins.int
+    """When, microseconds since 1970 UTC; of one run each only once, in the order in which it was written."""
+    stream: Global___OutputStream.ValueType
+    """Where."""
+    content: _builtins.bytes
+    """What, as a rule UTF-8: 1 to 65536 bytes."""
+    left_out_bytes: _builtins.int
+    """Bytes before it that were not kept. At least 0."""
+    def __init__(
+        self,
+        *,
+        time_us: _builtins.int = ...,
+        stream: Global___OutputStream.ValueType = ...,
+        content: _builtins.bytes = ...,
+        left_out_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "left_out_bytes", b"left_out_bytes", "stream", b"stream", "time_us", b"time_us"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OutputChunk: _TypeAlias = OutputChunk  # noqa: Y015

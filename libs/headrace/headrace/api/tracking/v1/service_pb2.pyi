@@ -58,6 +58,9 @@ class StartRunRequest(_message.Message):
     ENVIRONMENT_FIELD_NUMBER: _builtins.int
     PARENT_RUN_FIELD_NUMBER: _builtins.int
     PIPELINE_RUN_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
+    FORKED_FROM_FIELD_NUMBER: _builtins.int
+    FORK_STEP_FIELD_NUMBER: _builtins.int
     command_id: _builtins.str
     """Client-made id of this command, a UUID."""
     name: _builtins.str
@@ -70,6 +73,12 @@ class StartRunRequest(_message.Message):
     """Run that it is part of."""
     pipeline_run: _builtins.str
     """Pipeline run whose step it is."""
+    group: _builtins.str
+    """What it is grouped with, such as the folds of one validation. At most 250 characters."""
+    forked_from: _builtins.str
+    """Run of the project whose history it goes on with; it must be in use. Empty for none."""
+    fork_step: _builtins.int
+    """Last step of that history. At least 0; 0 without `forked_from`."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """When it started; absent for now."""
@@ -99,10 +108,13 @@ class StartRunRequest(_message.Message):
         environment: _resources_pb2.Environment | None = ...,
         parent_run: _builtins.str = ...,
         pipeline_run: _builtins.str = ...,
+        group: _builtins.str = ...,
+        forked_from: _builtins.str = ...,
+        fork_step: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "environment", b"environment", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "command_id", b"command_id", "display_name", b"display_name", "environment", b"environment", "experiment", b"experiment", "name", b"name", "parent_run", b"parent_run", "pipeline_run", b"pipeline_run", "start_time", b"start_time", "tags", b"tags"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "command_id", b"command_id", "display_name", b"display_name", "environment", b"environment", "experiment", b"experiment", "fork_step", b"fork_step", "forked_from", b"forked_from", "group", b"group", "name", b"name", "parent_run", b"parent_run", "pipeline_run", b"pipeline_run", "start_time", b"start_time", "tags", b"tags"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -433,6 +445,176 @@ class StreamMetricsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StreamMetricsResponse: _TypeAlias = StreamMetricsResponse  # noqa: Y015
+
+@_typing.final
+class LogOutputRequest(_message.Message):
+    """Asks to keep what a run wrote."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMAND_ID_FIELD_NUMBER: _builtins.int
+    RUN_FIELD_NUMBER: _builtins.int
+    CHUNKS_FIELD_NUMBER: _builtins.int
+    command_id: _builtins.str
+    """Client-made id of this command, a UUID. A repeat is known by the times of its chunks."""
+    run: _builtins.str
+    """Resource name of the run."""
+    @_builtins.property
+    def chunks(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.OutputChunk]:
+        """What it wrote: 1 to 1000, together at most 2 MiB."""
+
+    def __init__(
+        self,
+        *,
+        command_id: _builtins.str = ...,
+        run: _builtins.str = ...,
+        chunks: _abc.Iterable[_resources_pb2.OutputChunk] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunks", b"chunks", "command_id", b"command_id", "run", b"run"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LogOutputRequest: _TypeAlias = LogOutputRequest  # noqa: Y015
+
+@_typing.final
+class LogOutputResponse(_message.Message):
+    """Acknowledges output."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNT_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    """Chunks that were new."""
+    def __init__(
+        self,
+        *,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LogOutputResponse: _TypeAlias = LogOutputResponse  # noqa: Y015
+
+@_typing.final
+class ReadOutputRequest(_message.Message):
+    """Asks what a run wrote."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: _builtins.int
+    AFTER_US_FIELD_NUMBER: _builtins.int
+    LAST_BYTES_FIELD_NUMBER: _builtins.int
+    run: _builtins.str
+    """Resource name of the run."""
+    after_us: _builtins.int
+    """Only what was written after this moment, microseconds since 1970 UTC; 0 for all."""
+    last_bytes: _builtins.int
+    """Only the end of it, of about so many bytes: 1 to 16777216; 0 for all, from `after_us` on."""
+    def __init__(
+        self,
+        *,
+        run: _builtins.str = ...,
+        after_us: _builtins.int = ...,
+        last_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_us", b"after_us", "last_bytes", b"last_bytes", "run", b"run"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadOutputRequest: _TypeAlias = ReadOutputRequest  # noqa: Y015
+
+@_typing.final
+class ReadOutputResponse(_message.Message):
+    """What a run wrote."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHUNKS_FIELD_NUMBER: _builtins.int
+    NEXT_AFTER_US_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    RUN_ENDED_FIELD_NUMBER: _builtins.int
+    next_after_us: _builtins.int
+    """Where it goes on: the next `after_us`."""
+    end: _builtins.bool
+    """Whether nothing is kept behind it now."""
+    run_ended: _builtins.bool
+    """Whether the run has ended, so that nothing more is written unless it is resumed."""
+    @_builtins.property
+    def chunks(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.OutputChunk]:
+        """Chunks in order, together at most about 1 MiB, or what was asked for."""
+
+    def __init__(
+        self,
+        *,
+        chunks: _abc.Iterable[_resources_pb2.OutputChunk] | None = ...,
+        next_after_us: _builtins.int = ...,
+        end: _builtins.bool = ...,
+        run_ended: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunks", b"chunks", "end", b"end", "next_after_us", b"next_after_us", "run_ended", b"run_ended"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadOutputResponse: _TypeAlias = ReadOutputResponse  # noqa: Y015
+
+@_typing.final
+class FollowOutputRequest(_message.Message):
+    """Asks to follow what a run writes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: _builtins.int
+    AFTER_US_FIELD_NUMBER: _builtins.int
+    run: _builtins.str
+    """Resource name of the run."""
+    after_us: _builtins.int
+    """Only what was written after this moment, microseconds since 1970 UTC; 0 for all."""
+    def __init__(
+        self,
+        *,
+        run: _builtins.str = ...,
+        after_us: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_us", b"after_us", "run", b"run"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FollowOutputRequest: _TypeAlias = FollowOutputRequest  # noqa: Y015
+
+@_typing.final
+class FollowOutputResponse(_message.Message):
+    """Some of what a run wrote."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHUNKS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def chunks(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.OutputChunk]:
+        """Chunks in order: at least 1, together about 1 MiB at most."""
+
+    def __init__(
+        self,
+        *,
+        chunks: _abc.Iterable[_resources_pb2.OutputChunk] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunks", b"chunks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FollowOutputResponse: _TypeAlias = FollowOutputResponse  # noqa: Y015
 
 @_typing.final
 class ChangeTagsRequest(_message.Message):
@@ -828,9 +1010,9 @@ class SearchRunsRequest(_message.Message):
     """`projects/{project}`."""
     filter: _builtins.str
     """Conditions such as `metric.rmse < 30 and param.model = "lightgbm" and tag.team = "ops" and status = "FINISHED"`, with `and`, `or`, `not`, brackets,
-    `= != < <= > >= like ilike in is null`; attributes: run, status, experiment, display_name, parent, start_time, end_time (`"2026-05-01"`), duration_s,
+    `= != < <= > >= like ilike in is null`; attributes: run, status, experiment, display_name, parent, group, forked_from, start_time, end_time (`"2026-05-01"`), duration_s,
     nested (`= true`); `dataset.name`, `.digest`, `.context`; `code.commit`, `code.dirty`; `metric.k` is the last value, `metric.k.min` and `.max` the extremes,
-    `metric.k.at.100` the value at step 100. An error's metadata has `position`, the character, and what was `expected` there. At most 4000 characters.
+    `metric.k.at.100` the value at step 100; a parameter or tag is compared with a number as a number, with a text in quotes as a text. An error's metadata has `position`, the character, and what was `expected` there. At most 4000 characters.
     """
     order_by: _builtins.str
     """Order such as `metric.rmse asc, start_time desc`; empty for newest first, which also decides where all else is equal. Texts are sorted by their first
@@ -2473,3 +2655,125 @@ class DeleteLoggedModelResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeleteLoggedModelResponse: _TypeAlias = DeleteLoggedModelResponse  # noqa: Y015
+
+@_typing.final
+class PurgeRunsRequest(_message.Message):
+    """Asks to purge runs that were put away."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMAND_ID_FIELD_NUMBER: _builtins.int
+    PARENT_FIELD_NUMBER: _builtins.int
+    DELETED_BEFORE_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    command_id: _builtins.str
+    """Client-made id of this command, a UUID. A repeat goes on where the command was ended."""
+    parent: _builtins.str
+    """`projects/{project}`."""
+    limit: _builtins.int
+    """Runs to purge now: 1 to 100; 0 means 100."""
+    validate_only: _builtins.bool
+    """Only says what would be purged."""
+    @_builtins.property
+    def deleted_before(self) -> _timestamp_pb2.Timestamp:
+        """Only runs that were put away before this moment."""
+
+    def __init__(
+        self,
+        *,
+        command_id: _builtins.str = ...,
+        parent: _builtins.str = ...,
+        deleted_before: _timestamp_pb2.Timestamp | None = ...,
+        limit: _builtins.int = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["deleted_before", b"deleted_before"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "deleted_before", b"deleted_before", "limit", b"limit", "parent", b"parent", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PurgeRunsRequest: _TypeAlias = PurgeRunsRequest  # noqa: Y015
+
+@_typing.final
+class PurgeRunsResponse(_message.Message):
+    """What was purged."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUNS_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
+    KEPT_COUNT_FIELD_NUMBER: _builtins.int
+    FREED_COUNT_FIELD_NUMBER: _builtins.int
+    FREED_BYTES_FIELD_NUMBER: _builtins.int
+    WAITING_COUNT_FIELD_NUMBER: _builtins.int
+    WAITING_REASON_FIELD_NUMBER: _builtins.int
+    more: _builtins.bool
+    """Whether there are more of them: ask again."""
+    kept_count: _builtins.int
+    """Runs that stay because others were forked from them."""
+    freed_count: _builtins.int
+    """Files of purged runs whose bytes were freed."""
+    freed_bytes: _builtins.int
+    """Bytes that were freed."""
+    waiting_count: _builtins.int
+    """Files of purged runs whose bytes are still there: ask again."""
+    waiting_reason: _builtins.str
+    """Why they wait; empty when none do."""
+    @_builtins.property
+    def runs(self) -> _containers.RepeatedCompositeFieldContainer[Global___PurgedRun]:
+        """Runs that are gone, or would be, the one put away first at first."""
+
+    def __init__(
+        self,
+        *,
+        runs: _abc.Iterable[Global___PurgedRun] | None = ...,
+        more: _builtins.bool = ...,
+        kept_count: _builtins.int = ...,
+        freed_count: _builtins.int = ...,
+        freed_bytes: _builtins.int = ...,
+        waiting_count: _builtins.int = ...,
+        waiting_reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["freed_bytes", b"freed_bytes", "freed_count", b"freed_count", "kept_count", b"kept_count", "more", b"more", "runs", b"runs", "waiting_count", b"waiting_count", "waiting_reason", b"waiting_reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PurgeRunsResponse: _TypeAlias = PurgeRunsResponse  # noqa: Y015
+
+@_typing.final
+class PurgedRun(_message.Message):
+    """A purged run."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: _builtins.int
+    POINT_COUNT_FIELD_NUMBER: _builtins.int
+    OUTPUT_BYTES_FIELD_NUMBER: _builtins.int
+    ARTIFACT_COUNT_FIELD_NUMBER: _builtins.int
+    run: _builtins.str
+    """Resource name of the run."""
+    point_count: _builtins.int
+    """Metric points it had."""
+    output_bytes: _builtins.int
+    """Bytes of its output that were kept."""
+    artifact_count: _builtins.int
+    """Files it had."""
+    def __init__(
+        self,
+        *,
+        run: _builtins.str = ...,
+        point_count: _builtins.int = ...,
+        output_bytes: _builtins.int = ...,
+        artifact_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_count", b"artifact_count", "output_bytes", b"output_bytes", "point_count", b"point_count", "run", b"run"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PurgedRun: _TypeAlias = PurgedRun  # noqa: Y015

@@ -65,6 +65,21 @@ class TrackingServiceStub:
                 request_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.StreamMetricsRequest.SerializeToString,
                 response_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.StreamMetricsResponse.FromString,
                 _registered_method=True)
+        self.LogOutput = channel.unary_unary(
+                '/headrace.api.tracking.v1.TrackingService/LogOutput',
+                request_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.LogOutputRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.LogOutputResponse.FromString,
+                _registered_method=True)
+        self.ReadOutput = channel.unary_unary(
+                '/headrace.api.tracking.v1.TrackingService/ReadOutput',
+                request_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.ReadOutputRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.ReadOutputResponse.FromString,
+                _registered_method=True)
+        self.FollowOutput = channel.unary_stream(
+                '/headrace.api.tracking.v1.TrackingService/FollowOutput',
+                request_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.FollowOutputRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.FollowOutputResponse.FromString,
+                _registered_method=True)
         self.ChangeTags = channel.unary_unary(
                 '/headrace.api.tracking.v1.TrackingService/ChangeTags',
                 request_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.ChangeTagsRequest.SerializeToString,
@@ -170,6 +185,11 @@ class TrackingServiceStub:
                 request_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.RestoreRunRequest.SerializeToString,
                 response_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.RestoreRunResponse.FromString,
                 _registered_method=True)
+        self.PurgeRuns = channel.unary_unary(
+                '/headrace.api.tracking.v1.TrackingService/PurgeRuns',
+                request_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.PurgeRunsRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.PurgeRunsResponse.FromString,
+                _registered_method=True)
         self.LinkModels = channel.unary_unary(
                 '/headrace.api.tracking.v1.TrackingService/LinkModels',
                 request_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.LinkModelsRequest.SerializeToString,
@@ -253,6 +273,27 @@ class TrackingServiceServicer:
 
     def StreamMetrics(self, request_iterator, context):
         """Logs metric points as they come; each message is committed and acknowledged in order.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LogOutput(self, request, context):
+        """Keeps what a run wrote to its standard streams: the first and the last 8 MiB of it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadOutput(self, request, context):
+        """What a run wrote, from a moment on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FollowOutput(self, request, context):
+        """What a run wrote and writes, until it ends.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -405,6 +446,13 @@ class TrackingServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PurgeRuns(self, request, context):
+        """Removes runs for good that were put away long enough ago, and frees the bytes that nobody needs any more. For operators.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def LinkModels(self, request, context):
         """Says which logged models a run took and made.
         """
@@ -493,6 +541,21 @@ def add_TrackingServiceServicer_to_server(servicer, server):
                     servicer.StreamMetrics,
                     request_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.StreamMetricsRequest.FromString,
                     response_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.StreamMetricsResponse.SerializeToString,
+            ),
+            'LogOutput': grpc.unary_unary_rpc_method_handler(
+                    servicer.LogOutput,
+                    request_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.LogOutputRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.LogOutputResponse.SerializeToString,
+            ),
+            'ReadOutput': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadOutput,
+                    request_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.ReadOutputRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.ReadOutputResponse.SerializeToString,
+            ),
+            'FollowOutput': grpc.unary_stream_rpc_method_handler(
+                    servicer.FollowOutput,
+                    request_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.FollowOutputRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.FollowOutputResponse.SerializeToString,
             ),
             'ChangeTags': grpc.unary_unary_rpc_method_handler(
                     servicer.ChangeTags,
@@ -598,6 +661,11 @@ def add_TrackingServiceServicer_to_server(servicer, server):
                     servicer.RestoreRun,
                     request_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.RestoreRunRequest.FromString,
                     response_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.RestoreRunResponse.SerializeToString,
+            ),
+            'PurgeRuns': grpc.unary_unary_rpc_method_handler(
+                    servicer.PurgeRuns,
+                    request_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.PurgeRunsRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.PurgeRunsResponse.SerializeToString,
             ),
             'LinkModels': grpc.unary_unary_rpc_method_handler(
                     servicer.LinkModels,
@@ -803,6 +871,87 @@ class TrackingService:
             '/headrace.api.tracking.v1.TrackingService/StreamMetrics',
             headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.StreamMetricsRequest.SerializeToString,
             headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.StreamMetricsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LogOutput(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.tracking.v1.TrackingService/LogOutput',
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.LogOutputRequest.SerializeToString,
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.LogOutputResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadOutput(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.tracking.v1.TrackingService/ReadOutput',
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.ReadOutputRequest.SerializeToString,
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.ReadOutputResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FollowOutput(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/headrace.api.tracking.v1.TrackingService/FollowOutput',
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.FollowOutputRequest.SerializeToString,
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.FollowOutputResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -1370,6 +1519,33 @@ class TrackingService:
             '/headrace.api.tracking.v1.TrackingService/RestoreRun',
             headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.RestoreRunRequest.SerializeToString,
             headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.RestoreRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PurgeRuns(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.tracking.v1.TrackingService/PurgeRuns',
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.PurgeRunsRequest.SerializeToString,
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.PurgeRunsResponse.FromString,
             options,
             channel_credentials,
             insecure,

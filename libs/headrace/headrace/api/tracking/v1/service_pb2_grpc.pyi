@@ -45,6 +45,12 @@ class TrackingServiceStub:
     """Logs metric points; concurrent calls are committed as one group."""
     StreamMetrics: _grpc.StreamStreamMultiCallable[_service_pb2.StreamMetricsRequest, _service_pb2.StreamMetricsResponse]
     """Logs metric points as they come; each message is committed and acknowledged in order."""
+    LogOutput: _grpc.UnaryUnaryMultiCallable[_service_pb2.LogOutputRequest, _service_pb2.LogOutputResponse]
+    """Keeps what a run wrote to its standard streams: the first and the last 8 MiB of it."""
+    ReadOutput: _grpc.UnaryUnaryMultiCallable[_service_pb2.ReadOutputRequest, _service_pb2.ReadOutputResponse]
+    """What a run wrote, from a moment on."""
+    FollowOutput: _grpc.UnaryStreamMultiCallable[_service_pb2.FollowOutputRequest, _service_pb2.FollowOutputResponse]
+    """What a run wrote and writes, until it ends."""
     ChangeTags: _grpc.UnaryUnaryMultiCallable[_service_pb2.ChangeTagsRequest, _service_pb2.ChangeTagsResponse]
     """Sets and removes tags."""
     LogDataset: _grpc.UnaryUnaryMultiCallable[_service_pb2.LogDatasetRequest, _service_pb2.LogDatasetResponse]
@@ -87,6 +93,8 @@ class TrackingServiceStub:
     """Puts a run away: it is in no list, and takes nothing more."""
     RestoreRun: _grpc.UnaryUnaryMultiCallable[_service_pb2.RestoreRunRequest, _service_pb2.RestoreRunResponse]
     """Brings a run back that was put away."""
+    PurgeRuns: _grpc.UnaryUnaryMultiCallable[_service_pb2.PurgeRunsRequest, _service_pb2.PurgeRunsResponse]
+    """Removes runs for good that were put away long enough ago, and frees the bytes that nobody needs any more. For operators."""
     LinkModels: _grpc.UnaryUnaryMultiCallable[_service_pb2.LinkModelsRequest, _service_pb2.LinkModelsResponse]
     """Says which logged models a run took and made."""
     CreateLoggedModel: _grpc.UnaryUnaryMultiCallable[_service_pb2.CreateLoggedModelRequest, _service_pb2.CreateLoggedModelResponse]
@@ -121,6 +129,12 @@ class TrackingServiceAsyncStub(TrackingServiceStub):
     """Logs metric points; concurrent calls are committed as one group."""
     StreamMetrics: _aio.StreamStreamMultiCallable[_service_pb2.StreamMetricsRequest, _service_pb2.StreamMetricsResponse]  # type: ignore[assignment]
     """Logs metric points as they come; each message is committed and acknowledged in order."""
+    LogOutput: _aio.UnaryUnaryMultiCallable[_service_pb2.LogOutputRequest, _service_pb2.LogOutputResponse]  # type: ignore[assignment]
+    """Keeps what a run wrote to its standard streams: the first and the last 8 MiB of it."""
+    ReadOutput: _aio.UnaryUnaryMultiCallable[_service_pb2.ReadOutputRequest, _service_pb2.ReadOutputResponse]  # type: ignore[assignment]
+    """What a run wrote, from a moment on."""
+    FollowOutput: _aio.UnaryStreamMultiCallable[_service_pb2.FollowOutputRequest, _service_pb2.FollowOutputResponse]  # type: ignore[assignment]
+    """What a run wrote and writes, until it ends."""
     ChangeTags: _aio.UnaryUnaryMultiCallable[_service_pb2.ChangeTagsRequest, _service_pb2.ChangeTagsResponse]  # type: ignore[assignment]
     """Sets and removes tags."""
     LogDataset: _aio.UnaryUnaryMultiCallable[_service_pb2.LogDatasetRequest, _service_pb2.LogDatasetResponse]  # type: ignore[assignment]
@@ -163,6 +177,8 @@ class TrackingServiceAsyncStub(TrackingServiceStub):
     """Puts a run away: it is in no list, and takes nothing more."""
     RestoreRun: _aio.UnaryUnaryMultiCallable[_service_pb2.RestoreRunRequest, _service_pb2.RestoreRunResponse]  # type: ignore[assignment]
     """Brings a run back that was put away."""
+    PurgeRuns: _aio.UnaryUnaryMultiCallable[_service_pb2.PurgeRunsRequest, _service_pb2.PurgeRunsResponse]  # type: ignore[assignment]
+    """Removes runs for good that were put away long enough ago, and frees the bytes that nobody needs any more. For operators."""
     LinkModels: _aio.UnaryUnaryMultiCallable[_service_pb2.LinkModelsRequest, _service_pb2.LinkModelsResponse]  # type: ignore[assignment]
     """Says which logged models a run took and made."""
     CreateLoggedModel: _aio.UnaryUnaryMultiCallable[_service_pb2.CreateLoggedModelRequest, _service_pb2.CreateLoggedModelResponse]  # type: ignore[assignment]
@@ -230,6 +246,30 @@ class TrackingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_service_pb2.StreamMetricsResponse], _abc.AsyncIterator[_service_pb2.StreamMetricsResponse]]:
         """Logs metric points as they come; each message is committed and acknowledged in order."""
+
+    @_abc_1.abstractmethod
+    def LogOutput(
+        self,
+        request: _service_pb2.LogOutputRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.LogOutputResponse, _abc.Awaitable[_service_pb2.LogOutputResponse]]:
+        """Keeps what a run wrote to its standard streams: the first and the last 8 MiB of it."""
+
+    @_abc_1.abstractmethod
+    def ReadOutput(
+        self,
+        request: _service_pb2.ReadOutputRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.ReadOutputResponse, _abc.Awaitable[_service_pb2.ReadOutputResponse]]:
+        """What a run wrote, from a moment on."""
+
+    @_abc_1.abstractmethod
+    def FollowOutput(
+        self,
+        request: _service_pb2.FollowOutputRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_service_pb2.FollowOutputResponse], _abc.AsyncIterator[_service_pb2.FollowOutputResponse]]:
+        """What a run wrote and writes, until it ends."""
 
     @_abc_1.abstractmethod
     def ChangeTags(
@@ -398,6 +438,14 @@ class TrackingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.RestoreRunResponse, _abc.Awaitable[_service_pb2.RestoreRunResponse]]:
         """Brings a run back that was put away."""
+
+    @_abc_1.abstractmethod
+    def PurgeRuns(
+        self,
+        request: _service_pb2.PurgeRunsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.PurgeRunsResponse, _abc.Awaitable[_service_pb2.PurgeRunsResponse]]:
+        """Removes runs for good that were put away long enough ago, and frees the bytes that nobody needs any more. For operators."""
 
     @_abc_1.abstractmethod
     def LinkModels(
