@@ -13,12 +13,13 @@ from typing import Final
 
 import typer
 
+from headrace.cli import imports
 from headrace.cli.sync import sync
 from headrace.cli.worker import worker
 from headrace.errors import HeadraceError
 
 GROUPS: Final = ("runs", "models", "pipelines", "endpoints", "monitors", "alerts", "telemetry", "persons", "log")
-"""Modules of this package, each with an ``app``."""
+"""Modules of this package, each with an ``app``; ``imports`` is one too, and Python does not let it be ``import``."""
 
 
 def build() -> typer.Typer:
@@ -33,6 +34,7 @@ def build() -> typer.Typer:
         entry.load()(app)
     for name in GROUPS:
         app.add_typer(import_module(f"headrace.cli.{name}").app, name=name)
+    app.add_typer(imports.app, name="import")
     app.command()(sync)
     app.command()(worker)
     return app

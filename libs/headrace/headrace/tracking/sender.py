@@ -1,15 +1,11 @@
 """Sends a run's spool to the tracker, in order and once, from a thread of its own."""
 
-import hashlib
 import logging
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
-from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 from uuid import UUID, uuid5
@@ -22,14 +18,12 @@ from headrace.api.tracking.v1.resources_pb2 import MetricPoint
 from headrace.api.tracking.v1.service_pb2_grpc import TrackingServiceStub
 from headrace.channel import MAX_MESSAGE_BYTES
 from headrace.tracking.spool import Progress, Record, Spool, blob_path
+from headrace.transfer import TransferInterrupted, TransferRefused, put_file
 
 _log = logging.getLogger("headrace")
 MAX_BATCH_POINTS: Final = 20_000
 RETRY_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 CALL_TIMEOUT_S: Final = 30.0
-UPLOAD_TIMEOUT_S: Final = 600.0
-_MAY_PASS: Final = (HTTPStatus.FORBIDDEN, HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
-"""Answers to an upload that another try may change: a presigned URL that ran out is forbidden."""
 _TRANSIENT: Final = {
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -275,27 +269,12 @@ class _CanNotBeSentError(Exception):
     """A record that no repeat brings through."""
 
 
-def digest_file(path: Path) -> tuple[str, int]:
-    """SHA-256 (hex) and size in bytes of a file."""
-    with path.open("rb") as file:
-        hashed = hashlib.file_digest(file, "sha256")
-    return hashed.hexdigest(), path.stat().st_size
-
-
 def _put(url: str, blob: Path, media_type: str) -> None:
     try:
-        with blob.open("rb") as body:
-            request = urllib.request.Request(url, data=body, method="PUT")  # noqa: S310 - a URL the tracker signed
-            request.add_header("Content-Length", str(blob.stat().st_size))
-            request.add_header("Content-Type", media_type or "application/octet-stream")
-            with urllib.request.urlopen(request, timeout=UPLOAD_TIMEOUT_S):  # noqa: S310 - as above
-                pass
-    except urllib.error.HTTPError as error:
-        with error:
-            if error.code in _MAY_PASS or error.code >= HTTPStatus.INTERNAL_SERVER_ERROR:
-                raise TrackerDownError(f"upload: {error}") from error
-            raise _CanNotBeSentError(f"upload: {error}") from error
-    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-        raise TrackerDownError(f"upload: {error}") from error
+        put_file(url, blob, media_type)
+    except TransferInterrupted as error:
+        raise TrackerDownError(str(error)) from error
+    except TransferRefused as error:
+        raise _CanNotBeSentError(str(error)) from error
     except OSError as error:
         raise _CanNotBeSentError(f"the artifact's bytes are gone: {error}") from error
