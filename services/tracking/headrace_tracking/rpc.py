@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 
 from headrace.api.common.v1.resources_pb2 import ObjectRef
 from headrace.api.tracking.v1 import service_pb2 as service
-from headrace.api.tracking.v1.resources_pb2 import Run
+from headrace.api.tracking.v1.resources_pb2 import Artifact, Run
 from headrace_kit.context import CommandContext
 from headrace_kit.errors import FailedPrecondition, NotFound
 from headrace_kit.eventstore import PostgresEventStore
@@ -171,9 +171,8 @@ class TrackingServicer(ExperimentsRpc, LoggedModelsRpc, CensusRpc):
     async def PresignDownload(
         self, request: service.PresignDownloadRequest, context: Context
     ) -> service.PresignDownloadResponse:
-        requests.check_run(request.run)
-        run = await self._run(request.run, field="run")
-        artifact = next((each for each in run.artifacts if each.path == request.path), None)
+        artifacts = await self._artifacts_of(request.run)
+        artifact = next((each for each in artifacts if each.path == request.path), None)
         if artifact is None:
             raise NotFound("artifact", request.path[:500], field="path")
         url = self._objects.presign_get(artifact.object)
@@ -296,6 +295,14 @@ class TrackingServicer(ExperimentsRpc, LoggedModelsRpc, CensusRpc):
             decide=lambda state: decide(state, command),
             respond=respond,
         )
+
+    async def _artifacts_of(self, owner: str) -> Sequence[Artifact]:
+        """Files of a run or a logged model."""
+        if "/loggedModels/" in owner:
+            requests.check_logged_model(owner, field="run")
+            return (await self._logged_model(owner)).artifacts
+        requests.check_run(owner)
+        return (await self._run(owner, field="run")).artifacts
 
     async def _run(self, name: str, *, field: str) -> Run:
         loaded = await self._store.load(RUN, name)

@@ -71,6 +71,21 @@ def from_csv(
     show(report, dry_run=dry_run, as_json=as_json)
 
 
+@app.command("archive")
+def from_archive(
+    file: Annotated[Path, typer.Argument(help="File that `runs export` or `models export` wrote.")],
+    dry_run: DryRun = False,
+    project: Project = "default",
+    as_json: Json = False,
+) -> None:
+    """Import runs and models from an archive: under their ids where these are free, and nothing twice."""
+    from headrace.bundles import import_bundle
+
+    with connect() as client, _bar() as tell:
+        report = import_bundle(client, file, project=project, dry_run=dry_run, tell=tell)
+    show(report, dry_run=dry_run, as_json=as_json)
+
+
 def show(report: Report, *, dry_run: bool, as_json: bool) -> None:
     """Says what an import did."""
     kinds = sorted({*report.added, *report.there})

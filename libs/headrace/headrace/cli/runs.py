@@ -9,6 +9,7 @@ import typer
 
 from headrace.api.tracking.v1 import service_pb2 as service
 from headrace.api.tracking.v1.resources_pb2 import Run, RunStatus
+from headrace.cli.exporting import Output, exporting, print_exported
 from headrace.cli.output import (
     Json,
     Project,
@@ -25,7 +26,7 @@ from headrace.cli.output import (
 from headrace.client import connect
 from headrace.errors import InvalidArgument
 
-app = typer.Typer(help="Runs: list, search, show, compare.", no_args_is_help=True)
+app = typer.Typer(help="Runs: list, search, show, compare, export.", no_args_is_help=True)
 
 
 @app.command("list")
@@ -125,6 +126,21 @@ def compare(
         print_json([dict(zip(("field", *(run.name for run in found)), row, strict=True)) for row in differing])
         return
     print_table("Differences", ("", *(run.display_name for run in found)), differing, empty="The runs do not differ.")
+
+
+@app.command()
+def export(
+    runs: Annotated[list[str], typer.Argument(help="Ids of the runs.")],
+    output: Output,
+    project: Project = "default",
+    as_json: Json = False,
+) -> None:
+    """Write runs with their files and what they stand on to one file, for `headrace import archive`."""
+    from headrace.bundles import export_runs
+
+    with connect() as client, exporting() as tell:
+        written = export_runs(client, [_name(project, run) for run in runs], output, tell=tell)
+    print_exported(written, as_json=as_json)
 
 
 def _comparable(run: Run) -> dict[str, str]:

@@ -6,7 +6,6 @@ from typing import Final
 
 import orjson
 
-from headrace.api.common.v1.resources_pb2 import ObjectRef
 from headrace.api.registry.v1 import resources_pb2 as resources
 from headrace.api.registry.v1 import service_pb2 as service
 from headrace.errors import HeadraceError
@@ -18,8 +17,6 @@ from headrace.transfer import upload_bytes
 
 VERSION_TAG: Final = "headrace.imported_version"
 """Number that an imported version has on its server."""
-GAP_TAG: Final = "headrace.imported_gap"
-"""On a version that holds the number of one that its server has no more."""
 MANIFEST: Final = "application/vnd.headrace.manifest+json"
 _STAGES: Final = {"Production": "production", "Staging": "staging"}
 
@@ -110,7 +107,7 @@ class Models:
         if (logged := text(given, "model_id")) or text(given, "source").startswith("models:/m-"):
             identity = logged or text(given, "source").removeprefix("models:/")
             request.logged_model = f"{self.target.parent}/loggedModels/{identity}"
-        self._fill_gap(model, number, package)
+        self.target.hold_numbers(model, number, request)
         made: list[resources.Version] = []
         if not self.target.attempt(
             what, "versions", lambda: made.append(self.target.command(stub.CreateVersion, request).version)
@@ -151,24 +148,6 @@ class Models:
                 }
             )
         return orjson.dumps({"files": listed})
-
-    def _fill_gap(self, model: resources.Model, number: int, package: ObjectRef) -> None:
-        """Takes the numbers that the server has no more, so that the ones after keep theirs."""
-        stub = self.target.client.registry
-        left = [each for each in model.versions if GAP_TAG in each.tags and not each.HasField("delete_time")]
-        for missing in range(len(model.versions) + 1, number):
-            request = service.CreateVersionRequest(
-                model=model.name,
-                artifact=package,
-                format=resources.MODEL_FORMAT_MLFLOW,
-                description="Holds the number of a version that its server has no more.",
-                tags={GAP_TAG: str(missing), SOURCE_TAG: self.server.url},
-            )
-            made = self.target.command(stub.CreateVersion, request, salt=str(missing)).version
-            model.versions.append(made)
-            left.append(made)
-        for each in left:
-            self.target.command(stub.DeleteVersion, service.DeleteVersionRequest(version=each.name))
 
     def _aliases(self, model: resources.Model, given: Json, versions: list[Json]) -> None:
         wanted = [(text(each, "alias"), integer(each, "version")) for each in objects(given, "aliases")]

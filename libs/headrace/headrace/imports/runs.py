@@ -10,6 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from headrace.api.common.v1.resources_pb2 import DatasetVersion
 from headrace.api.tracking.v1 import resources_pb2 as resources
 from headrace.api.tracking.v1 import service_pb2 as service
+from headrace.errors import read
 from headrace.imports.files import Files
 from headrace.imports.server import Json, MlflowServer, integer, nested, objects, pairs, text
 from headrace.imports.target import SOURCE_TAG, Point, Target
@@ -88,7 +89,7 @@ class Runs:
         info, data, stub = nested(given, "info"), nested(given, "data"), self.target.client.tracking
         identity = text(info, "model_id")
         name, what = f"{self.target.parent}/loggedModels/{identity}", f"logged model {identity}"
-        found = self.target.read(stub.GetLoggedModel, service.GetLoggedModelRequest(name=name))
+        found = read(stub.GetLoggedModel, service.GetLoggedModelRequest(name=name))
         if found is None:
             request = service.CreateLoggedModelRequest(
                 name=name,

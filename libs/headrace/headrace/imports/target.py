@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 from uuid import NAMESPACE_URL, uuid5
 
 import grpc
@@ -16,12 +16,21 @@ from headrace.api.registry.v1 import service_pb2 as registry
 from headrace.api.tracking.v1 import resources_pb2 as resources
 from headrace.api.tracking.v1 import service_pb2 as service
 from headrace.client import Client
-from headrace.errors import AlreadyExists, FailedPrecondition, HeadraceError, InvalidArgument, NotFound, from_rpc_error
+from headrace.errors import (
+    AlreadyExists,
+    FailedPrecondition,
+    HeadraceError,
+    InvalidArgument,
+    from_rpc_error,
+    read,
+)
 from headrace.imports.report import Report
 from headrace.naming import experiment_id
 
 SOURCE_TAG: Final = "headrace.imported_from"
 """Where a run, model or version came from."""
+GAP_TAG: Final = "headrace.imported_gap"
+"""On a version that holds the number of one that was deleted where it comes from."""
 BATCH_POINTS: Final = 20_000
 _CALL_TIMEOUT_S: Final = 120.0
 _REFUSALS: Final = (InvalidArgument, FailedPrecondition)
@@ -29,7 +38,6 @@ _COMMANDS: Final = uuid5(NAMESPACE_URL, "headrace:import")
 
 Point = tuple[int, int, float]
 """Step, microseconds since 1970, value."""
-R = TypeVar("R")
 
 
 class Target:
@@ -60,16 +68,6 @@ class Target:
         except grpc.RpcError as error:
             raise from_rpc_error(error) from error
 
-    def read(self, method: Callable[..., R], request: Message) -> R | None:
-        """The answer to a question, or None where there is no such thing. Raises HeadraceError."""
-        try:
-            return method(request, timeout=_CALL_TIMEOUT_S)
-        except grpc.RpcError as error:
-            found = from_rpc_error(error)
-            if isinstance(found, NotFound):
-                return None
-            raise found from error
-
     def run_name(self, identity: object) -> str:
         """Resource name of a run."""
         return f"{self.parent}/runs/{identity}"
@@ -82,11 +80,11 @@ class Target:
         """
         stub = self.client.tracking
         asked = service.GetExperimentRequest(parent=self.parent, display_name=display_name)
-        if (found := self.read(stub.GetExperiment, asked)) is not None:
+        if (found := read(stub.GetExperiment, asked)) is not None:
             self.report.find("experiments")
             return found.experiment.name
         name = f"{self.parent}/experiments/{experiment_id(display_name)}"
-        if self.read(stub.GetExperiment, service.GetExperimentRequest(name=name)) is not None:
+        if read(stub.GetExperiment, service.GetExperimentRequest(name=name)) is not None:
             self.report.find("experiments")  # under another name for people by now
             return name
         self.report.add("experiments")
@@ -101,7 +99,7 @@ class Target:
 
     def run(self, name: str) -> resources.Run | None:
         """A run as it is here."""
-        found = self.read(self.client.tracking.GetRun, service.GetRunRequest(name=name))
+        found = read(self.client.tracking.GetRun, service.GetRunRequest(name=name))
         return None if found is None else found.run
 
     def start(self, request: service.StartRunRequest) -> resources.Run | None:
@@ -154,7 +152,7 @@ class Target:
         missing = list(wanted)
         if key in run.metrics:
             asked = service.GetMetricHistoryRequest(run=run.name, key=key)
-            found = self.read(self.client.tracking.GetMetricHistory, asked)
+            found = read(self.client.tracking.GetMetricHistory, asked)
             if found is not None:
                 held = Counter(map(_same, zip(found.steps, found.times_us, found.values, strict=True)))
                 missing = [point for point in wanted if not _take(held, _same(point))]
@@ -197,8 +195,26 @@ class Target:
 
     def model(self, name: str) -> models.Model | None:
         """A registered model as it is here."""
-        found = self.read(self.client.registry.GetModel, registry.GetModelRequest(name=name))
+        found = read(self.client.registry.GetModel, registry.GetModelRequest(name=name))
         return None if found is None or found.model.HasField("delete_time") else found.model
+
+    def hold_numbers(self, model: models.Model, number: int, like: registry.CreateVersionRequest) -> None:
+        """Takes the numbers of versions that were deleted where they come from, so that ``number`` is the next one.
+
+        Each is a version ``like`` that one, deleted at once.
+        """
+        stub = self.client.registry
+        left = [each for each in model.versions if GAP_TAG in each.tags and not each.HasField("delete_time")]
+        for missing in range(len(model.versions) + 1, number):
+            request = registry.CreateVersionRequest.FromString(like.SerializeToString())
+            request.ClearField("tags")
+            request.description = "Holds the number of a version that was deleted where it comes from."
+            request.tags.update({GAP_TAG: str(missing), SOURCE_TAG: like.tags[SOURCE_TAG]})
+            made = self.command(stub.CreateVersion, request, salt=str(missing)).version
+            model.versions.append(made)
+            left.append(made)
+        for each in left:
+            self.command(stub.DeleteVersion, registry.DeleteVersionRequest(version=each.name))
 
     def _new(self, kind: str, owner: str, held: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str, str]:
         for key in (key for key, value in wanted.items() if key in held and held[key] != value):

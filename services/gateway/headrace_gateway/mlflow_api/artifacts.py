@@ -24,6 +24,7 @@ from headrace_gateway.mlflow_api.paths import Place, place_of, safe
 from headrace_gateway.mlflow_api.runs import get_run
 from headrace_gateway.mlflow_api.table import FILES, V2, Endpoint
 from headrace_gateway.mlflow_api.wire import Json, files_json
+from headrace_kit.objects import object_key
 
 IN_MEMORY: Final = 4 * 1024 * 1024
 """Artifacts up to this many bytes are answered from memory, larger ones from a file."""
@@ -55,8 +56,23 @@ async def packaged(ask: Ask, reference: ObjectRef) -> list[resources.Artifact]:
     """The files of a package: those of its manifest, or itself where it is a single file."""
     if reference.media_type != MANIFEST:
         return [resources.Artifact(path="package", object=reference)]
-    listed = orjson.loads(await ask.backend.objects.get(reference))
-    return [resources.Artifact(path=each.pop("path"), object=ObjectRef(**each)) for each in listed["files"]]
+    project, _, _ = reference.uri.partition("/")
+    try:
+        listed = orjson.loads(await ask.backend.objects.get(reference))
+        return [resources.Artifact(path=str(each["path"]), object=_own(project, each)) for each in listed["files"]]
+    except (ValueError, KeyError, TypeError):
+        raise MlflowError("The package's manifest can not be read.") from None
+
+
+def _own(project: str, listed: dict[str, object]) -> ObjectRef:
+    """An entry of a manifest as an object of its project: whoever wrote the manifest can name none of another."""
+    sha256 = str(listed["sha256"])
+    return ObjectRef(
+        uri=object_key(project, sha256),
+        sha256=sha256,
+        size_bytes=int(str(listed["size_bytes"])),
+        media_type=str(listed.get("media_type", "")),
+    )
 
 
 async def package(ask: Ask, artifacts: Sequence[resources.Artifact]) -> ObjectRef:

@@ -705,7 +705,7 @@ class PresignDownloadRequest(_message.Message):
     RUN_FIELD_NUMBER: _builtins.int
     PATH_FIELD_NUMBER: _builtins.int
     run: _builtins.str
-    """Resource name of the run."""
+    """Resource name of the run, or of the logged model."""
     path: _builtins.str
     """Path of the artifact."""
     def __init__(
