@@ -10,7 +10,6 @@ from typing import Any, Final, TypeAlias, TypeVar
 import grpc
 from google.protobuf.message import Message
 
-from headrace.api.common.v1.resources_pb2 import ObjectRef
 from headrace.api.tracking.v1 import service_pb2 as service
 from headrace.api.tracking.v1.resources_pb2 import Artifact, Run
 from headrace_kit.context import CommandContext
@@ -19,7 +18,7 @@ from headrace_kit.eventstore import PostgresEventStore
 from headrace_kit.eventstore.commands import request_hash
 from headrace_kit.masks import picked
 from headrace_kit.names import EXPERIMENT, PROJECT, require_text
-from headrace_kit.objects import PRESIGN_TTL, ObjectStore, holds, object_key
+from headrace_kit.objects import PRESIGN_TTL, ObjectStore
 from headrace_kit.paging import page_of
 from headrace_kit.rpc import command_context
 from headrace_kit.validate import require_dataset, require_enum, require_range, require_size
@@ -33,6 +32,7 @@ from headrace_tracking.metrics import MetricWriter
 from headrace_tracking.pointstore import MetricCommand, PointStore
 from headrace_tracking.store import EXPERIMENT as EXPERIMENT_STREAM
 from headrace_tracking.store import RUN, RunStore, thin
+from headrace_tracking.uploads_rpc import UploadsRpc
 
 R = TypeVar("R", bound=Message)
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"  # Any: the messages of whichever method
@@ -40,7 +40,7 @@ Decide = Callable[[Run | None, CommandContext], Sequence[Message]]
 WATCH_POLL_S: Final = 0.25
 
 
-class TrackingServicer(ExperimentsRpc, LoggedModelsRpc, CensusRpc):
+class TrackingServicer(ExperimentsRpc, LoggedModelsRpc, UploadsRpc, CensusRpc):
     """Answers tracking's calls.
 
     Args:
@@ -151,22 +151,6 @@ class TrackingServicer(ExperimentsRpc, LoggedModelsRpc, CensusRpc):
             lambda state, command: domain.decide_artifact(state, request, command),
             lambda run: service.LogArtifactResponse(run=run),
         )
-
-    async def PresignUpload(
-        self, request: service.PresignUploadRequest, context: Context
-    ) -> service.PresignUploadResponse:
-        project = requests.check_presign(request)
-        reference = ObjectRef(
-            uri=object_key(project, request.sha256),
-            sha256=request.sha256,
-            size_bytes=request.size_bytes,
-            media_type=request.media_type,
-        )
-        stored = await holds(self._objects, reference)  # what is damaged there may be uploaded again
-        url = "" if stored else self._objects.presign_put(reference)
-        response = service.PresignUploadResponse(url=url, object=reference)
-        response.expire_time.FromDatetime(datetime.now(UTC) + PRESIGN_TTL)
-        return response
 
     async def PresignDownload(
         self, request: service.PresignDownloadRequest, context: Context

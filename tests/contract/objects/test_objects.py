@@ -242,3 +242,65 @@ async def test_memory_can_be_away_too() -> None:
     store.available = False
     with pytest.raises(ObjectsUnavailable):
         await store.put("default", b"x")
+
+
+def part_of(store: ObjectStore, upload: str, number: int, content: bytes, *, url: str) -> None:
+    """Sends a part as whoever has its URL does."""
+    if isinstance(store, MemoryObjectStore):
+        store.uploads[upload][number] = content
+        return
+    with urllib3.PoolManager() as pool:
+        assert pool.request("PUT", url, body=content).status == 200
+
+
+async def test_parts_become_one_object_whatever_their_order(subject: Subject) -> None:
+    store, parts = subject.store, {1: os.urandom(6 << 20), 2: os.urandom(6 << 20), 3: b"the end"}
+    whole = b"".join(parts.values())
+    wanted = object_ref("p", whole)
+    upload = await store.begin_upload(wanted)
+    assert await store.uploaded_parts(wanted, upload) == {}
+    for number in (3, 1):
+        url = store.presign_part(wanted, upload, number)
+        await asyncio.to_thread(part_of, store, upload, number, parts[number], url=url)
+    assert await store.uploaded_parts(wanted, upload) == {1: 6 << 20, 3: 7}
+    url = store.presign_part(wanted, upload, 2)
+    await asyncio.to_thread(part_of, store, upload, 2, parts[2], url=url)
+    await store.complete_upload(wanted, upload)
+    assert await store.get(wanted) == whole
+    with pytest.raises(NotFound):
+        await store.uploaded_parts(wanted, upload)
+    with pytest.raises(NotFound):
+        await store.complete_upload(wanted, upload)
+
+
+async def test_an_upload_that_is_aborted_leaves_nothing(subject: Subject) -> None:
+    store, wanted = subject.store, object_ref("p", os.urandom(100))
+    upload = await store.begin_upload(wanted)
+    await store.abort_upload(wanted, upload)
+    await store.abort_upload(wanted, upload)
+    with pytest.raises(NotFound):
+        await store.uploaded_parts(wanted, upload)
+    assert await store.size(wanted) is None
+
+
+async def test_an_upload_is_of_one_object_alone(subject: Subject) -> None:
+    store = subject.store
+    wanted, other = object_ref("p", os.urandom(100)), object_ref("other", os.urandom(100))
+    upload = await store.begin_upload(wanted)
+    with pytest.raises(NotFound):
+        await store.uploaded_parts(other, upload)
+    with pytest.raises(NotFound):
+        await store.complete_upload(other, upload)
+    with pytest.raises(NotFound):
+        await store.uploaded_parts(wanted, "no upload's id")
+
+
+async def test_parts_that_are_other_bytes_are_found(subject: Subject) -> None:
+    store, wanted = subject.store, object_ref("p", b"right" * 100)
+    upload = await store.begin_upload(wanted)
+    url = store.presign_part(wanted, upload, 1)
+    await asyncio.to_thread(part_of, store, upload, 1, b"wrong" * 100, url=url)
+    await store.complete_upload(wanted, upload)
+    assert not await holds(store, wanted)
+    with pytest.raises(ObjectCorrupt):
+        await store.verify(wanted)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -26,7 +27,7 @@ from headrace.cli.output import (
 from headrace.client import connect
 from headrace.errors import InvalidArgument
 
-app = typer.Typer(help="Runs: list, search, show, compare, export.", no_args_is_help=True)
+app = typer.Typer(help="Runs: list, search, show, compare, download, export.", no_args_is_help=True)
 
 
 @app.command("list")
@@ -126,6 +127,26 @@ def compare(
         print_json([dict(zip(("field", *(run.name for run in found)), row, strict=True)) for row in differing])
         return
     print_table("Differences", ("", *(run.display_name for run in found)), differing, empty="The runs do not differ.")
+
+
+@app.command()
+def download(
+    run: Annotated[str, typer.Argument(help="Id of the run.")],
+    path: Annotated[str, typer.Argument(help="Path of the file within the run.")],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="File to write; by default its name.")] = None,
+    project: Project = "default",
+    as_json: Json = False,
+) -> None:
+    """Write a file of a run, verified by its digest; a download that broke off is gone on with."""
+    from headrace.tracking import download_artifact
+
+    target = output or Path(path.rpartition("/")[2])
+    download_artifact(run, path, target, project=project)
+    size = target.stat().st_size
+    if as_json:
+        print_json({"file": str(target), "size_bytes": size})
+        return
+    console.print(f"{target}: {size} bytes", soft_wrap=True)
 
 
 @app.command()

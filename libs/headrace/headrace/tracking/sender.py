@@ -13,15 +13,18 @@ from uuid import UUID, uuid5
 import grpc
 from google.protobuf.message import Message
 
+from headrace.api.common.v1.resources_pb2 import ObjectRef
 from headrace.api.tracking.v1 import service_pb2 as service
 from headrace.api.tracking.v1.resources_pb2 import MetricPoint
 from headrace.api.tracking.v1.service_pb2_grpc import TrackingServiceStub
 from headrace.channel import MAX_MESSAGE_BYTES
 from headrace.tracking.spool import Progress, Record, Spool, blob_path
-from headrace.transfer import TransferInterrupted, TransferRefused, put_file
+from headrace.transfer import TransferInterrupted, TransferRefused, upload_known
 
 _log = logging.getLogger("headrace")
 MAX_BATCH_POINTS: Final = 20_000
+VERIFIED_BYTES_PER_S: Final = 50_000_000
+"""What the tracker reads at least in a second while it verifies an artifact."""
 RETRY_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 CALL_TIMEOUT_S: Final = 30.0
 _TRANSIENT: Final = {
@@ -237,17 +240,9 @@ class Sender:
     def _log_artifact(self, stub: TrackingServiceStub, request: service.LogArtifactRequest) -> None:
         wanted = request.artifact.object
         blob = blob_path(self._folder, self._spool.run_id, wanted.sha256)
-        presign = service.PresignUploadRequest(
-            parent="/".join(self._run.split("/")[:2]),
-            sha256=wanted.sha256,
-            size_bytes=wanted.size_bytes,
-            media_type=wanted.media_type,
-        )
-        upload = stub.PresignUpload(presign, timeout=CALL_TIMEOUT_S)
-        if upload.url:
-            _put(upload.url, blob, wanted.media_type)
-        request.artifact.object.CopyFrom(upload.object)
-        stub.LogArtifact(request, timeout=CALL_TIMEOUT_S)
+        stored = _upload(stub, "/".join(self._run.split("/")[:2]), blob, wanted)
+        request.artifact.object.CopyFrom(stored)
+        stub.LogArtifact(request, timeout=CALL_TIMEOUT_S + wanted.size_bytes / VERIFIED_BYTES_PER_S)
         blob.unlink(missing_ok=True)
 
     def _connected(self) -> TrackingServiceStub:
@@ -269,9 +264,10 @@ class _CanNotBeSentError(Exception):
     """A record that no repeat brings through."""
 
 
-def _put(url: str, blob: Path, media_type: str) -> None:
+def _upload(stub: TrackingServiceStub, project: str, blob: Path, wanted: ObjectRef) -> ObjectRef:
+    """Stores bytes; how far a large upload has come is noted beside them, for a later try or process."""
     try:
-        put_file(url, blob, media_type)
+        return upload_known(stub, project, blob, wanted, blob.with_name(f"{blob.name}.upload"))
     except TransferInterrupted as error:
         raise TrackerDownError(str(error)) from error
     except TransferRefused as error:

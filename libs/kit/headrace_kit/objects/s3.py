@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 import urllib3
 from minio import Minio
+from minio.datatypes import Part
 from minio.error import InvalidResponseError, MinioException, S3Error
 
 from headrace.api.common.v1.resources_pb2 import ObjectRef
@@ -38,7 +39,7 @@ T = TypeVar("T")
 _THREADS: Final = 16
 _CHUNK: Final = 1 << 20
 _CODE: Final = re.compile(r"<Code>(\w+)</Code>")
-_MISSING: Final = ("NoSuchKey", "NoSuchObject", "ResourceNotFound")
+_MISSING: Final = ("NoSuchKey", "NoSuchObject", "NoSuchUpload", "ResourceNotFound")
 
 
 class S3ObjectStore:
@@ -135,6 +136,47 @@ class S3ObjectStore:
         """As ``ObjectStore.presign_get``."""
         return str(self._client.presigned_get_object(self._bucket, require_place(reference).uri, expires=ttl))
 
+    async def begin_upload(self, reference: ObjectRef) -> str:
+        """As ``ObjectStore.begin_upload``."""
+        require_place(reference)
+        headers = {"Content-Type": reference.media_type or "application/octet-stream"}
+        return str(
+            await self._run(
+                "begin",
+                lambda: self._client._create_multipart_upload(self._bucket, reference.uri, headers),  # noqa: SLF001 - minio has no public name for single steps
+            )
+        )
+
+    async def uploaded_parts(self, reference: ObjectRef, upload: str) -> dict[int, int]:
+        """As ``ObjectStore.uploaded_parts``."""
+        require_place(reference)
+        found = await self._run("parts", lambda: self._parts(reference.uri, upload))
+        return {int(each.part_number): int(each.size or 0) for each in found}
+
+    def presign_part(self, reference: ObjectRef, upload: str, number: int, *, ttl: timedelta = PRESIGN_TTL) -> str:
+        """As ``ObjectStore.presign_part``."""
+        place, query = require_place(reference).uri, {"uploadId": upload, "partNumber": str(number)}
+        return str(self._client.get_presigned_url("PUT", self._bucket, place, expires=ttl, extra_query_params=query))
+
+    async def complete_upload(self, reference: ObjectRef, upload: str) -> None:
+        """As ``ObjectStore.complete_upload``."""
+        require_place(reference)
+
+        def complete() -> None:
+            parts = self._parts(reference.uri, upload)
+            self._client._complete_multipart_upload(self._bucket, reference.uri, upload, parts)  # noqa: SLF001 - as above
+
+        await self._run("complete", complete)
+
+    async def abort_upload(self, reference: ObjectRef, upload: str) -> None:
+        """As ``ObjectStore.abort_upload``."""
+        require_place(reference)
+        with suppress(NotFound):
+            await self._run(
+                "abort",
+                lambda: self._client._abort_multipart_upload(self._bucket, reference.uri, upload),  # noqa: SLF001 - as above
+            )
+
     async def close(self) -> None:
         """As ``ObjectStore.close``."""
         await asyncio.to_thread(self._threads.shutdown, wait=True)
@@ -194,6 +236,18 @@ class S3ObjectStore:
             response.release_conn()
         metrics.OBJECT_BYTES.labels("get").inc(size)
         require_same(reference, size, sha256.hexdigest())
+
+    def _parts(self, key: str, upload: str) -> list[Part]:
+        found: list[Part] = []
+        marker = None
+        while True:
+            page = self._client._list_parts(  # noqa: SLF001 - as above
+                self._bucket, key, upload, part_number_marker=marker
+            )
+            found.extend(page.parts)
+            marker = str(page.next_part_number_marker or "")
+            if not page.is_truncated or not marker:
+                return found
 
     def _stat(self, key: str) -> Any:  # noqa: ANN401 - Any: minio's description of an object, None when there is none
         try:

@@ -93,6 +93,34 @@ class ObjectStore(Protocol):
         """A URL to GET the bytes for a while."""
         ...
 
+    async def begin_upload(self, reference: ObjectRef) -> str:
+        """Begins an upload in parts; returns its id."""
+        ...
+
+    async def uploaded_parts(self, reference: ObjectRef, upload: str) -> dict[int, int]:
+        """Lengths of the parts that the store has, by number.
+
+        Raises:
+            NotFound: the store knows no such upload, or no more.
+        """
+        ...
+
+    def presign_part(self, reference: ObjectRef, upload: str, number: int, *, ttl: timedelta = PRESIGN_TTL) -> str:
+        """A URL to PUT a part for a while. A store may refuse a number that it has already."""
+        ...
+
+    async def complete_upload(self, reference: ObjectRef, upload: str) -> None:
+        """Puts the parts that the store has together. What was sent is to be verified afterwards.
+
+        Raises:
+            NotFound: the store knows no such upload, or no more.
+        """
+        ...
+
+    async def abort_upload(self, reference: ObjectRef, upload: str) -> None:
+        """Throws the parts away; nothing happens when there are none."""
+        ...
+
     async def close(self) -> None:
         """Waits for what is under way."""
         ...
