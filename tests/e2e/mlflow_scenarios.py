@@ -519,6 +519,24 @@ def errs() -> Any:
 
 
 @scenario
+def moves_large_files() -> Any:
+    os.environ["MLFLOW_MULTIPART_UPLOAD_MINIMUM_FILE_SIZE"] = str(8 << 20)
+    os.environ["MLFLOW_MULTIPART_UPLOAD_CHUNK_SIZE"] = str(6 << 20)
+    os.environ["MLFLOW_MULTIPART_DOWNLOAD_CHUNK_SIZE"] = str(5 << 20)
+    content = os.urandom((20 << 20) + 77)
+    with tempfile.TemporaryDirectory() as folder, mlflow.start_run() as run:
+        path = Path(folder) / "large.bin"
+        path.write_bytes(content)
+        mlflow.log_artifact(str(path), "deep/er")
+        mlflow.log_artifact(str(path))
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("deep/er/large.bin", "large.bin"):
+            back = mlflow.artifacts.download_artifacts(run_id=run.info.run_id, artifact_path=name, dst_path=folder)
+            assert Path(back).read_bytes() == content
+    return {"run": run.info.run_id, "size": len(content)}
+
+
+@scenario
 def fills_a_server() -> Any:
     experiment = mlflow.set_experiment("taxi/fares: v1").experiment_id
     mlflow.set_experiment_tag("purpose", "fares")

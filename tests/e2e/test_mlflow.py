@@ -68,6 +68,16 @@ def test_artifacts_come_back_as_they_were(script: Script, platform: Platform) ->
     assert len({each.object.sha256 for each in run.artifacts if each.path.endswith("f.bin")}) == 1
 
 
+def test_large_files_go_past_the_gateway_in_parts(script: Script, platform: Platform) -> None:
+    found = script("moves_large_files")
+    run = stored(platform, script, found["run"])
+    assert [(each.path, each.object.size_bytes) for each in run.artifacts] == [
+        ("deep/er/large.bin", found["size"]),
+        ("large.bin", found["size"]),
+    ]
+    assert len({each.object.sha256 for each in run.artifacts}) == 1
+
+
 def test_mlflows_filters_find_what_they_would(script: Script) -> None:
     codes = script("searches_runs")["codes"]
     assert set(codes.values()) == {INVALID}, codes

@@ -304,3 +304,32 @@ async def test_parts_that_are_other_bytes_are_found(subject: Subject) -> None:
     assert not await holds(store, wanted)
     with pytest.raises(ObjectCorrupt):
         await store.verify(wanted)
+
+
+async def test_bytes_of_a_digest_that_nobody_knew_come_to_their_place(subject: Subject) -> None:
+    store, parts = subject.store, {1: os.urandom(6 << 20), 2: b"the end"}
+    staged = await store.begin_staged("p")
+    for number in (2, 1):
+        url = store.presign_staged("p", staged, number)
+        await asyncio.to_thread(part_of, store, staged, number, parts[number], url=url)
+    adopted = await store.adopt_staged("p", staged, "x/y")
+    assert adopted == object_ref("p", parts[1] + parts[2], "x/y")
+    assert await store.get(adopted) == parts[1] + parts[2]
+    with pytest.raises(NotFound):
+        await store.adopt_staged("p", staged)
+
+
+@pytest.mark.parametrize("staged", ["", "x", "../../etc.x", "a" * 32, f"{'a' * 32}.", f"{'A' * 32}.x"])
+async def test_no_other_word_is_the_id_of_an_upload(subject: Subject, staged: str) -> None:
+    with pytest.raises(NotFound):
+        subject.store.presign_staged("p", staged, 1)
+    with pytest.raises(NotFound):
+        await subject.store.adopt_staged("p", staged)
+
+
+async def test_a_staged_upload_that_is_aborted_is_gone(subject: Subject) -> None:
+    staged = await subject.store.begin_staged("p")
+    await subject.store.abort_staged("p", staged)
+    await subject.store.abort_staged("p", staged)
+    with pytest.raises(NotFound):
+        await subject.store.adopt_staged("p", staged)

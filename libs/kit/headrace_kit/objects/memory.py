@@ -15,6 +15,7 @@ from headrace_kit.objects.store import (
     object_ref,
     require_place,
     require_project,
+    staged_place,
     verified,
 )
 
@@ -108,6 +109,33 @@ class MemoryObjectStore:
         require_place(reference)
         self._require_available()
         self.uploads.pop(upload, None)
+
+    async def begin_staged(self, project: str) -> str:
+        """As ``ObjectStore.begin_staged``."""
+        self._require_available()
+        staged = f"{len(self.uploads) + 1:032x}.memory"
+        staged_place(project, staged)
+        self.uploads[staged] = {}
+        return staged
+
+    def presign_staged(self, project: str, staged: str, number: int, *, ttl: timedelta = PRESIGN_TTL) -> str:
+        """As ``ObjectStore.presign_staged``."""
+        key, _ = staged_place(project, staged)
+        return f"memory://part/{key}?seconds={ttl.total_seconds():.0f}&part={number}"
+
+    async def adopt_staged(self, project: str, staged: str, media_type: str = "") -> ObjectRef:
+        """As ``ObjectStore.adopt_staged``."""
+        staged_place(project, staged)
+        self._require_available()
+        if staged not in self.uploads:
+            raise NotFound("upload", staged)
+        parts = self.uploads.pop(staged)
+        return await self.put(project, b"".join(parts[number] for number in sorted(parts)), media_type)
+
+    async def abort_staged(self, project: str, staged: str) -> None:
+        """As ``ObjectStore.abort_staged``."""
+        staged_place(project, staged)
+        self.uploads.pop(staged, None)
 
     async def close(self) -> None:
         """As ``ObjectStore.close``."""
