@@ -150,6 +150,35 @@ def test_a_name_that_only_looks_as_if_it_led_out_is_a_name(
     assert httpx2.get(signed["url"]).content == content
 
 
+@pytest.mark.parametrize("path", ["../f/x", "/etc/passwd", "f//x", "f/../f/x", "f\\x", "file:///etc/passwd", ""])
+def test_get_artifact_gives_what_is_there_and_nothing_else(
+    client: Client, http: httpx2.Client, project: str, path: str
+) -> None:
+    run = start(client, project)
+    log(client, run, "f/x", b"bytes")
+    identity = UUID(run.rpartition("/")[2]).hex
+    http.post(f"/projects/{project}{V2}/registered-models/create", json={"name": "m 1"})
+    body = {"name": "m 1", "source": f"runs:/{identity}/f"}
+    assert http.post(f"/projects/{project}{V2}/model-versions/create", json=body).status_code == 200
+    of_run, of_version = f"/projects/{project}/get-artifact", f"/projects/{project}/model-versions/get-artifact"
+    for name in ("run_id", "run_uuid"):
+        answer = http.get(of_run, params={name: identity, "path": "f/x"})
+        assert (answer.content, answer.headers["content-disposition"]) == (b"bytes", "attachment")
+    version = {"name": "m 1", "version": "1"}
+    assert http.get(of_version, params={**version, "path": "x"}).content == b"bytes"
+    for answer in (
+        http.get(of_run, params={"run_id": identity, "path": path}),
+        http.get(of_version, params={**version, "path": path}),
+        http.get(of_version, params={"name": "../m 1", "version": "1", "path": "x"}),
+    ):
+        assert (answer.status_code, answer.json()["error_code"]) == (400, "INVALID_PARAMETER_VALUE"), answer.text
+    assert http.get(of_run, params={"run_id": identity, "path": "none"}).status_code == 404
+    nobody = httpx2.get(f"{str(http.base_url).rstrip('/')}{of_run}", params={"run_id": identity, "path": "f/x"})
+    assert nobody.status_code == 401
+    own = http.get("/get-artifact", params={"run_id": identity, "path": "f/x"})
+    assert own.status_code == 404, "the gateway's own project has no such run"
+
+
 @pytest.mark.parametrize("path", ["..", "../..", "%2e%2e/x", "..%2fx", "a//b", "a%5cb", "%2fetc"])
 @pytest.mark.parametrize("step", ["create", "complete", "abort"])
 def test_uploads_in_parts_lead_nowhere_else(

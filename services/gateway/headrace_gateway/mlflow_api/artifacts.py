@@ -103,6 +103,8 @@ def endpoints() -> list[Endpoint]:
         Endpoint("GET", f"{FILES}/artifacts", _list_proxied),
         Endpoint("GET", f"{V2}/artifacts/list", _list_run),
         Endpoint("DELETE", f"{FILES}/artifacts/{{path:path}}", _delete, raw=True),
+        Endpoint("GET", "/get-artifact", _of_run),
+        Endpoint("GET", "/model-versions/get-artifact", _of_version),
         Endpoint("POST", f"{FILES}/mpu/create/{{path:path}}", _begin),
         Endpoint("POST", f"{FILES}/mpu/complete/{{path:path}}", _complete),
         Endpoint("POST", f"{FILES}/mpu/abort/{{path:path}}", _abort),
@@ -155,7 +157,21 @@ async def _log(ask: Ask, place: Place, stored: ObjectRef) -> None:
 
 
 async def _download(ask: Ask) -> Response:
-    reference = await _object_at(ask, _file(ask))
+    return await _sent(ask, _file(ask))
+
+
+async def _of_run(ask: Ask) -> Response:
+    return await _sent(ask, Place("run", ask.required("run_id", "run_uuid"), safe(ask.required("path"))))
+
+
+async def _of_version(ask: Ask) -> Response:
+    owner = f"{ask.required('name')}/{ask.required('version')}"
+    return await _sent(ask, Place("version", owner, safe(ask.required("path"))))
+
+
+async def _sent(ask: Ask, place: Place) -> Response:
+    """The bytes of a file. Raises MlflowError when there is none."""
+    reference = await _object_at(ask, place)
     kind = reference.media_type or "application/octet-stream"
     if reference.size_bytes <= IN_MEMORY:
         return Response(await ask.backend.objects.get(reference), media_type=kind, headers=_HEADERS)
