@@ -16,7 +16,7 @@ from headrace.api.audit.v1.service_pb2_grpc import add_AuditServiceServicer_to_s
 from headrace.client import Client
 from headrace.connection import Connection
 from headrace.evidence import prove, verify_log
-from headrace.export import resolve
+from headrace.export import Format, LogRange, export_logs, resolve
 from headrace.verifier import Key
 from headrace_kit.audit import AuditServicer
 from headrace_kit.context import CommandContext
@@ -78,6 +78,7 @@ def _verified(address: str, key: Key, count: int) -> Iterator[Figure]:
         yield Figure(
             "events verified, end to end", f"{count / taken:,.0f}/s", "", "PostgreSQL puts the leaves together"
         )
+        yield _exported(client, wanted, count)
         proof = prove(client, f"registry:{count // 3}")
         size = 32 * len(proof.path) + len(proof.checkpoint.note.encode())
         yield Figure(f"proof among {count:,} events, with its checkpoint", f"{size} bytes", "1 KB")
@@ -85,6 +86,17 @@ def _verified(address: str, key: Key, count: int) -> Iterator[Figure]:
         for number in range(PROOFS):
             prove(client, f"registry:{1 + number * (count // PROOFS)}")
         yield Figure("one such proof", f"{(time.perf_counter() - began) / PROOFS * 1000:.1f} ms")
+
+
+def _exported(client: Client, wanted: LogRange, count: int) -> Figure:
+    with TemporaryDirectory() as folder:
+        began, worked = time.perf_counter(), time.process_time()
+        [file] = export_logs(client, [wanted], Path(folder) / "export", kind=Format.PARQUET)
+        taken, worked = time.perf_counter() - began, time.process_time() - worked
+    if file.count != count:
+        raise AssertionError(file)
+    value = f"{count / taken:,.0f}/s ({count / worked:,.0f}/s a core of the client's)"
+    return Figure("events exported to Parquet, end to end", value, "200,000/s", "PostgreSQL puts the leaves together")
 
 
 async def _fill(fresh: FreshDatabase, count: int) -> None:

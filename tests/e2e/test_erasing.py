@@ -32,6 +32,7 @@ from headrace.errors import HeadraceError, Unauthenticated
 from headrace.kafka import ColumnData, encode_labels, encode_predictions, new_id
 from headrace.kafka.reading import TopicReader
 from headrace_kit.log.topics import LOG_OWNERS
+from headrace_local import accounts, psql
 from tests.support.eventually import eventually
 from tests.support.platform import Platform
 from tests.support.telemetry import HOUR_US, World
@@ -309,4 +310,36 @@ def test_the_archive_is_verified_with_the_log_or_alone_or_left_out(
     assert f"archive: {archived.range.name}: {file.uri} does not hold" in told.stdout
     assert [each["range"] for each in json.loads(alone.stdout) if each["faults"]] == [archived.range.name]
     assert headrace("log", "verify").returncode == 0
+    assert headrace("telemetry", "verify").returncode == 0
+
+
+def test_a_range_that_no_event_speaks_of_is_named(
+    platform: Platform, headrace: Headrace, archived: monitor.GetArchivedRangeResponse
+) -> None:
+    name = archived.range.name
+    stranger = f"{name[:-20]}{10**15:020}"
+    where = platform.addresses.postgres_dsn.rpartition("/")[0] + "/headrace_monitor"
+    program = accounts.binaries(user=None) / "psql"
+    state = f"decode(replace(encode(state, 'hex'), encode('{name}', 'hex'), encode('{stranger}', 'hex')), 'hex')"
+    add = f"""
+        INSERT INTO streams (stream_id, aggregate, version, hlc, revision, state)
+        SELECT '{stranger}', aggregate, version, hlc, revision, {state} FROM streams WHERE stream_id = '{name}';
+        INSERT INTO archived_ranges
+        SELECT '{stranger}', topic, partition, {10**15}, {10**15} + 9, records, rows, size_bytes, last_time
+        FROM archived_ranges WHERE name = '{name}';
+    """
+    platform.call(psql.execute(program, where, add))
+    try:
+        whole = headrace("log", "verify", "--service", "monitor", "--json")
+        alone = headrace("telemetry", "verify", "--json")
+        part = headrace("log", "verify", "--service", "monitor", "--from", "2")
+    finally:
+        for table, column in (("archived_ranges", "name"), ("streams", "stream_id")):
+            platform.call(psql.execute(program, where, f"DELETE FROM {table} WHERE {column} = '{stranger}';"))
+
+    assert [each.returncode for each in (whole, alone, part)] == [1, 1, 0], part.stdout
+    assert whole.stdout, whole.stderr
+    [problem] = json.loads(whole.stdout)[0]["problems"]
+    assert problem["cause"] == f"{stranger}: it is served, and no event of the log speaks of it"
+    assert [each["range"] for each in json.loads(alone.stdout) if each["faults"]] == [stranger]
     assert headrace("telemetry", "verify").returncode == 0

@@ -396,12 +396,14 @@ async def _oldest(tx: Transaction) -> list[Row]:
     return []
 
 
-async def _state(tx: Transaction, name: str, epoch: int) -> list[Row]:
+async def _state(tx: Transaction, name: str, epoch: int, size: int) -> list[Row]:
     await tx.server.lock("sequencer", tx)
     if not await _check(tx, name, epoch):
         return []
     state = tx.server.tables.sequencer
-    return [{**state, "xmin": tx.server.xmin, "now": now()}]
+    waiting = sorted(row["xid"] for row in tx.server.tables.events if row["xid"] >= state["high"])
+    later = [xid for xid in waiting if xid > waiting[0]]
+    return [{**state, "ended": min([tx.server.xmin, *later[size : size + 1]]), "now": now()}]
 
 
 async def _window(tx: Transaction, low: str, high: str, after: int, limit: int) -> list[Row]:

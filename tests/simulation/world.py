@@ -35,6 +35,7 @@ from headrace_kit.log import QUARANTINE, MemoryLog, TopicPartition, events_topic
 from headrace_kit.logkeeper import LogKeeper
 from headrace_kit.postgres import Connection
 from headrace_kit.relay import Relay
+from headrace_kit.sequencer import Sequencer
 from headrace_monitor import domain as monitor
 from headrace_monitor.events import EVENT_TYPES as MONITOR_EVENTS
 from headrace_monitor.store import MONITOR
@@ -126,6 +127,7 @@ class Process:
         self.database = Pool(world.servers[name], self.host).database()
         self.store = PostgresEventStore(self.database, f"headrace/{name}", EventTypes(*TYPES[name]))
         self.keeper = LogKeeper(self.store, self.log, ttl_s=2.0)
+        self.keeper.sequencer = Sequencer(self.database, self.store.source, wake=self.store.appended, batch=4)
         self.keeper.relay = world.parts.relay(self.store, self.log, wake=self.keeper.sequencer.sequenced, batch=8)
         self._world = world
         self.consumers = tuple(self._consumers())

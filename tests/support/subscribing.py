@@ -26,7 +26,9 @@ from headrace_kit.audit import AuditServicer
 from headrace_kit.auth import Tokens
 from headrace_kit.context import CommandContext
 from headrace_kit.eventstore import Aggregate, MemoryEventStore, StoredEvent
+from headrace_kit.eventstore import LogEntry as StoredEntry
 from headrace_kit.eventtypes import EventTypes
+from headrace_kit.leaf import leaf_bytes
 from headrace_kit.logmessages import entry_message
 from headrace_kit.rpc import Server
 from headrace_kit.testing import OPERATOR_CALLER, FixedClock, write_tokens
@@ -35,6 +37,25 @@ from tests.support.counters import whole_log
 TYPES = EventTypes(AlertRaised, VersionPromoted, Int64Value)
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ANYTHING = Aggregate("anything", StringValue, lambda state, _: state or StringValue(value="there"))
+
+
+def content_of(entry: StoredEntry) -> bytes:
+    """What its leaf is made of."""
+    event = entry.event
+    return leaf_bytes(
+        source=entry.source,
+        position=entry.position,
+        event_id=event.event_id,
+        stream_id=event.stream_id,
+        version=event.version,
+        type=event.type,
+        occurred_at=event.occurred_at,
+        recorded_at=event.recorded_at,
+        sequenced_at=entry.sequenced_at,
+        hlc=event.hlc,
+        meta=event.meta,
+        data=event.data,
+    )
 
 
 class MemoryAudit(AuditServicer):
@@ -52,6 +73,18 @@ class MemoryAudit(AuditServicer):
         tree = Range()
         tree.extend(each.leaf for each in await self._memory.read_log(1, request.size or 1 << 60))
         return service.GetTreeResponse(source=self._memory.source, size=tree.size, root=tree.root(), peaks=tree.peaks)
+
+    async def ReadLeaves(  # noqa: N802 - named by the protos
+        self, request: service.ReadLeavesRequest, context: Any
+    ) -> AsyncIterator[service.ReadLeavesResponse]:
+        entries = await self._memory.read_log(request.from_position, 1 << 60)
+        wanted = [each for each in entries if each.position <= request.to_position]
+        for part in (wanted[at : at + 4] for at in range(0, len(wanted), 4)):
+            yield service.ReadLeavesResponse(
+                positions=[each.position for each in part],
+                leaf_bytes=[content_of(each) for each in part],
+                leaves=b"".join(each.leaf for each in part),
+            )
 
     async def _filling(self) -> bool:
         return False

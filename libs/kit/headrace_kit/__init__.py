@@ -49,3 +49,7 @@ A service is four small files around its domain. With the registry as the exampl
             with causing(context):                             # a call to another service names the same cause
                 await self._serving.AbortRollout(AbortRolloutRequest(command_id=str(context.command_id), ...))
 """
+
+from headrace_kit.lean import import_structlog
+
+import_structlog()

@@ -18,6 +18,7 @@ import uvloop
 
 from headrace_kit import metrics
 from headrace_kit.errors import KitError
+from headrace_kit.garbage import collect_seldom
 from headrace_kit.logs import configure_logs
 from headrace_kit.probes import Probes
 from headrace_kit.rpc import Server
@@ -164,6 +165,7 @@ async def _build_and_run(build: Callable[[], Awaitable[Application]]) -> None:
         building.cancel()
         await asyncio.wait((building,), timeout=CANCEL_TIMEOUT_S)
         return
+    collect_seldom()
     await building.result().run(stop)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from uuid import UUID
 
 from google.protobuf.message import DecodeError, Message
@@ -20,6 +21,10 @@ from headrace_kit.eventtypes import EventTypes
 Headers = Sequence[tuple[str, bytes]]
 
 CONTENT_TYPE = "application/protobuf"
+_SPECVERSION = ("ce_specversion", b"1.0")
+_CONTENT_TYPE = ("content-type", CONTENT_TYPE.encode())
+_encoded = lru_cache(maxsize=4096)(str.encode)
+"""Of types and sources: there are few."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,16 +116,18 @@ def stored_headers(
     dataref: str = "",
 ) -> list[tuple[str, bytes]]:
     """As ``to_headers``, of what the store holds: the relay's own, which makes nothing that it does not send."""
-    attributes = (
-        ("ce_specversion", "1.0"),
-        ("ce_id", str(event_id)),
-        ("ce_type", type),
-        ("ce_source", source),
-        ("ce_subject", stream_id),
-        ("ce_time", _to_text(occurred_at)),
-        ("ce_sequence", str(version)),
-        ("ce_position", str(position)),
-        ("ce_hlc", str(hlc)),
+    headers = [
+        _SPECVERSION,
+        ("ce_id", str(event_id).encode()),
+        ("ce_type", _encoded(type)),
+        ("ce_source", _encoded(source)),
+        ("ce_subject", stream_id.encode()),
+        ("ce_time", _to_text(occurred_at).encode()),
+        ("ce_sequence", b"%d" % version),
+        ("ce_position", b"%d" % position),
+        ("ce_hlc", b"%d" % hlc),
+    ]
+    optional = (
         ("ce_project", meta.project),
         ("ce_actor", meta.actor),
         ("ce_onbehalfof", meta.on_behalf_of),
@@ -128,9 +135,10 @@ def stored_headers(
         ("ce_correlationid", meta.correlation_id),
         ("ce_dataref", dataref),
         ("traceparent", meta.traceparent),
-        ("content-type", CONTENT_TYPE),
     )
-    return [(name, value.encode()) for name, value in attributes if value]
+    headers += [(name, value.encode()) for name, value in optional if value]
+    headers.append(_CONTENT_TYPE)
+    return headers
 
 
 def from_headers(headers: Headers, data: bytes) -> tuple[ReceivedEvent, str]:
@@ -217,4 +225,5 @@ class _Attributes:
 
 
 def _to_text(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    utc = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+    return utc.isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"

@@ -124,17 +124,23 @@ class Relay:
         for entry in entries:
             key = entry["stream_id"].encode()
             lane = lanes.setdefault(partition_of(key, partitions), [])
-            lane.append((entry["position"], await self._record(key, entry)))
+            record = self._record(key, entry) or await self._referring(key, entry)
+            lane.append((entry["position"], record))
         taken = await producer.append(self.topic, {lane: [each for _, each in lanes[lane]] for lane in lanes})
         left = [lanes[lane][taken[lane]][0] for lane in lanes if taken[lane] < len(lanes[lane])]
         return min(left) - 1 if left else int(entries[-1]["position"])
 
-    async def _record(self, key: bytes, entry: Record) -> OutgoingRecord:
+    def _record(self, key: bytes, entry: Record) -> OutgoingRecord | None:
+        """The record of an entry, or None when its value is too large to lie in it."""
         if entry["type"] not in self._store.types:
             metrics.EVENTS_UNKNOWN.labels(self._store.source, "type").inc()
+        data = entry["data"]
+        if len(data) > MAX_INLINE_BYTES:
+            return None
+        return OutgoingRecord(key, data, self._headers(entry, EventMeta.FromString(entry["meta"])))
+
+    async def _referring(self, key: bytes, entry: Record) -> OutgoingRecord:
         meta, data = EventMeta.FromString(entry["meta"]), entry["data"]
-        if len(data) <= MAX_INLINE_BYTES:
-            return OutgoingRecord(key, data, self._headers(entry, meta))
         if self._data_refs is None:
             raise FailedPrecondition(
                 f"event {entry['event_id']} has {len(data)} bytes, and the relay has no place for large values",
@@ -143,20 +149,18 @@ class Relay:
         reference = await self._data_refs.put(meta.project, data)
         return OutgoingRecord(key, b"", self._headers(entry, meta, dataref=reference))
 
-    def _headers(self, entry: Record, meta: EventMeta, *, dataref: str = "") -> tuple[tuple[str, bytes], ...]:
-        return tuple(
-            stored_headers(
-                event_id=entry["event_id"],
-                type=entry["type"],
-                source=self._store.source,
-                stream_id=entry["stream_id"],
-                occurred_at=entry["occurred_at"],
-                version=entry["version"],
-                position=entry["position"],
-                hlc=entry["hlc"],
-                meta=meta,
-                dataref=dataref,
-            )
+    def _headers(self, entry: Record, meta: EventMeta, *, dataref: str = "") -> list[tuple[str, bytes]]:
+        return stored_headers(
+            event_id=entry["event_id"],
+            type=entry["type"],
+            source=self._store.source,
+            stream_id=entry["stream_id"],
+            occurred_at=entry["occurred_at"],
+            version=entry["version"],
+            position=entry["position"],
+            hlc=entry["hlc"],
+            meta=meta,
+            dataref=dataref,
         )
 
     async def _mark(self, fence: Fence, before: int, after: int) -> None:

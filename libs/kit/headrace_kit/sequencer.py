@@ -3,7 +3,8 @@
 It takes the rows whose writing transaction lies below the snapshot's xmin: all of those have ended, so none can appear
 later with a lower place. Within such a window rows are ordered by ``local_id``. (Ordering by xid would put a version
 before its predecessor whenever its writer took its xid early; the store's never do, since they load before they begin.)
-A window larger than a batch is taken in pieces; each piece is one transaction that checks the fencing epoch.
+Of a backlog a window takes a batch and whatever its first transaction wrote; a transaction larger than a batch is taken
+in pieces. Each piece is one transaction that checks the fencing epoch.
 """
 
 from __future__ import annotations
@@ -26,20 +27,29 @@ IDLE_POLL_S = 0.1
 # Committed, but not in the log yet; some of them may still wait for an older transaction to end.
 _OLDEST_UNSEQUENCED = """
 SELECT extract(epoch FROM clock_timestamp() - e.recorded_at)::float8
-FROM sequencer_state s
-JOIN events e ON e.xid >= s.window_low AND (e.xid >= s.window_high OR e.local_id > s.local_id)
-WHERE s.name = 'log' ORDER BY e.xid LIMIT 1
+FROM sequencer_state s CROSS JOIN LATERAL (
+    SELECT recorded_at FROM events
+    WHERE xid >= s.window_low AND (xid >= s.window_high OR local_id > s.local_id) ORDER BY xid LIMIT 1
+) e
+WHERE s.name = 'log'
 """
+# A window ends at the snapshot's xmin, or earlier: so many rows behind those of its first transaction.
 _STATE = """
 SELECT s.position, s.sequenced_at, s.window_low::text AS low, s.window_high::text AS high, s.local_id,
-       pg_snapshot_xmin(pg_current_snapshot())::text AS xmin, clock_timestamp() AS now
+       least(pg_snapshot_xmin(pg_current_snapshot()), (
+           SELECT xid FROM events
+           WHERE xid > (SELECT xid FROM events WHERE xid >= s.window_high ORDER BY xid LIMIT 1)
+           ORDER BY xid OFFSET $3 LIMIT 1
+       ))::text AS ended,
+       clock_timestamp() AS now
 FROM sequencer_state s, leases l
 WHERE s.name = 'log' AND l.name = $1 AND l.epoch = $2
 FOR UPDATE OF s FOR SHARE OF l
 """
+# By the index on xid: the sum keeps the planner from walking the whole primary key for a window of few rows.
 _WINDOW = """
 SELECT local_id, event_id, stream_id, version, type, occurred_at, recorded_at, hlc, meta, data
-FROM events WHERE xid >= $1::text::xid8 AND xid < $2::text::xid8 AND local_id > $3
+FROM events WHERE xid >= $1::text::xid8 AND xid < $2::text::xid8 AND local_id + 0 > $3
 ORDER BY local_id LIMIT $4
 """
 _ADVANCE = """
@@ -62,8 +72,8 @@ class _Window:
 
     @staticmethod
     def of(state: Record) -> _Window:
-        low, high, xmin = int(state["low"]), int(state["high"]), int(state["xmin"])
-        return _Window(low, high, state["local_id"]) if low < high else _Window(low, max(low, xmin), 0)
+        low, high, ended = int(state["low"]), int(state["high"]), int(state["ended"])
+        return _Window(low, high, state["local_id"]) if low < high else _Window(low, max(low, ended), 0)
 
     def past(self, rows: Sequence[Record], limit: int) -> _Window:
         """What is left after a piece: nothing when it was not full."""
@@ -125,19 +135,19 @@ class Sequencer:
         return age is not None
 
     async def _take(self, connection: Connection, fence: Fence) -> int:
-        state = await connection.fetchrow(_STATE, fence.name, fence.epoch)
+        state = await connection.fetchrow(_STATE, fence.name, fence.epoch, self._batch)
         if state is None:
             raise Deposed(f"epoch {fence.epoch} of {fence.name} is over: another process leads")
         window = _Window.of(state)
-        rows = await connection.fetch(_WINDOW, str(window.low), str(window.high), window.after, self._batch)
-        self._more = len(rows) == self._batch
+        rows = await connection.fetch(_WINDOW, str(window.low), str(window.high), window.after, 2 * self._batch)
+        self._more = len(rows) >= self._batch
         if not rows:
             if window.low < window.high:
                 await self._skip(connection, state, window)
             return 0
         at: datetime = max(state["now"], state["sequenced_at"] + timedelta(microseconds=1))
         first = state["position"] + 1
-        left = window.past(rows, self._batch)
+        left = window.past(rows, 2 * self._batch)
         self.position = state["position"] + len(rows)
         await connection.execute(
             _ADVANCE,

@@ -24,6 +24,7 @@ from headrace.kafka.client import KafkaSender, first_offset_from, partitions_of
 from headrace.kafka.ledger import Kind
 from headrace.kafka.shards import LABELS_TOPIC, PREDICTIONS_TOPIC
 from headrace_kit.errors import DeadlineExceeded, Unavailable
+from headrace_kit.garbage import collect_seldom
 from headrace_kit.log import QUARANTINE
 from headrace_kit.logs import configure_logs
 from headrace_kit.postgres import create_pool
@@ -249,6 +250,7 @@ async def _run_until_told(app: TelemetryApp, shell: Shell) -> None:
         asyncio.create_task(app.wait_until_stopped(), name="faust"),
     ]
     stopping = asyncio.create_task(stop.wait(), name="stop")
+    collect_seldom()
     _log.info("started")
     try:
         done, _ = await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
+import orjson
 import pytest
 from google.protobuf.wrappers_pb2 import Int64Value, StringValue
 
@@ -12,7 +13,7 @@ from headrace_kit.errors import Deposed
 from headrace_kit.eventstore import PostgresEventStore, Within
 from headrace_kit.lease import Fence, Leadership
 from headrace_kit.postgres import connected
-from headrace_kit.sequencer import Sequencer
+from headrace_kit.sequencer import _OLDEST_UNSEQUENCED, _STATE, _WINDOW, Sequencer
 from headrace_local.testing import FreshDatabase
 from tests.support.counters import COUNTER, SOURCE, add, context, stream, whole_log
 from tests.support.kit import counter_store, until
@@ -72,17 +73,46 @@ async def test_leaves_no_hole_for_what_was_rolled_back(store: PostgresEventStore
     assert [each.position for each in await whole_log(store)] == [1, 2]
 
 
-async def test_takes_a_window_larger_than_a_batch_in_pieces(store: PostgresEventStore) -> None:
+async def test_takes_a_transaction_larger_than_a_batch_in_pieces(store: PostgresEventStore) -> None:
     fence, sequencer = await lead(store), Sequencer(store.database, SOURCE, batch=3)
     for _ in range(3):
-        await add(store, "a", 1, 1, 1, 1)
+        await add(store, "a", *([1] * 10))
 
-    pieces = [await sequencer.step(fence) for _ in range(6)]
+    pieces = [await sequencer.step(fence) for _ in range(10)]
     await settle(sequencer, fence)
 
-    assert sum(pieces) == 12
-    assert max(pieces) == 3
-    assert [each.event.version for each in await whole_log(store)] == list(range(1, 13))
+    assert sum(pieces) == 30
+    assert max(pieces) == 6
+    assert [each.event.version for each in await whole_log(store)] == list(range(1, 31))
+
+
+async def test_takes_a_backlog_in_windows_of_a_batch_behind_their_first_transaction(store: PostgresEventStore) -> None:
+    fence, sequencer = await lead(store), Sequencer(store.database, SOURCE, batch=3)
+    for _ in range(10):
+        await add(store, "a", 1)
+
+    pieces = [await sequencer.step(fence) for _ in range(3)]
+
+    assert pieces == [4, 4, 2]
+    assert [each.event.version for each in await whole_log(store)] == list(range(1, 11))
+
+
+@pytest.mark.parametrize(
+    ("statement", "arguments"),
+    [(_OLDEST_UNSEQUENCED, ()), (_STATE, ("log", 1, 10)), (_WINDOW, ("1000000000", "2000000000", 0, 10))],
+)
+async def test_looking_costs_no_more_for_a_long_log(
+    store: PostgresEventStore, statement: str, arguments: tuple[object, ...]
+) -> None:
+    fence, sequencer = await lead(store), Sequencer(store.database, SOURCE)
+    for number in range(50):
+        await add(store, str(number), *([1] * 100))
+    await settle(sequencer, fence)
+
+    plan = await store.database.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", *arguments)
+
+    blocks = orjson.loads(plan)[0]["Plan"]["Shared Hit Blocks"]
+    assert blocks < 40  # of 5,000 events that take hundreds
 
 
 async def test_a_deposed_sequencer_writes_nothing(store: PostgresEventStore) -> None:

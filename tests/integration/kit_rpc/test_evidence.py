@@ -417,6 +417,8 @@ async def test_a_proof_is_checked_by_one_file_without_the_platform(
     status, told, _ = await command("prove", str(entry.event.event_id), "--out", str(file))
     assert (status, "position 37 of 45" in told) == (0, True)
     assert (await command("prove", "registry:37", "--out", str(file)))[0] == 1  # never written over
+    status, told, _ = await command("prove", "registry:37", "--out", str(tmp_path / "again.json"), "--json")
+    assert (status, json.loads(told)["position"], json.loads(told)["size"]) == (0, 37, 45)
     kept = str(evidence.folder / "headrace-counters")
     status, against, _ = await command("prove", "registry:37", "--against", kept)
     assert (status, Proof.from_json(against).checkpoint.size) == (0, 40)

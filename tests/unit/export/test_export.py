@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 from base64 import b64decode
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,11 @@ from headrace.api.audit.v1.resources_pb2 import LogEntry
 from headrace.api.registry.v1.events_pb2 import VersionPromoted
 from headrace.cli import build
 from headrace.export import parquet
-from headrace.export.writers import Format, open_writer
+from headrace.export.leaves import columns_of
+from headrace.export.writers import Format
 from headrace.merkle import Range
 from headrace_kit.logmessages import entry_message
-from tests.support.subscribing import Logs, served_logs
+from tests.support.subscribing import Logs, content_of, served_logs
 
 
 @pytest.fixture
@@ -103,28 +105,55 @@ async def test_json_lines_show_the_event_and_keep_its_bytes(logs: Logs, tmp_path
 async def test_parquet_has_every_column(logs: Logs, tmp_path: Path) -> None:
     start = "2026-03-01T14:00:11+02:00"
     await headrace("log", "export", "--format", "parquet", "--from", start, "-o", tmp_path / "a")
+    await headrace("log", "export", "--format", "jsonl", "--from", start, "-o", tmp_path / "b")
     table: Any = pq.read_table(tmp_path / "a" / "registry.parquet")
     assert table.schema.names == parquet.SCHEMA.names
-    stored = (await entries(logs, "registry"))[5:]
-    rows = table.to_pylist()
-    assert [row["data"] for row in rows] == [entry.data for entry in stored]
-    assert [row["leaf"] for row in rows] == [entry.leaf for entry in stored]
-    assert rows[0]["sequenced_at"].isoformat() == "2026-03-01T12:00:11+00:00"
-    assert rows[0]["actor"] == "persons/operator"
+    found = table.to_pylist()
+    told = lines(tmp_path / "b" / "registry.jsonl")
+    assert len(found) == len(told) == 5
+    for row, line in zip(found, told, strict=True):
+        line |= {"data": b64decode(line.pop("data_base64")), "leaf": bytes.fromhex(line["leaf"])}
+        line |= {name: datetime.fromisoformat(line[name]) for name in line if name.endswith("_at")}
+        del line["message"]
+        assert row == line
+    assert found[0]["sequenced_at"].isoformat() == "2026-03-01T12:00:11+00:00"
+    assert found[0]["actor"] == "persons/operator"
 
 
-def test_groups_of_rows_are_cut_by_the_events_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_groups_of_rows_are_cut_by_the_events_alone(
+    logs: Logs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(parquet, "GROUP_ROWS", 100)
-    monkeypatch.setattr(parquet, "GROUP_BYTES", 4000)
-    rows = [LogEntry(position=n, data=b"x" * (n % 97), leaf=bytes(32)) for n in range(1, 1001)]
+    monkeypatch.setattr(parquet, "GROUP_BYTES", 14_000)
+    [entry, *_] = await logs.servers["registry"].store.read_log(1, 1)
+    rows = [
+        content_of(replace(entry, position=n, event=replace(entry.event, data=b"x" * (n % 97)))) for n in range(1, 1001)
+    ]
     found: set[bytes] = set()
+    path = tmp_path
     for size in (1, 7, 100, 1000):
         path = tmp_path / f"{size}.parquet"
-        with open_writer(Format.PARQUET, path) as writer:
+        with parquet.ParquetWriter(path) as writer:
             for at in range(0, len(rows), size):
-                writer.write(rows[at : at + size])
+                writer.write(rows[at : at + size], bytes(parquet.LEAF * len(rows[at : at + size])))
         found.add(path.read_bytes())
+    groups = [pq.ParquetFile(path).metadata.row_group(each).num_rows for each in range(12)]
     assert len(found) == 1
+    assert max(groups) <= 100
+    assert len(set(groups[:-1])) > 1  # some were ended by their bytes
+
+
+@pytest.mark.parametrize("fault", ["", "\x02", "cut", "more", "length"])
+async def test_leaf_bytes_that_are_none_are_refused(logs: Logs, fault: str) -> None:
+    stored = await logs.servers["registry"].store.read_log(1, 2)
+    whole, other = (content_of(each) for each in stored)
+    broken = {
+        "cut": whole[:-1],
+        "more": whole + b"\0",
+        "length": whole.replace(bytes((0, 0, 0, 8)), bytes((0, 0, 0, 9))),
+    }
+    with pytest.raises(errors.InternalError, match="leaf bytes"):
+        columns_of([other, broken.get(fault, fault.encode())])
 
 
 async def test_an_empty_range_is_an_export_too(logs: Logs, tmp_path: Path) -> None:
@@ -145,8 +174,9 @@ async def test_nothing_is_written_over(logs: Logs, tmp_path: Path) -> None:
 
 async def test_what_fails_leaves_nothing(logs: Logs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (logs.servers["registry"].store._log).pop(4)  # a row is gone
-    with pytest.raises(errors.InternalError, match="hole at position"):
-        await headrace("log", "export", "-o", tmp_path / "out" / "a")
+    for kind in Format:
+        with pytest.raises(errors.InternalError, match="hole at position 5"):
+            await headrace("log", "export", "--format", kind, "-o", tmp_path / "out" / "a")
     assert list((tmp_path / "out").iterdir()) == []
 
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
@@ -18,11 +18,12 @@ from headrace.api.audit.v1.resources_pb2 import LogEntry
 from headrace.api.common.v1.resources_pb2 import ObjectRef
 from headrace.api.monitor.v1 import service_pb2 as service
 from headrace.api.monitor.v1.events_pb2 import ArchiveRewritten, TelemetryArchived
+from headrace.api.monitor.v1.resources_pb2 import ArchivedRange
 from headrace.api.monitor.v1.service_pb2 import GetArchivedRangeResponse
 from headrace.archive.files import download, verified_records
 from headrace.archive.manifest import RECORDS, Manifest, ManifestFile
 from headrace.client import Client
-from headrace.errors import HeadraceError, rpc_errors
+from headrace.errors import HeadraceError, NotFound, rpc_errors
 
 _ARCHIVED: Final = "headrace.monitor.v1.TelemetryArchived"
 _REWRITTEN: Final = "headrace.monitor.v1.ArchiveRewritten"
@@ -132,6 +133,8 @@ class _Told:
 def verify_archive(client: Client, *, first: int = 1, last: int | None = None) -> Iterator[RangeReport]:
     """Every archived range in the order of the log: its manifest, its files and their root are read and compared.
 
+    Last come those that are served without an event of the log, unless only a part of it is looked at.
+
     What the events say is believed: that nobody changed them, ``headrace.evidence.verify_log`` shows.
 
     Args:
@@ -146,12 +149,52 @@ def verify_archive(client: Client, *, first: int = 1, last: int | None = None) -
         HeadraceError: likewise.
     """
     ends: dict[tuple[str, int], int] = {}
-    for told, positions in _told(client):
+    ranges = _told(client)
+    for told, positions in ranges:
         if told.lane in ends and told.archived.first_offset != ends[told.lane]:
             told.faults.append("the range does not follow the one before it")
         ends[told.lane] = told.archived.last_offset + 1
         if any(first <= each and (last is None or each <= last) for each in positions):
             yield _report(client, told)
+    if first == 1:
+        yield from _strangers(client, {told.name for told, _ in ranges})
+
+
+def _strangers(client: Client, known: Collection[str]) -> Iterator[RangeReport]:
+    """Ranges that are served and that no event of the log speaks of."""
+    for served in _served(client):
+        if served.name in known or _has_events(client, served.name):  # as when it was archived since
+            continue
+        yield RangeReport(
+            name=served.name,
+            topic=served.topic,
+            partition=served.partition,
+            first_offset=served.first_offset,
+            last_offset=served.last_offset,
+            root=served.root,
+            erased=(),
+            faults=("it is served, and no event of the log speaks of it",),
+        )
+
+
+def _has_events(client: Client, name: str) -> bool:
+    try:
+        with rpc_errors():
+            client.log("monitor").ReadStream(audit.ReadStreamRequest(stream_id=name, page_size=1))
+    except NotFound:
+        return False
+    return True
+
+
+def _served(client: Client) -> Iterator[ArchivedRange]:
+    for each in client.archive.GetArchiveStatus(service.GetArchiveStatusRequest()).partitions:
+        request = service.ListArchivedRangesRequest(topic=each.topic, partition=each.partition, page_size=_PAGE)
+        while True:
+            page = client.archive.ListArchivedRanges(request)
+            yield from page.ranges
+            if not page.next_page_token:
+                break
+            request.page_token = page.next_page_token
 
 
 def _report(client: Client, told: _Told) -> RangeReport:

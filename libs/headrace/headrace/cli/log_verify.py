@@ -99,6 +99,7 @@ def prove(
     ] = 0,
     against: Annotated[str, typer.Option(help="Prove it against the first that covers it of those kept there.")] = "",
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for a checkpoint that covers it.")] = 30.0,
+    as_json: Json = False,
 ) -> None:
     """Write proof that an event is in the log: a file that is checked without the platform.
 
@@ -132,13 +133,17 @@ def prove(
             file.write(text)
     except FileExistsError:
         raise AlreadyExists(f"{out} exists: a proof is never written over", field="out") from None
-    entry = proof.entry
+    entry, checkpoint = proof.entry, proof.checkpoint
+    if as_json:
+        told = {"event_id": entry.event_id, "type": entry.type, "source": entry.source, "position": entry.position}
+        print_json({**told, "size": checkpoint.size, "made_at": checkpoint.made_at, "proof": str(out)})
+        return
     print_fields(
         entry.type,
         [
             ("event", entry.event_id),
-            ("log", f"{entry.source}, position {entry.position} of {proof.checkpoint.size}"),
-            ("signed", proof.checkpoint.made_at),
+            ("log", f"{entry.source}, position {entry.position} of {checkpoint.size}"),
+            ("signed", checkpoint.made_at),
             ("proof", out),
         ],
     )

@@ -17,7 +17,7 @@ from headrace.api.audit.v1 import service_pb2 as service
 from headrace.client import Client
 from headrace.errors import AlreadyExists
 from headrace.events.cursor import sync_folder
-from headrace.export.ranges import LogRange, read_range
+from headrace.export.ranges import LogRange
 from headrace.export.writers import Format, open_writer
 from headrace.verifier import EMPTY_ROOT
 
@@ -103,10 +103,9 @@ def _export(
     path = folder / f"{wanted.service}{kind.suffix}"
     count, leaf = 0, b""
     with open_writer(kind, path) as writer:
-        for entries in read_range(client, wanted):
-            writer.write(entries)
-            count, leaf = count + len(entries), entries[-1].leaf
-            advance(len(entries))
+        for more, last in writer.copy(client, wanted):
+            count, leaf = count + more, last
+            advance(more)
     _sync(path)
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
@@ -14,8 +14,10 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import DecodeError
 
 from headrace.api.audit.v1.resources_pb2 import LogEntry
+from headrace.client import Client
 from headrace.errors import FailedPrecondition
 from headrace.export.envelope import rfc3339, structured
+from headrace.export.ranges import LogRange, read_range
 from headrace.story import decode
 
 
@@ -35,8 +37,13 @@ class Format(StrEnum):
 class Writer(Protocol):
     """Writes one file; a context manager that finishes the file at its end."""
 
-    def write(self, entries: Iterable[LogEntry]) -> None:
-        """Adds entries in order."""
+    def copy(self, client: Client, wanted: LogRange) -> Iterator[tuple[int, bytes]]:
+        """Reads a range and adds it; says each time how many events that were, and the leaf of the last of them.
+
+        Raises:
+            InternalError: the log has a hole.
+            grpc.RpcError: the service can not be reached.
+        """
         ...
 
     def __enter__(self) -> Self:
@@ -62,10 +69,12 @@ class JsonLinesWriter:
         self._file = path.open("xb")
         self._render = render
 
-    def write(self, entries: Iterable[LogEntry]) -> None:
-        """Adds a line for each entry."""
+    def copy(self, client: Client, wanted: LogRange) -> Iterator[tuple[int, bytes]]:
+        """As ``Writer.copy``: a line for each event."""
         options = orjson.OPT_APPEND_NEWLINE | orjson.OPT_SORT_KEYS
-        self._file.writelines(orjson.dumps(self._render(entry), option=options) for entry in entries)
+        for entries in read_range(client, wanted):
+            self._file.writelines(orjson.dumps(self._render(entry), option=options) for entry in entries)
+            yield len(entries), entries[-1].leaf
 
     def __enter__(self) -> Self:
         return self

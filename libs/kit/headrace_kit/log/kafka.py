@@ -139,8 +139,9 @@ class KafkaProducer:
 
     def _batch(self, records: Sequence[OutgoingRecord]) -> tuple[Any, int]:  # Any: an untyped batch
         batch = self._raw.create_batch()
-        for count, each in enumerate(records):
-            if batch.append(timestamp=None, key=each.key, value=each.value, headers=list(each.headers)) is None:
+        append = batch.append
+        for count, (key, value, headers) in enumerate(records):
+            if append(timestamp=None, key=key, value=value, headers=list(headers)) is None:
                 return batch, count
         return batch, len(records)
 

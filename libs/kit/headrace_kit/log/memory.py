@@ -98,7 +98,9 @@ class MemoryLog:
         """Appends to one partition."""
         held = self._partitions[partition]
         for each in records:
-            record = LogRecord(partition.topic, partition.partition, len(held), 0, each.key, each.value, each.headers)
+            record = LogRecord(
+                partition.topic, partition.partition, len(held), 0, each.key, each.value, tuple(each.headers)
+            )
             held.append(record)
         self._arrived.set()
 

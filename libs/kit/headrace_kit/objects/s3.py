@@ -13,19 +13,17 @@ from contextlib import closing, contextmanager, suppress
 from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
+from types import ModuleType
 from typing import Any, BinaryIO, Final, TypeVar
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 import urllib3
-from minio import Minio
-from minio.commonconfig import CopySource
-from minio.datatypes import Part
-from minio.error import InvalidResponseError, MinioException, S3Error
 
 from headrace.api.common.v1.resources_pb2 import ObjectRef
 from headrace_kit import metrics
 from headrace_kit.errors import InvalidArgument, NotFound
+from headrace_kit.lean import standing_in
 from headrace_kit.objects.store import (
     MAX_GET_BYTES,
     PRESIGN_TTL,
@@ -37,6 +35,14 @@ from headrace_kit.objects.store import (
     require_same,
     staged_place,
 )
+
+_no_admin: Any = ModuleType("minio.minioadmin")
+_no_admin.MinioAdmin = None
+with standing_in("minio.minioadmin", _no_admin):
+    from minio import Minio
+    from minio.commonconfig import CopySource
+    from minio.datatypes import Part
+    from minio.error import InvalidResponseError, MinioException, S3Error
 
 T = TypeVar("T")
 _THREADS: Final = 16
