@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import tempfile
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -28,6 +29,8 @@ LARGE_BYTES: Final = 64 * 1024 * 1024
 """From this length on bytes are sent in parts."""
 PARTS_AT_ONCE: Final = 4
 PART_TRIES: Final = 4
+PAUSES_S: Final = (0.1, 0.5, 2.0)
+"""Before an upload is tried again that was interrupted."""
 DOWNLOAD_TRIES: Final = 4
 _CHUNK: Final = 1 << 20
 _MAY_PASS: Final = (HTTPStatus.FORBIDDEN, HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
@@ -66,13 +69,19 @@ def upload_file(
         OSError: The file can not be read.
     """
     sha256, size = digest_file(path)
-    return upload_known(stub, project, path, ObjectRef(sha256=sha256, size_bytes=size, media_type=media_type), resume)
+    wanted = ObjectRef(sha256=sha256, size_bytes=size, media_type=media_type)
+    for pause_s in PAUSES_S:
+        try:
+            return upload_known(stub, project, path, wanted, resume)
+        except TransferInterrupted:  # stores stumble, such as over two writers of one key
+            time.sleep(pause_s)
+    return upload_known(stub, project, path, wanted, resume)
 
 
 def upload_known(
     stub: TrackingServiceStub, project: str, path: Path, wanted: ObjectRef, resume: Path | None = None
 ) -> ObjectRef:
-    """As ``upload_file``, of a file whose digest, size and media type are known."""
+    """As ``upload_file``, of a file that is known already, for callers who try again themselves."""
     if wanted.size_bytes >= LARGE_BYTES:
         return _upload_parts(stub, project, path, wanted, resume)
     presign = service.PresignUploadRequest(

@@ -33,6 +33,7 @@ class Store(ThreadingHTTPServer):
         self.broken: set[str] = set()
         self.cut_after = 0
         self.status = 503
+        self.stumbles = 0
         self.knows_ranges = True
         self.asked: list[str] = []
 
@@ -48,6 +49,9 @@ class Handler(BaseHTTPRequestHandler):
         content = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.puts[self.path] += 1
         if self.path in self.server.broken:
+            self.server.stumbles -= 1
+            if self.server.stumbles == 0:
+                self.server.broken.clear()
             self.send_error(self.server.status)
             return
         self.server.parts[self.path] = content
@@ -99,6 +103,9 @@ class Tracker:
         self.completed.append(request.upload_id)
         return service.CompleteUploadResponse()
 
+    def PresignUpload(self, request: service.PresignUploadRequest, timeout: float) -> service.PresignUploadResponse:
+        return service.PresignUploadResponse(url=f"{self._store.url}/small", object=ObjectRef(sha256=request.sha256))
+
     def AbortUpload(self, request: service.AbortUploadRequest, timeout: float) -> service.AbortUploadResponse:
         self.aborted.append(request.upload_id)
         return service.AbortUploadResponse()
@@ -118,6 +125,7 @@ def store() -> Iterator[Store]:
 @pytest.fixture
 def large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(transfer, "LARGE_BYTES", PART)
+    monkeypatch.setattr(transfer, "PAUSES_S", (0.01, 0.01))
     path = tmp_path / "large"
     path.write_bytes(os.urandom(5 * PART + 100))
     return path
@@ -151,6 +159,17 @@ def test_another_process_sends_only_what_is_missing(store: Store, large: Path, t
     assert store.puts - sent == {"/u0/3": 1, "/u0/6": 1}
     assert whole(store, "u0") == large.read_bytes()
     assert not noted.exists()
+
+
+def test_a_store_that_stumbles_is_asked_again(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transfer, "PAUSES_S", (0.01, 0.01))
+    (tmp_path / "small").write_bytes(b"bytes")
+    store.broken, store.stumbles = {"/small"}, 2
+    send(Tracker(store), tmp_path / "small")
+    assert (store.puts["/small"], store.parts["/small"]) == (3, b"bytes")
+    store.broken, store.stumbles = {"/small"}, 3
+    with pytest.raises(TransferInterrupted):
+        send(Tracker(store), tmp_path / "small")
 
 
 def test_an_upload_whose_part_is_refused_begins_anew(store: Store, large: Path, tmp_path: Path) -> None:
