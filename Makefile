@@ -36,7 +36,7 @@ setup-system: ## Install what some tests need of the machine (Debian: chromium s
 	@tools/setup-system
 
 .PHONY: setup-mlflow
-setup-mlflow: $(VENV)/.mlflow.stamp ## Install MLflow's client, for the tests that drive headrace by it, in an environment of its own
+setup-mlflow: $(VENV)/.mlflow.stamp ## Install MLflow, for the tests that drive headrace by it and import from it, in an environment of its own
 
 .PHONY: assets
 assets: $(VENV)/.assets.stamp ## Fetch the web console's JavaScript
@@ -72,7 +72,7 @@ $(VENV)/.dev.stamp: requirements-dev.lock $(MEMBER_FILES) | $(BIN)/python
 
 # Apart from ours: what MLflow pins is its own affair.
 $(VENV)/.mlflow.stamp: requirements-mlflow.lock | $(BIN)/python
-	@echo "installing MLflow's client"
+	@echo "installing MLflow"
 	@$(UV) venv --quiet --allow-existing --python "$(PYTHON)" $(VENV)/mlflow
 	@VIRTUAL_ENV=$(CURDIR)/$(VENV)/mlflow $(UV) pip install --quiet --require-hashes -r requirements-mlflow.lock
 	@touch $@

@@ -10,7 +10,18 @@ from headrace_local import status
 from headrace_local.folder import DataFolder
 from headrace_local.stack import Stack
 from headrace_local.testing import run_infrastructure, temporary_folder
-from tests.bench import event_path, evidence, loop, predicting, rebuilding, recording, searching, watching, whole_demo
+from tests.bench import (
+    event_path,
+    evidence,
+    loop,
+    predicting,
+    rebuilding,
+    recording,
+    searching,
+    transferring,
+    watching,
+    whole_demo,
+)
 from tests.bench.figures import PAGE, Figure, page
 from tests.support.platform import Platform
 
@@ -35,7 +46,8 @@ def main(*, quick: bool) -> None:
                     "memory of all processes, idle (PSS)", _memory(data), "under 1 GB", "ten Python processes, one JVM"
                 )
             )
-            for measure in (loop.measure, recording.measure, predicting.measure, watching.measure, evidence.measure):
+            parts = (loop, recording, transferring, predicting, watching, evidence)
+            for measure in (part.measure for part in parts):
                 for figure in measure(platform, quick=quick):
                     print(f"{figure.what}: {figure.value}", flush=True)
                     figures.append(figure)

@@ -613,6 +613,94 @@ def errs() -> Any:
     }
 
 
+@scenario
+def moves_large_files() -> Any:
+    os.environ["MLFLOW_MULTIPART_UPLOAD_MINIMUM_FILE_SIZE"] = str(8 << 20)
+    os.environ["MLFLOW_MULTIPART_UPLOAD_CHUNK_SIZE"] = str(6 << 20)
+    os.environ["MLFLOW_MULTIPART_DOWNLOAD_CHUNK_SIZE"] = str(5 << 20)
+    content = os.urandom((20 << 20) + 77)
+    with tempfile.TemporaryDirectory() as folder, mlflow.start_run() as run:
+        path = Path(folder) / "large.bin"
+        path.write_bytes(content)
+        mlflow.log_artifact(str(path), "deep/er")
+        mlflow.log_artifact(str(path))
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("deep/er/large.bin", "large.bin"):
+            back = mlflow.artifacts.download_artifacts(run_id=run.info.run_id, artifact_path=name, dst_path=folder)
+            assert Path(back).read_bytes() == content
+    return {"run": run.info.run_id, "size": len(content)}
+
+
+@scenario
+def fills_a_server() -> Any:
+    experiment = mlflow.set_experiment("taxi/fares: v1").experiment_id
+    mlflow.set_experiment_tag("purpose", "fares")
+    client, frame = MlflowClient(), pd.DataFrame({"a": [1.0, 2.0, 3.0], "b": [2.0, 4.0, 6.0]})
+    with mlflow.start_run(run_name="parent", tags={"team": "ops", "note": "two\nlines"}) as parent:
+        mlflow.log_params({"alpha": 0.5, "long": "x" * 5000})
+        for step in range(5):
+            mlflow.log_metric("loss", 1 / (step + 1), step=step)
+        mlflow.log_metric("odd", math.nan)
+        points = [Metric("many", step * 0.5, 1_700_000_000_000 + step, step) for step in range(2500)]
+        for begin in range(0, len(points), 1000):
+            client.log_batch(parent.info.run_id, metrics=points[begin : begin + 1000])
+        mlflow.log_input(mlflow.data.from_pandas(frame, name="three", targets="b"), context="training")
+        mlflow.log_text("hello", "notes/a b.txt")
+        mlflow.log_dict({"a": 1}, "conf.json")
+        with mlflow.start_run(run_name="child", nested=True) as child:
+            mlflow.log_metric("rmse", 2.0)
+        line = LogisticRegression().fit(frame[["a"]], [0, 1, 1])
+        for _ in range(3):
+            mlflow.sklearn.log_model(
+                line, name="model", registered_model_name="fares", pip_requirements=["scikit-learn"]
+            )
+    predicted = [int(each) for each in line.predict(frame[["a"]])]
+    client.delete_model_version("fares", "2")
+    client.set_registered_model_alias("fares", "champion", "3")
+    client.transition_model_version_stage("fares", "1", "Production")
+    client.update_registered_model("fares", description="Fares of taxis")
+    client.set_registered_model_tag("fares", "owner", "me")
+    client.set_model_version_tag("fares", "1", "k", "v")
+    running = client.create_run(experiment, run_name="running")
+    client.log_metric(running.info.run_id, "loss", 1.0, step=0, timestamp=1_700_000_000_000)
+    deleted = client.create_run(experiment, run_name="deleted")
+    client.delete_run(deleted.info.run_id)
+    return {
+        "experiment": experiment,
+        "parent": parent.info.run_id,
+        "child": child.info.run_id,
+        "running": running.info.run_id,
+        "deleted": deleted.info.run_id,
+        "predicted": predicted,
+    }
+
+
+@scenario
+def goes_on() -> Any:
+    client = MlflowClient()
+    experiment = client.get_experiment_by_name("taxi/fares: v1").experiment_id
+    [run] = client.search_runs([experiment], "attributes.run_name = 'running'")
+    for step in range(1, 4):
+        client.log_metric(run.info.run_id, "loss", 1.0 / step, step=step, timestamp=1_700_000_000_000 + step)
+    client.log_text(run.info.run_id, "late", "late.txt")
+    client.set_terminated(run.info.run_id, "FAILED", end_time=1_700_000_005_000)
+    return run.info.run_id
+
+
+@scenario
+def loads_what_was_imported() -> Any:
+    frame = pd.DataFrame({"a": [1.0, 2.0, 3.0]})
+    found = {
+        place: [int(each) for each in mlflow.pyfunc.load_model(place).predict(frame)]
+        for place in ("models:/fares@champion", "models:/fares/1", "models:/fares/Production")
+    }
+    experiment = mlflow.get_experiment_by_name("taxi/fares: v1")
+    [run] = mlflow.search_runs([experiment.experiment_id], "attributes.run_name = 'parent'", output_format="list")
+    history = MlflowClient().get_metric_history(run.info.run_id, "many")
+    text = mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/notes/a b.txt")
+    return {"predicted": found, "points": [[each.step, each.timestamp, each.value] for each in history], "text": text}
+
+
 def main() -> None:
     """Runs what is asked for, until there is nothing more."""
     answers = os.fdopen(os.dup(1), "w")

@@ -5,12 +5,8 @@ What the client does stands in ``mlflow_scenarios.py``; what comes of it is chec
 
 from __future__ import annotations
 
-import json
-import os
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -20,59 +16,25 @@ from headrace.api.registry.v1 import service_pb2 as registry
 from headrace.api.tracking.v1 import service_pb2 as tracking
 from headrace.api.tracking.v1.resources_pb2 import Run
 from headrace.client import Client
-from tests.support.needs import mlflow_python
+from tests.support import mlflow
 from tests.support.platform import Platform
 
 pytestmark = [pytest.mark.mlflow, pytest.mark.timeout(180)]
-SCENARIOS = Path(__file__).with_name("mlflow_scenarios.py")
 INVALID, MISSING, EXISTS = "INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS"
 
 
-class Script:
-    """A process with MLflow's client, in a project."""
+class Script(mlflow.Script):
+    """MLflow's client, in a project."""
 
     def __init__(self, process: subprocess.Popen[str], url: str, project: str) -> None:
-        self._process, self._uri, self.project = process, f"{url}/projects/{project}", project
-
-    def __call__(self, scenario: str) -> Any:  # Any: JSON
-        """What a scenario returns; fails where it failed."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps({"scenario": scenario, "uri": self._uri}) + "\n")
-        self._process.stdin.flush()
-        line = self._process.stdout.readline()
-        assert line, "the client's process has ended"
-        answer = json.loads(line)
-        if "error" in answer:
-            pytest.fail(answer["error"], pytrace=False)
-        return answer["result"]
+        super().__init__(process, f"{url}/projects/{project}")
+        self.project = project
 
 
 @pytest.fixture(scope="module")
 def client_process(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.Popen[str]]:
-    folder = tmp_path_factory.mktemp("mlflow")
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "PYTHON", "PYTEST"))},
-        "HOME": str(folder),
-        "GIT_PYTHON_REFRESH": "quiet",
-        "MLFLOW_TRACKING_TOKEN": platform.connection.token,
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # a 5xx shall be seen
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-        "MLFLOW_RECORD_ENV_VARS_IN_MODEL_LOGGING": "false",
-        "MLFLOW_REQUIREMENTS_INFERENCE_TIMEOUT": "60",
-    }
-    process = subprocess.Popen(
-        [str(mlflow_python()), str(SCENARIOS)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        cwd=folder,
-        env=environment,
-        text=True,
-    )
-    yield process
-    process.kill()
-    process.communicate(timeout=10)
+    with mlflow.client_process(tmp_path_factory.mktemp("mlflow"), platform.connection.token) as process:
+        yield process
 
 
 @pytest.fixture
@@ -104,6 +66,16 @@ def test_artifacts_come_back_as_they_were(script: Script, platform: Platform) ->
     found = script("keeps_artifacts")
     run = stored(platform, script, found["run"])
     assert len({each.object.sha256 for each in run.artifacts if each.path.endswith("f.bin")}) == 1
+
+
+def test_large_files_go_past_the_gateway_in_parts(script: Script, platform: Platform) -> None:
+    found = script("moves_large_files")
+    run = stored(platform, script, found["run"])
+    assert [(each.path, each.object.size_bytes) for each in run.artifacts] == [
+        ("deep/er/large.bin", found["size"]),
+        ("large.bin", found["size"]),
+    ]
+    assert len({each.object.sha256 for each in run.artifacts}) == 1
 
 
 def test_mlflows_filters_find_what_they_would(script: Script) -> None:

@@ -205,9 +205,7 @@ def _tracking() -> Iterator[Limit]:
     yield from _media_type(f"{_RUN}.LogArtifact", "artifact.object")
     yield Limit(f"{_RUN}.LogArtifact", "artifact.path", "x" * 500, "x" * 501)
     yield Limit(f"{_RUN}.LogArtifact", "artifact.path", "a..b/c", "a/../c")
-    yield Limit(f"{_RUN}.PresignUpload", "size_bytes", 1 << 40, (1 << 40) + 1)
-    yield Limit(f"{_RUN}.PresignUpload", "size_bytes", 0, -1)
-    yield Limit(f"{_RUN}.PresignUpload", "media_type", "x" * 200, "x" * 201)
+    yield from _uploads()
     yield Limit(f"{_RUN}.SearchRuns", "filter", _padded("metric.a < 1", 4000), _padded("metric.a < 1", 4001))
     yield Limit(f"{_RUN}.SearchRuns", "order_by", _padded("start_time", 1000), _padded("start_time", 1001))
     yield Limit(f"{_RUN}.SearchRuns", "order_by", ",".join(["run"] * 8), ",".join(["run"] * 9))
@@ -232,6 +230,21 @@ def _tracking() -> Iterator[Limit]:
     yield Limit(groups, "values", ", ".join(["metric.a"] * 50), ", ".join(["metric.a"] * 51))
     yield from _text(f"{_RUN}.RenameRun", "display_name", 250, least=1)
     yield from _experiments_and_models()
+
+
+def _uploads() -> Iterator[Limit]:
+    yield Limit(f"{_RUN}.PresignUpload", "size_bytes", 1 << 40, (1 << 40) + 1)
+    yield Limit(f"{_RUN}.PresignUpload", "size_bytes", 0, -1)
+    yield Limit(f"{_RUN}.PresignUpload", "media_type", "x" * 200, "x" * 201)
+    yield Limit(f"{_RUN}.BeginUpload", "size_bytes", 1 << 40, (1 << 40) + 1)
+    yield Limit(f"{_RUN}.BeginUpload", "size_bytes", 1, 0)
+    yield Limit(f"{_RUN}.BeginUpload", "media_type", "x" * 200, "x" * 201)
+    yield Limit(f"{_RUN}.BeginUpload", "upload_id", "x" * 1000, "x" * 1001)
+    yield Limit(f"{_RUN}.CompleteUpload", "size_bytes", None, (1 << 40) + 1)
+    yield Limit(f"{_RUN}.CompleteUpload", "size_bytes", None, 0)
+    for upload in ("CompleteUpload", "AbortUpload"):
+        yield Limit(f"{_RUN}.{upload}", "upload_id", "x" * 1000, "x" * 1001)
+        yield Limit(f"{_RUN}.{upload}", "upload_id", "x", "")
 
 
 def _experiments_and_models() -> Iterator[Limit]:

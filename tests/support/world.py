@@ -207,6 +207,18 @@ def _tracking(world: World) -> Requests:
         "PresignUpload": lambda: tracking.PresignUploadRequest(
             parent=world.parent, sha256=hashlib.sha256(uuid4().bytes).hexdigest(), size_bytes=9, media_type="text/plain"
         ),
+        "BeginUpload": lambda: tracking.BeginUploadRequest(
+            parent=world.parent, sha256=hashlib.sha256(uuid4().bytes).hexdigest(), size_bytes=9, media_type="text/plain"
+        ),
+        "CompleteUpload": lambda: tracking.CompleteUploadRequest(
+            parent=world.parent,
+            sha256=world.artifact.sha256,
+            size_bytes=world.artifact.size_bytes,
+            upload_id="completed before",
+        ),
+        "AbortUpload": lambda: tracking.AbortUploadRequest(
+            parent=world.parent, sha256=world.artifact.sha256, upload_id="none"
+        ),
         "PresignDownload": lambda: tracking.PresignDownloadRequest(run=run, path="model/model.onnx"),
         "GetRun": lambda: tracking.GetRunRequest(name=run),
         "SearchRuns": lambda: tracking.SearchRunsRequest(

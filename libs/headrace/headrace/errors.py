@@ -24,14 +24,15 @@ command id, may succeed later) and the ``field`` of the request at fault, if one
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, ClassVar, Final, cast
+from typing import Any, ClassVar, Final, TypeVar, cast
 
 import grpc
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
 
+R = TypeVar("R")
 DETAILS_KEY: Final = "grpc-status-details-bin"
 """Metadata under which a ``google.rpc.Status`` travels."""
 
@@ -202,6 +203,17 @@ def rpc_errors() -> Iterator[None]:
         yield
     except grpc.RpcError as error:
         raise from_rpc_error(error) from error
+
+
+def read(method: Callable[..., R], request: Message, *, timeout_s: float = 60.0) -> R | None:
+    """The answer to a question, or None where there is no such thing. Raises HeadraceError."""
+    try:
+        return method(request, timeout=timeout_s)
+    except grpc.RpcError as error:
+        found = from_rpc_error(error)
+        if isinstance(found, NotFound):
+            return None
+        raise found from error
 
 
 def error_details(error: grpc.RpcError) -> tuple[grpc.StatusCode, ErrorDetails]:

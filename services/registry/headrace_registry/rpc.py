@@ -23,7 +23,7 @@ from headrace_kit.names import PROJECT, parse_id, require_text
 from headrace_kit.objects import PRESIGN_TTL, ObjectStore, holds
 from headrace_kit.paging import page_of
 from headrace_kit.rpc import command_context, current_principal
-from headrace_registry import domain, gates, requests, rollbacks, upkeep
+from headrace_registry import domain, gates, packages, requests, rollbacks, upkeep
 from headrace_registry.store import MODEL, ModelStore
 
 R = TypeVar("R", bound=Message)
@@ -247,7 +247,8 @@ class RegistryServicer(RegistryServiceServicer):
         self, request: service.PresignArtifactRequest, context: Context
     ) -> service.PresignArtifactResponse:
         model = await self._model(requests.model_of(request.version, field="version"), field="version")
-        artifact = domain.version_of(model, request.version).artifact
+        version = domain.version_of(model, request.version)
+        artifact = await packages.part_of(self._objects, version, request.sha256)
         response = service.PresignArtifactResponse(url=self._objects.presign_get(artifact), artifact=artifact)
         response.expire_time.FromDatetime(datetime.now(UTC) + PRESIGN_TTL)
         return response

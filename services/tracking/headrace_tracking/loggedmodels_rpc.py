@@ -57,9 +57,7 @@ class LoggedModelsRpc(TrackingServiceServicer):
         self, request: service.GetLoggedModelRequest, context: Context
     ) -> service.GetLoggedModelResponse:
         requests.check_logged_model(request.name, field="name")
-        loaded = await self._store.load(LOGGED_MODEL, request.name)
-        model = loggedmodels.existing(loaded[0] if loaded else None, request.name)
-        return service.GetLoggedModelResponse(model=model)
+        return service.GetLoggedModelResponse(model=await self._logged_model(request.name))
 
     async def ListLoggedModels(
         self, request: service.ListLoggedModelsRequest, context: Context
@@ -122,6 +120,10 @@ class LoggedModelsRpc(TrackingServiceServicer):
             lambda state, command: loggedmodels.decide_delete(state, request.model, command.now),
             lambda model: service.DeleteLoggedModelResponse(model=model),
         )
+
+    async def _logged_model(self, name: str) -> LoggedModel:
+        loaded = await self._store.load(LOGGED_MODEL, name)
+        return loggedmodels.existing(loaded[0] if loaded else None, name)
 
     async def _on_model(self, name: str, request: Message, decide: Decide, respond: Callable[[LoggedModel], R]) -> R:
         # Every command has the field; protobuf has no name for that.

@@ -204,6 +204,30 @@ def check_presign(request: service.PresignUploadRequest) -> str:
     return PROJECT.parse(request.parent, field="parent")["project"]
 
 
+def check_begin_upload(request: service.BeginUploadRequest) -> str:
+    """Large bytes to be uploaded in parts; returns the project."""
+    require_sha256(request.sha256, field="sha256")
+    require_range(request.size_bytes, field="size_bytes", least=1, most=MAX_OBJECT_BYTES)
+    require_text(request.media_type, field="media_type", least=0, most=200)
+    require_text(request.upload_id, field="upload_id", least=0, most=1000)
+    return PROJECT.parse(request.parent, field="parent")["project"]
+
+
+def check_complete_upload(request: service.CompleteUploadRequest) -> str:
+    """An upload whose parts are there; returns the project."""
+    require_sha256(request.sha256, field="sha256")
+    require_range(request.size_bytes, field="size_bytes", least=1, most=MAX_OBJECT_BYTES)
+    require_text(request.upload_id, field="upload_id", most=1000)
+    return PROJECT.parse(request.parent, field="parent")["project"]
+
+
+def check_abort_upload(request: service.AbortUploadRequest) -> str:
+    """An upload to be thrown away; returns the project."""
+    require_sha256(request.sha256, field="sha256")
+    require_text(request.upload_id, field="upload_id", most=1000)
+    return PROJECT.parse(request.parent, field="parent")["project"]
+
+
 def metric_points(points: Sequence[resources.MetricPoint]) -> list[Point]:
     """Points as they are stored; those without a time get the time it is."""
     require_size(points, field="points", least=1, most=MAX_POINTS)

@@ -10,16 +10,15 @@ from typing import Any, Final, TypeAlias, TypeVar
 import grpc
 from google.protobuf.message import Message
 
-from headrace.api.common.v1.resources_pb2 import ObjectRef
 from headrace.api.tracking.v1 import service_pb2 as service
-from headrace.api.tracking.v1.resources_pb2 import MetricSummary, Run
+from headrace.api.tracking.v1.resources_pb2 import Artifact, MetricSummary, Run
 from headrace_kit.context import CommandContext
 from headrace_kit.errors import FailedPrecondition, NotFound
 from headrace_kit.eventstore import PostgresEventStore
 from headrace_kit.eventstore.commands import request_hash
 from headrace_kit.masks import picked
 from headrace_kit.names import EXPERIMENT, PROJECT, require_text
-from headrace_kit.objects import PRESIGN_TTL, ObjectStore, holds, object_key
+from headrace_kit.objects import PRESIGN_TTL, ObjectStore
 from headrace_kit.paging import page_of
 from headrace_kit.rpc import command_context
 from headrace_kit.validate import require_dataset, require_enum, require_range, require_size
@@ -37,6 +36,7 @@ from headrace_tracking.purging import Purger
 from headrace_tracking.purging_rpc import PurgingRpc
 from headrace_tracking.store import EXPERIMENT as EXPERIMENT_STREAM
 from headrace_tracking.store import RUN, RunStore, thin
+from headrace_tracking.uploads_rpc import UploadsRpc
 
 R = TypeVar("R", bound=Message)
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"  # Any: the messages of whichever method
@@ -44,7 +44,7 @@ Decide = Callable[[Run | None, CommandContext], Sequence[Message]]
 WATCH_POLL_S: Final = 0.25
 
 
-class TrackingServicer(ExperimentsRpc, LoggedModelsRpc, CensusRpc, OutputRpc, PurgingRpc):
+class TrackingServicer(ExperimentsRpc, LoggedModelsRpc, UploadsRpc, CensusRpc, OutputRpc, PurgingRpc):
     """Answers tracking's calls.
 
     Args:
@@ -163,29 +163,11 @@ class TrackingServicer(ExperimentsRpc, LoggedModelsRpc, CensusRpc, OutputRpc, Pu
             lambda run: service.LogArtifactResponse(run=run),
         )
 
-    async def PresignUpload(
-        self, request: service.PresignUploadRequest, context: Context
-    ) -> service.PresignUploadResponse:
-        project = requests.check_presign(request)
-        reference = ObjectRef(
-            uri=object_key(project, request.sha256),
-            sha256=request.sha256,
-            size_bytes=request.size_bytes,
-            media_type=request.media_type,
-        )
-        await self._purger.keep(reference.uri)
-        stored = await holds(self._objects, reference)  # what is damaged there may be uploaded again
-        url = "" if stored else self._objects.presign_put(reference)
-        response = service.PresignUploadResponse(url=url, object=reference)
-        response.expire_time.FromDatetime(datetime.now(UTC) + PRESIGN_TTL)
-        return response
-
     async def PresignDownload(
         self, request: service.PresignDownloadRequest, context: Context
     ) -> service.PresignDownloadResponse:
-        requests.check_run(request.run)
-        run = await self._run(request.run, field="run")
-        artifact = next((each for each in run.artifacts if each.path == request.path), None)
+        artifacts = await self._artifacts_of(request.run)
+        artifact = next((each for each in artifacts if each.path == request.path), None)
         if artifact is None:
             raise NotFound("artifact", request.path[:500], field="path")
         url = self._objects.presign_get(artifact.object)
@@ -314,6 +296,14 @@ class TrackingServicer(ExperimentsRpc, LoggedModelsRpc, CensusRpc, OutputRpc, Pu
             decide=lambda state: decide(state, command),
             respond=respond,
         )
+
+    async def _artifacts_of(self, owner: str) -> Sequence[Artifact]:
+        """Files of a run or a logged model."""
+        if "/loggedModels/" in owner:
+            requests.check_logged_model(owner, field="run")
+            return (await self._logged_model(owner)).artifacts
+        requests.check_run(owner)
+        return (await self._run(owner, field="run")).artifacts
 
     async def _run(self, name: str, *, field: str) -> Run:
         loaded = await self._store.load(RUN, name)

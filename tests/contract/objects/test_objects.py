@@ -242,3 +242,94 @@ async def test_memory_can_be_away_too() -> None:
     store.available = False
     with pytest.raises(ObjectsUnavailable):
         await store.put("default", b"x")
+
+
+def part_of(store: ObjectStore, upload: str, number: int, content: bytes, *, url: str) -> None:
+    """Sends a part as whoever has its URL does."""
+    if isinstance(store, MemoryObjectStore):
+        store.uploads[upload][number] = content
+        return
+    with urllib3.PoolManager() as pool:
+        assert pool.request("PUT", url, body=content).status == 200
+
+
+async def test_parts_become_one_object_whatever_their_order(subject: Subject) -> None:
+    store, parts = subject.store, {1: os.urandom(6 << 20), 2: os.urandom(6 << 20), 3: b"the end"}
+    whole = b"".join(parts.values())
+    wanted = object_ref("p", whole)
+    upload = await store.begin_upload(wanted)
+    assert await store.uploaded_parts(wanted, upload) == {}
+    for number in (3, 1):
+        url = store.presign_part(wanted, upload, number)
+        await asyncio.to_thread(part_of, store, upload, number, parts[number], url=url)
+    assert await store.uploaded_parts(wanted, upload) == {1: 6 << 20, 3: 7}
+    url = store.presign_part(wanted, upload, 2)
+    await asyncio.to_thread(part_of, store, upload, 2, parts[2], url=url)
+    await store.complete_upload(wanted, upload)
+    assert await store.get(wanted) == whole
+    with pytest.raises(NotFound):
+        await store.uploaded_parts(wanted, upload)
+    with pytest.raises(NotFound):
+        await store.complete_upload(wanted, upload)
+
+
+async def test_an_upload_that_is_aborted_leaves_nothing(subject: Subject) -> None:
+    store, wanted = subject.store, object_ref("p", os.urandom(100))
+    upload = await store.begin_upload(wanted)
+    await store.abort_upload(wanted, upload)
+    await store.abort_upload(wanted, upload)
+    with pytest.raises(NotFound):
+        await store.uploaded_parts(wanted, upload)
+    assert await store.size(wanted) is None
+
+
+async def test_an_upload_is_of_one_object_alone(subject: Subject) -> None:
+    store = subject.store
+    wanted, other = object_ref("p", os.urandom(100)), object_ref("other", os.urandom(100))
+    upload = await store.begin_upload(wanted)
+    with pytest.raises(NotFound):
+        await store.uploaded_parts(other, upload)
+    with pytest.raises(NotFound):
+        await store.complete_upload(other, upload)
+    with pytest.raises(NotFound):
+        await store.uploaded_parts(wanted, "no upload's id")
+
+
+async def test_parts_that_are_other_bytes_are_found(subject: Subject) -> None:
+    store, wanted = subject.store, object_ref("p", b"right" * 100)
+    upload = await store.begin_upload(wanted)
+    url = store.presign_part(wanted, upload, 1)
+    await asyncio.to_thread(part_of, store, upload, 1, b"wrong" * 100, url=url)
+    await store.complete_upload(wanted, upload)
+    assert not await holds(store, wanted)
+    with pytest.raises(ObjectCorrupt):
+        await store.verify(wanted)
+
+
+async def test_bytes_of_a_digest_that_nobody_knew_come_to_their_place(subject: Subject) -> None:
+    store, parts = subject.store, {1: os.urandom(6 << 20), 2: b"the end"}
+    staged = await store.begin_staged("p")
+    for number in (2, 1):
+        url = store.presign_staged("p", staged, number)
+        await asyncio.to_thread(part_of, store, staged, number, parts[number], url=url)
+    adopted = await store.adopt_staged("p", staged, "x/y")
+    assert adopted == object_ref("p", parts[1] + parts[2], "x/y")
+    assert await store.get(adopted) == parts[1] + parts[2]
+    with pytest.raises(NotFound):
+        await store.adopt_staged("p", staged)
+
+
+@pytest.mark.parametrize("staged", ["", "x", "../../etc.x", "a" * 32, f"{'a' * 32}.", f"{'A' * 32}.x"])
+async def test_no_other_word_is_the_id_of_an_upload(subject: Subject, staged: str) -> None:
+    with pytest.raises(NotFound):
+        subject.store.presign_staged("p", staged, 1)
+    with pytest.raises(NotFound):
+        await subject.store.adopt_staged("p", staged)
+
+
+async def test_a_staged_upload_that_is_aborted_is_gone(subject: Subject) -> None:
+    staged = await subject.store.begin_staged("p")
+    await subject.store.abort_staged("p", staged)
+    await subject.store.abort_staged("p", staged)
+    with pytest.raises(NotFound):
+        await subject.store.adopt_staged("p", staged)

@@ -4,10 +4,10 @@ import math
 
 import pytest
 
+from headrace.naming import experiment_id
 from headrace_gateway.mlflow_api.asking import Arguments
 from headrace_gateway.mlflow_api.errors import MlflowError
 from headrace_gateway.mlflow_api.filters import Comparison, holds, parse_filter, parse_order
-from headrace_gateway.mlflow_api.naming import experiment_id_of
 from headrace_gateway.mlflow_api.paths import Place, place_of, place_of_source
 from headrace_gateway.mlflow_api.search import translate_filter, translate_order
 from headrace_gateway.mlflow_api.wire import number
@@ -95,11 +95,11 @@ def test_paths_that_lead_nowhere_are_refused(path: str) -> None:
 
 
 def test_names_of_experiments_become_ids() -> None:
-    assert experiment_id_of("flights, delayed") == "flights, delayed"
-    assert experiment_id_of("/people/me/x").startswith("-people-me-x-")
-    assert experiment_id_of("a/b") != experiment_id_of("a-b")
-    assert experiment_id_of("..") != ".."
-    assert len(experiment_id_of("x" * 500)) < 250
+    assert experiment_id("flights, delayed") == "flights, delayed"
+    assert experiment_id("/people/me/x").startswith("-people-me-x-")
+    assert experiment_id("a/b") != experiment_id("a-b")
+    assert experiment_id("..") != ".."
+    assert len(experiment_id("x" * 500)) < 250
 
 
 def test_numbers_keep_what_json_lacks() -> None:

@@ -32,7 +32,9 @@ READS: Final = (
     "PositionAt",
     "Prove",
 )
-NUMBERED: Final = {"Work", "PublishPredictions", "PublishLabels", "RebuildReadModels", "TestWebhook"}
+UPLOADS: Final = {"BeginUpload", "CompleteUpload", "AbortUpload"}
+"""They are about bytes in the object store, which a digest names: nothing of them is in the log."""
+NUMBERED: Final = {"Work", "PublishPredictions", "PublishLabels", "RebuildReadModels", "TestWebhook", *UPLOADS}
 """Writes that carry tokens or numbers of their producer instead of the id of a command, or that say nothing new."""
 WITHOUT_PAGES: Final = {
     "GetMetricHistory",

@@ -13,6 +13,7 @@ from typing import Final
 
 import typer
 
+from headrace.cli import imports
 from headrace.cli.lineage import lineage
 from headrace.cli.reproduce import reproduce
 from headrace.cli.sync import sync
@@ -31,7 +32,7 @@ GROUPS: Final = (
     "webhooks",
     "log",
 )
-"""Modules of this package, each with an ``app``."""
+"""Modules of this package, each with an ``app``; ``imports`` is one too, and Python does not let it be ``import``."""
 
 
 def build() -> typer.Typer:
@@ -47,6 +48,7 @@ def build() -> typer.Typer:
     for name in GROUPS:
         app.add_typer(import_module(f"headrace.cli.{name}").app, name=name)
     app.command()(lineage)
+    app.add_typer(imports.app, name="import")
     app.command()(sync)
     app.command()(reproduce)
     app.command()(worker)

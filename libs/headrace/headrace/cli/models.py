@@ -11,6 +11,7 @@ import typer
 from headrace.api.registry.v1 import resources_pb2 as resources
 from headrace.api.registry.v1 import service_pb2 as service
 from headrace.cli import cards, gates
+from headrace.cli.exporting import Output, exporting, print_exported
 from headrace.cli.output import (
     Json,
     Project,
@@ -101,6 +102,16 @@ def show(model: Model, project: Project = "default", as_json: Json = False) -> N
         moves,
         empty="None yet.",
     )
+
+
+@app.command()
+def export(model: Model, output: Output, project: Project = "default", as_json: Json = False) -> None:
+    """Write a model with its packages and the runs behind them to one file, for `headrace import archive`."""
+    from headrace.bundles import export_models
+
+    with connect() as client, exporting() as tell:
+        written = export_models(client, [_name(project, model)], output, tell=tell)
+    print_exported(written, as_json=as_json)
 
 
 @app.command()

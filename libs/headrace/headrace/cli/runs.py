@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Annotated
 from uuid import uuid4
 
@@ -14,6 +15,7 @@ import typer
 
 from headrace.api.tracking.v1 import service_pb2 as service
 from headrace.api.tracking.v1.resources_pb2 import OUTPUT_STREAM_STDERR, OutputChunk, OutputStream, Run, RunStatus
+from headrace.cli.exporting import Output, exporting, print_exported
 from headrace.cli.output import (
     Json,
     Project,
@@ -30,7 +32,9 @@ from headrace.cli.output import (
 from headrace.client import connect
 from headrace.errors import InvalidArgument
 
-app = typer.Typer(help="Runs: list, search, show, compare, what they wrote, put away, purge.", no_args_is_help=True)
+app = typer.Typer(
+    help="Runs: list, search, show, compare, what they wrote, download, export, put away, purge.", no_args_is_help=True
+)
 
 
 @app.command("list")
@@ -226,6 +230,41 @@ def compare(
         print_json([dict(zip(("field", *(run.name for run in found)), row, strict=True)) for row in differing])
         return
     print_table("Differences", ("", *(run.display_name for run in found)), differing, empty="The runs do not differ.")
+
+
+@app.command()
+def download(
+    run: Annotated[str, typer.Argument(help="Id of the run.")],
+    path: Annotated[str, typer.Argument(help="Path of the file within the run.")],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="File to write; by default its name.")] = None,
+    project: Project = "default",
+    as_json: Json = False,
+) -> None:
+    """Write a file of a run, verified by its digest; a download that broke off is gone on with."""
+    from headrace.tracking import download_artifact
+
+    target = output or Path(path.rpartition("/")[2])
+    download_artifact(run, path, target, project=project)
+    size = target.stat().st_size
+    if as_json:
+        print_json({"file": str(target), "size_bytes": size})
+        return
+    console.print(f"{target}: {size} bytes", soft_wrap=True)
+
+
+@app.command()
+def export(
+    runs: Annotated[list[str], typer.Argument(help="Ids of the runs.")],
+    output: Output,
+    project: Project = "default",
+    as_json: Json = False,
+) -> None:
+    """Write runs with their files and what they stand on to one file, for `headrace import archive`."""
+    from headrace.bundles import export_runs
+
+    with connect() as client, exporting() as tell:
+        written = export_runs(client, [_name(project, run) for run in runs], output, tell=tell)
+    print_exported(written, as_json=as_json)
 
 
 def _print_names(done: str, runs: list[Run], *, as_json: bool) -> None:

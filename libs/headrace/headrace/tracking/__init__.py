@@ -11,8 +11,10 @@ from uuid import UUID, uuid4
 import grpc
 
 from headrace.api.tracking.v1 import service_pb2 as service
+from headrace.api.tracking.v1.service_pb2_grpc import TrackingServiceStub
 from headrace.channel import connect
 from headrace.connection import data_folder
+from headrace.errors import rpc_errors
 from headrace.tracking import machine
 from headrace.tracking.capture import Code, capture_code, capture_environment
 from headrace.tracking.datasets import describe_dataset
@@ -20,6 +22,7 @@ from headrace.tracking.evaluation import ConfusionMatrix, confusion_matrix
 from headrace.tracking.run import Run
 from headrace.tracking.sender import Sender, Sending, TrackerDownError
 from headrace.tracking.spool import Spool, SpoolBusyError, SpoolDamagedError, pending_runs
+from headrace.transfer import download_file
 
 __all__ = [
     "Code",
@@ -30,6 +33,7 @@ __all__ = [
     "TrackerDownError",
     "confusion_matrix",
     "describe_dataset",
+    "download_artifact",
     "resume_run",
     "spool_folder",
     "start_run",
@@ -121,6 +125,30 @@ def resume_run(
     resumed.begin(service.ResumeRunRequest(run=name), None)
     _watch(resumed, system_metrics=system_metrics, capture_output=capture_output)
     return resumed
+
+
+def download_artifact(run: str, path: str, target: Path, *, project: str = "default") -> None:
+    """Writes a file of a run, straight from the object store: verified by its digest, and whole or not at all.
+
+    A download that broke off is gone on with, in this call or by a later one.
+
+    Args:
+        run: Id or resource name of the run; also the resource name of a logged model.
+        path: Path of the file within it.
+        target: Where to write it; replaced when there is one.
+        project: Project of a run that is named by its id.
+
+    Raises:
+        NotFound: There is no such run, or no such file in it.
+        TransferRefused: The store has other bytes than those that were logged.
+        TransferInterrupted: The store can not be reached.
+    """
+    name = run if run.startswith("projects/") else f"projects/{project}/runs/{run}"
+    request = service.PresignDownloadRequest(run=name, path=path)
+    with rpc_errors(), connect("tracking") as channel:
+        stub = TrackingServiceStub(channel)
+        wanted = stub.PresignDownload(request).object
+        download_file(lambda: stub.PresignDownload(request).url, wanted, target)
 
 
 def sync(folder: Path | None = None, *, tell: Callable[[Sending], None] = lambda _: None) -> list[str]:

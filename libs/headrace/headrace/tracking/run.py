@@ -26,8 +26,9 @@ from headrace.tracking.datasets import describe_dataset
 from headrace.tracking.evaluation import confusion_matrix, importances_json, importances_svg
 from headrace.tracking.machine import Sampler
 from headrace.tracking.output import Output
-from headrace.tracking.sender import Kind, Sender, digest_file
+from headrace.tracking.sender import Kind, Sender
 from headrace.tracking.spool import Spool, keep_blob
+from headrace.transfer import digest_file
 
 MAX_KEY_LENGTH = 250
 MAX_VALUE_LENGTH = 8000

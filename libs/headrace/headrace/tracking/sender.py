@@ -1,15 +1,11 @@
 """Sends a run's spool to the tracker, in order and once, from a thread of its own."""
 
-import hashlib
 import logging
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
-from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 from uuid import UUID, uuid5
@@ -17,21 +13,22 @@ from uuid import UUID, uuid5
 import grpc
 from google.protobuf.message import Message
 
+from headrace.api.common.v1.resources_pb2 import ObjectRef
 from headrace.api.tracking.v1 import service_pb2 as service
 from headrace.api.tracking.v1.resources_pb2 import MetricPoint, OutputChunk
 from headrace.api.tracking.v1.service_pb2_grpc import TrackingServiceStub
 from headrace.channel import MAX_MESSAGE_BYTES
 from headrace.tracking.spool import Progress, Record, Spool, blob_path
+from headrace.transfer import TransferInterrupted, TransferRefused, upload_known
 
 _log = logging.getLogger("headrace")
 MAX_BATCH_POINTS: Final = 20_000
 MAX_BATCH_CHUNKS: Final = 1000
 MAX_BATCH_OUTPUT_BYTES: Final = 1024 * 1024
+VERIFIED_BYTES_PER_S: Final = 50_000_000
+"""What the tracker reads at least in a second while it verifies an artifact."""
 RETRY_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 CALL_TIMEOUT_S: Final = 30.0
-UPLOAD_TIMEOUT_S: Final = 600.0
-_MAY_PASS: Final = (HTTPStatus.FORBIDDEN, HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
-"""Answers to an upload that another try may change: a presigned URL that ran out is forbidden."""
 _TRANSIENT: Final = {
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -278,17 +275,9 @@ class Sender:
 
     def _upload(self, stub: TrackingServiceStub, request: service.LogArtifactRequest, blob: Path) -> None:
         wanted = request.artifact.object
-        presign = service.PresignUploadRequest(
-            parent="/".join(self._run.split("/")[:2]),
-            sha256=wanted.sha256,
-            size_bytes=wanted.size_bytes,
-            media_type=wanted.media_type,
-        )
-        upload = stub.PresignUpload(presign, timeout=CALL_TIMEOUT_S)
-        if upload.url:
-            _put(upload.url, blob, wanted.media_type)
-        request.artifact.object.CopyFrom(upload.object)
-        stub.LogArtifact(request, timeout=CALL_TIMEOUT_S)
+        stored = _upload(stub, "/".join(self._run.split("/")[:2]), blob, wanted)
+        request.artifact.object.CopyFrom(stored)
+        stub.LogArtifact(request, timeout=CALL_TIMEOUT_S + wanted.size_bytes / VERIFIED_BYTES_PER_S)
 
     def _connected(self) -> TrackingServiceStub:
         if self._stub is None:
@@ -319,27 +308,13 @@ class _CanNotBeSentError(Exception):
     """A record that no repeat brings through."""
 
 
-def digest_file(path: Path) -> tuple[str, int]:
-    """SHA-256 (hex) and size in bytes of a file."""
-    with path.open("rb") as file:
-        hashed = hashlib.file_digest(file, "sha256")
-    return hashed.hexdigest(), path.stat().st_size
-
-
-def _put(url: str, blob: Path, media_type: str) -> None:
+def _upload(stub: TrackingServiceStub, project: str, blob: Path, wanted: ObjectRef) -> ObjectRef:
+    """Stores bytes; how far a large upload has come is noted beside them, for a later try or process."""
     try:
-        with blob.open("rb") as body:
-            request = urllib.request.Request(url, data=body, method="PUT")  # noqa: S310 - a URL the tracker signed
-            request.add_header("Content-Length", str(blob.stat().st_size))
-            request.add_header("Content-Type", media_type or "application/octet-stream")
-            with urllib.request.urlopen(request, timeout=UPLOAD_TIMEOUT_S):  # noqa: S310 - as above
-                pass
-    except urllib.error.HTTPError as error:
-        with error:
-            if error.code in _MAY_PASS or error.code >= HTTPStatus.INTERNAL_SERVER_ERROR:
-                raise TrackerDownError(f"upload: {error}") from error
-            raise _CanNotBeSentError(f"upload: {error}") from error
-    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-        raise TrackerDownError(f"upload: {error}") from error
+        return upload_known(stub, project, blob, wanted, blob.with_name(f"{blob.name}.upload"))
+    except TransferInterrupted as error:
+        raise TrackerDownError(str(error)) from error
+    except TransferRefused as error:
+        raise _CanNotBeSentError(str(error)) from error
     except OSError as error:
         raise _CanNotBeSentError(f"the artifact's bytes are gone: {error}") from error

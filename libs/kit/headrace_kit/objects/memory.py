@@ -15,6 +15,7 @@ from headrace_kit.objects.store import (
     object_ref,
     require_place,
     require_project,
+    staged_place,
     verified,
 )
 
@@ -25,11 +26,13 @@ class MemoryObjectStore:
     Attributes:
         objects: Key -> bytes; tests may damage them.
         available: Set to False, every call raises ObjectsUnavailable.
+        uploads: Id -> part by number; tests put parts here instead of sending them.
     """
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
         self.available = True
+        self.uploads: dict[str, dict[int, bytes]] = {}
 
     async def put(self, project: str, content: Source, media_type: str = "") -> ObjectRef:
         """As ``ObjectStore.put``."""
@@ -78,8 +81,71 @@ class MemoryObjectStore:
         """As ``ObjectStore.presign_get``."""
         return f"memory://get/{require_place(reference).uri}?seconds={ttl.total_seconds():.0f}"
 
+    async def begin_upload(self, reference: ObjectRef) -> str:
+        """As ``ObjectStore.begin_upload``."""
+        require_place(reference)
+        self._require_available()
+        upload = f"{len(self.uploads) + 1} {reference.uri}"
+        self.uploads[upload] = {}
+        return upload
+
+    async def uploaded_parts(self, reference: ObjectRef, upload: str) -> dict[int, int]:
+        """As ``ObjectStore.uploaded_parts``."""
+        return {number: len(content) for number, content in sorted(self._upload(reference, upload).items())}
+
+    def presign_part(self, reference: ObjectRef, upload: str, number: int, *, ttl: timedelta = PRESIGN_TTL) -> str:
+        """As ``ObjectStore.presign_part``."""
+        place = require_place(reference).uri
+        return f"memory://part/{place}?seconds={ttl.total_seconds():.0f}&upload={upload}&part={number}"
+
+    async def complete_upload(self, reference: ObjectRef, upload: str) -> None:
+        """As ``ObjectStore.complete_upload``."""
+        parts = self._upload(reference, upload)
+        self.objects[reference.uri] = b"".join(parts[number] for number in sorted(parts))
+        del self.uploads[upload]
+
+    async def abort_upload(self, reference: ObjectRef, upload: str) -> None:
+        """As ``ObjectStore.abort_upload``."""
+        require_place(reference)
+        self._require_available()
+        self.uploads.pop(upload, None)
+
+    async def begin_staged(self, project: str) -> str:
+        """As ``ObjectStore.begin_staged``."""
+        self._require_available()
+        staged = f"{len(self.uploads) + 1:032x}.memory"
+        staged_place(project, staged)
+        self.uploads[staged] = {}
+        return staged
+
+    def presign_staged(self, project: str, staged: str, number: int, *, ttl: timedelta = PRESIGN_TTL) -> str:
+        """As ``ObjectStore.presign_staged``."""
+        key, _ = staged_place(project, staged)
+        return f"memory://part/{key}?seconds={ttl.total_seconds():.0f}&part={number}"
+
+    async def adopt_staged(self, project: str, staged: str, media_type: str = "") -> ObjectRef:
+        """As ``ObjectStore.adopt_staged``."""
+        staged_place(project, staged)
+        self._require_available()
+        if staged not in self.uploads:
+            raise NotFound("upload", staged)
+        parts = self.uploads.pop(staged)
+        return await self.put(project, b"".join(parts[number] for number in sorted(parts)), media_type)
+
+    async def abort_staged(self, project: str, staged: str) -> None:
+        """As ``ObjectStore.abort_staged``."""
+        staged_place(project, staged)
+        self.uploads.pop(staged, None)
+
     async def close(self) -> None:
         """As ``ObjectStore.close``."""
+
+    def _upload(self, reference: ObjectRef, upload: str) -> dict[int, bytes]:
+        require_place(reference)
+        self._require_available()
+        if upload not in self.uploads or not upload.endswith(f" {reference.uri}"):
+            raise NotFound("upload", upload)
+        return self.uploads[upload]
 
     def _require_available(self) -> None:
         if not self.available:

@@ -7,15 +7,16 @@ import hashlib
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
 from types import ModuleType
 from typing import Any, BinaryIO, Final, TypeVar
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import urllib3
 
@@ -32,19 +33,22 @@ from headrace_kit.objects.store import (
     require_place,
     require_project,
     require_same,
+    staged_place,
 )
 
 _no_admin: Any = ModuleType("minio.minioadmin")
 _no_admin.MinioAdmin = None
 with standing_in("minio.minioadmin", _no_admin):
     from minio import Minio
+    from minio.commonconfig import CopySource
+    from minio.datatypes import Part
     from minio.error import InvalidResponseError, MinioException, S3Error
 
 T = TypeVar("T")
 _THREADS: Final = 16
 _CHUNK: Final = 1 << 20
 _CODE: Final = re.compile(r"<Code>(\w+)</Code>")
-_MISSING: Final = ("NoSuchKey", "NoSuchObject", "ResourceNotFound")
+_MISSING: Final = ("NoSuchKey", "NoSuchObject", "NoSuchUpload", "ResourceNotFound")
 
 
 class S3ObjectStore:
@@ -141,6 +145,88 @@ class S3ObjectStore:
         """As ``ObjectStore.presign_get``."""
         return str(self._client.presigned_get_object(self._bucket, require_place(reference).uri, expires=ttl))
 
+    async def begin_upload(self, reference: ObjectRef) -> str:
+        """As ``ObjectStore.begin_upload``."""
+        require_place(reference)
+        headers = {"Content-Type": reference.media_type or "application/octet-stream"}
+        return str(
+            await self._run(
+                "begin",
+                lambda: self._client._create_multipart_upload(self._bucket, reference.uri, headers),  # noqa: SLF001 - minio has no public name for single steps
+            )
+        )
+
+    async def uploaded_parts(self, reference: ObjectRef, upload: str) -> dict[int, int]:
+        """As ``ObjectStore.uploaded_parts``."""
+        require_place(reference)
+        found = await self._run("parts", lambda: self._parts(reference.uri, upload))
+        return {int(each.part_number): int(each.size or 0) for each in found}
+
+    def presign_part(self, reference: ObjectRef, upload: str, number: int, *, ttl: timedelta = PRESIGN_TTL) -> str:
+        """As ``ObjectStore.presign_part``."""
+        place, query = require_place(reference).uri, {"uploadId": upload, "partNumber": str(number)}
+        return str(self._client.get_presigned_url("PUT", self._bucket, place, expires=ttl, extra_query_params=query))
+
+    async def complete_upload(self, reference: ObjectRef, upload: str) -> None:
+        """As ``ObjectStore.complete_upload``."""
+        require_place(reference)
+
+        def complete() -> None:
+            parts = self._parts(reference.uri, upload)
+            self._client._complete_multipart_upload(self._bucket, reference.uri, upload, parts)  # noqa: SLF001 - as above
+
+        await self._run("complete", complete)
+
+    async def abort_upload(self, reference: ObjectRef, upload: str) -> None:
+        """As ``ObjectStore.abort_upload``."""
+        require_place(reference)
+        with suppress(NotFound):
+            await self._run(
+                "abort",
+                lambda: self._client._abort_multipart_upload(self._bucket, reference.uri, upload),  # noqa: SLF001 - as above
+            )
+
+    async def begin_staged(self, project: str) -> str:
+        """As ``ObjectStore.begin_staged``."""
+        name = uuid4().hex
+        key, _ = staged_place(project, f"{name}.new")
+        upload = await self._run("begin", lambda: self._client._create_multipart_upload(self._bucket, key, {}))  # noqa: SLF001 - as above
+        return f"{name}.{upload}"
+
+    def presign_staged(self, project: str, staged: str, number: int, *, ttl: timedelta = PRESIGN_TTL) -> str:
+        """As ``ObjectStore.presign_staged``."""
+        key, upload = staged_place(project, staged)
+        query = {"uploadId": upload, "partNumber": str(number)}
+        return str(self._client.get_presigned_url("PUT", self._bucket, key, expires=ttl, extra_query_params=query))
+
+    async def adopt_staged(self, project: str, staged: str, media_type: str = "") -> ObjectRef:
+        """As ``ObjectStore.adopt_staged``. The bytes are read once, and moved within the store."""
+        key, upload = staged_place(project, staged)
+
+        def adopt() -> ObjectRef:
+            parts = self._parts(key, upload)
+            self._client._complete_multipart_upload(self._bucket, key, upload, parts)  # noqa: SLF001 - as above
+            sha256, size = hashlib.sha256(), 0
+            for chunk in self._chunks(key):
+                sha256.update(chunk)
+                size += len(chunk)
+            digest = sha256.hexdigest()
+            place = object_key(project, digest)
+            self._client.copy_object(self._bucket, place, CopySource(self._bucket, key))
+            self._client.remove_object(self._bucket, key)
+            return ObjectRef(uri=place, sha256=digest, size_bytes=size, media_type=media_type)
+
+        return await self._run("adopt", adopt)
+
+    async def abort_staged(self, project: str, staged: str) -> None:
+        """As ``ObjectStore.abort_staged``."""
+        key, upload = staged_place(project, staged)
+        with suppress(NotFound):
+            await self._run(
+                "abort",
+                lambda: self._client._abort_multipart_upload(self._bucket, key, upload),  # noqa: SLF001 - as above
+            )
+
     async def close(self) -> None:
         """As ``ObjectStore.close``."""
         await asyncio.to_thread(self._threads.shutdown, wait=True)
@@ -186,20 +272,36 @@ class S3ObjectStore:
 
     def _read(self, reference: ObjectRef, target: BinaryIO | None) -> None:
         sha256, size = hashlib.sha256(), 0
-        response = self._client.get_object(self._bucket, reference.uri)
-        try:
-            for chunk in response.stream(_CHUNK):
+        with closing(self._chunks(reference.uri)) as chunks:
+            for chunk in chunks:
                 sha256.update(chunk)
                 size += len(chunk)
                 if size > reference.size_bytes:  # no more of it needs to be read
                     break
                 if target is not None:
                     target.write(chunk)
+        metrics.OBJECT_BYTES.labels("get").inc(size)
+        require_same(reference, size, sha256.hexdigest())
+
+    def _chunks(self, key: str) -> Generator[bytes, None, None]:
+        response = self._client.get_object(self._bucket, key)
+        try:
+            yield from response.stream(_CHUNK)
         finally:
             response.close()
             response.release_conn()
-        metrics.OBJECT_BYTES.labels("get").inc(size)
-        require_same(reference, size, sha256.hexdigest())
+
+    def _parts(self, key: str, upload: str) -> list[Part]:
+        found: list[Part] = []
+        marker = None
+        while True:
+            page = self._client._list_parts(  # noqa: SLF001 - as above
+                self._bucket, key, upload, part_number_marker=marker
+            )
+            found.extend(page.parts)
+            marker = str(page.next_part_number_marker or "")
+            if not page.is_truncated or not marker:
+                return found
 
     def _stat(self, key: str) -> Any:  # noqa: ANN401 - Any: minio's description of an object, None when there is none
         try:

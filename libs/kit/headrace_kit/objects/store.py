@@ -93,9 +93,70 @@ class ObjectStore(Protocol):
         """A URL to GET the bytes for a while."""
         ...
 
+    async def begin_upload(self, reference: ObjectRef) -> str:
+        """Begins an upload in parts; returns its id."""
+        ...
+
+    async def uploaded_parts(self, reference: ObjectRef, upload: str) -> dict[int, int]:
+        """Lengths of the parts that the store has, by number.
+
+        Raises:
+            NotFound: the store knows no such upload, or no more.
+        """
+        ...
+
+    def presign_part(self, reference: ObjectRef, upload: str, number: int, *, ttl: timedelta = PRESIGN_TTL) -> str:
+        """A URL to PUT a part for a while. A store may refuse a number that it has already."""
+        ...
+
+    async def complete_upload(self, reference: ObjectRef, upload: str) -> None:
+        """Puts the parts that the store has together. What was sent is to be verified afterwards.
+
+        Raises:
+            NotFound: the store knows no such upload, or no more.
+        """
+        ...
+
+    async def abort_upload(self, reference: ObjectRef, upload: str) -> None:
+        """Throws the parts away; nothing happens when there are none."""
+        ...
+
+    async def begin_staged(self, project: str) -> str:
+        """Begins an upload in parts of bytes whose digest nobody knows yet; returns its id."""
+        ...
+
+    def presign_staged(self, project: str, staged: str, number: int, *, ttl: timedelta = PRESIGN_TTL) -> str:
+        """A URL to PUT a part for a while.
+
+        Raises:
+            NotFound: that is the id of no upload.
+        """
+        ...
+
+    async def adopt_staged(self, project: str, staged: str, media_type: str = "") -> ObjectRef:
+        """Puts the parts that the store has together, and the bytes where their digest says. Once.
+
+        Raises:
+            NotFound: the store knows no such upload, or no more.
+        """
+        ...
+
+    async def abort_staged(self, project: str, staged: str) -> None:
+        """Throws the parts away; nothing happens when there are none."""
+        ...
+
     async def close(self) -> None:
         """Waits for what is under way."""
         ...
+
+
+def staged_place(project: str, staged: str) -> tuple[str, str]:
+    """Key and upload of bytes whose digest nobody knows yet. Raises NotFound for what is no id of such."""
+    require_project(project)
+    name, _, upload = staged.partition(".")
+    if not re.fullmatch("[0-9a-f]{32}", name) or not upload or len(upload) > 1000:
+        raise NotFound("upload", staged[:100])
+    return f"{project}/uploads/{name}", upload
 
 
 async def holds(store: ObjectStore, reference: ObjectRef) -> bool:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
+import mimetypes
+import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,9 +27,12 @@ from headrace_gateway.mlflow_api.paths import Place, place_of, safe
 from headrace_gateway.mlflow_api.runs import get_run
 from headrace_gateway.mlflow_api.table import FILES, V2, Endpoint
 from headrace_gateway.mlflow_api.wire import Json, files_json
+from headrace_kit.objects import object_key
 
 IN_MEMORY: Final = 4 * 1024 * 1024
 """Artifacts up to this many bytes are answered from memory, larger ones from a file."""
+MAX_PARTS: Final = 10_000
+"""Most parts that S3 knows."""
 MANIFEST: Final = "application/vnd.headrace.manifest+json"
 """A package of several files: JSON with their paths, digests, lengths and media types, by path."""
 # What somebody stored is shown without any right of this site.
@@ -55,8 +61,23 @@ async def packaged(ask: Ask, reference: ObjectRef) -> list[resources.Artifact]:
     """The files of a package: those of its manifest, or itself where it is a single file."""
     if reference.media_type != MANIFEST:
         return [resources.Artifact(path="package", object=reference)]
-    listed = orjson.loads(await ask.backend.objects.get(reference))
-    return [resources.Artifact(path=each.pop("path"), object=ObjectRef(**each)) for each in listed["files"]]
+    project, _, _ = reference.uri.partition("/")
+    try:
+        listed = orjson.loads(await ask.backend.objects.get(reference))
+        return [resources.Artifact(path=str(each["path"]), object=_own(project, each)) for each in listed["files"]]
+    except (ValueError, KeyError, TypeError):
+        raise MlflowError("The package's manifest can not be read.") from None
+
+
+def _own(project: str, listed: dict[str, object]) -> ObjectRef:
+    """An entry of a manifest as an object of its project: whoever wrote the manifest can name none of another."""
+    sha256 = str(listed["sha256"])
+    return ObjectRef(
+        uri=object_key(project, sha256),
+        sha256=sha256,
+        size_bytes=int(str(listed["size_bytes"])),
+        media_type=str(listed.get("media_type", "")),
+    )
 
 
 async def package(ask: Ask, artifacts: Sequence[resources.Artifact]) -> ObjectRef:
@@ -82,7 +103,12 @@ def endpoints() -> list[Endpoint]:
         Endpoint("GET", f"{FILES}/artifacts", _list_proxied),
         Endpoint("GET", f"{V2}/artifacts/list", _list_run),
         Endpoint("DELETE", f"{FILES}/artifacts/{{path:path}}", _delete, raw=True),
-        Endpoint("POST", f"{FILES}/mpu/{{step}}/{{path:path}}", _multipart, raw=True),
+        Endpoint("GET", "/get-artifact", _of_run),
+        Endpoint("GET", "/model-versions/get-artifact", _of_version),
+        Endpoint("POST", f"{FILES}/mpu/create/{{path:path}}", _begin),
+        Endpoint("POST", f"{FILES}/mpu/complete/{{path:path}}", _complete),
+        Endpoint("POST", f"{FILES}/mpu/abort/{{path:path}}", _abort),
+        Endpoint("GET", f"{FILES}/presigned/{{path:path}}", _presigned, raw=True),
     ]
 
 
@@ -101,20 +127,26 @@ async def _list_proxied(ask: Ask) -> Json:
 
 async def _upload(ask: Ask) -> Json:
     place = _file(ask)
+    await _require_owner(ask, place)
+    media_type = ask.request.headers.get("content-type", "")[:200]
+    await _log(ask, place, await ask.backend.objects.put(ask.project, ask.request.stream(), media_type))
+    return {}
+
+
+async def _require_owner(ask: Ask, place: Place) -> None:
+    """Raises when there is nothing that could take a file."""
     if place.kind == "version":
         raise MlflowError("A registered version never changes.")
     if place.kind == "run":
         mask = FieldMask(paths=["name"])
-        await ask.call(
-            ask.services.tracking.GetRun,
-            service.GetRunRequest(name=run_name(ask, place.owner), read_mask=mask),
-        )
+        wanted = service.GetRunRequest(name=run_name(ask, place.owner), read_mask=mask)
+        await ask.call(ask.services.tracking.GetRun, wanted)
     else:
-        await ask.call(
-            ask.services.tracking.GetLoggedModel, service.GetLoggedModelRequest(name=model_name(ask, place.owner))
-        )
-    media_type = ask.request.headers.get("content-type", "")[:200]
-    stored = await ask.backend.objects.put(ask.project, ask.request.stream(), media_type)
+        of_model = service.GetLoggedModelRequest(name=model_name(ask, place.owner))
+        await ask.call(ask.services.tracking.GetLoggedModel, of_model)
+
+
+async def _log(ask: Ask, place: Place, stored: ObjectRef) -> None:
     artifact = resources.Artifact(path=place.path, object=stored)
     if place.kind == "run":
         logged = service.LogArtifactRequest(run=run_name(ask, place.owner), artifact=artifact)
@@ -122,15 +154,25 @@ async def _upload(ask: Ask) -> Json:
     else:
         of_model = service.LogModelArtifactRequest(model=model_name(ask, place.owner), artifact=artifact)
         await ask.command(ask.services.tracking.LogModelArtifact, of_model)
-    return {}
 
 
 async def _download(ask: Ask) -> Response:
-    place = _file(ask)
-    found = next((each for each in await files_at(ask, place) if each.path == place.path), None)
-    if found is None:
-        raise missing(f"No such artifact: '{place.path[:200]}'")
-    reference, kind = found.object, found.object.media_type or "application/octet-stream"
+    return await _sent(ask, _file(ask))
+
+
+async def _of_run(ask: Ask) -> Response:
+    return await _sent(ask, Place("run", ask.required("run_id", "run_uuid"), safe(ask.required("path"))))
+
+
+async def _of_version(ask: Ask) -> Response:
+    owner = f"{ask.required('name')}/{ask.required('version')}"
+    return await _sent(ask, Place("version", owner, safe(ask.required("path"))))
+
+
+async def _sent(ask: Ask, place: Place) -> Response:
+    """The bytes of a file. Raises MlflowError when there is none."""
+    reference = await _object_at(ask, place)
+    kind = reference.media_type or "application/octet-stream"
     if reference.size_bytes <= IN_MEMORY:
         return Response(await ask.backend.objects.get(reference), media_type=kind, headers=_HEADERS)
     with tempfile.NamedTemporaryFile(prefix="headrace-artifact-", delete=False) as made:
@@ -144,13 +186,63 @@ async def _download(ask: Ask) -> Response:
     return FileResponse(path, media_type=kind, headers=_HEADERS, background=BackgroundTask(gone))
 
 
+async def _object_at(ask: Ask, place: Place) -> ObjectRef:
+    found = next((each for each in await files_at(ask, place) if each.path == place.path), None)
+    if found is None:
+        raise missing(f"No such artifact: '{place.path[:200]}'")
+    return found.object
+
+
+async def _presigned(ask: Ask) -> Json:
+    """Where a client may fetch a file in pieces. It verifies nothing itself, so the bytes are verified first."""
+    reference = await _object_at(ask, _file(ask))
+    await ask.backend.objects.verify(reference)
+    return {"url": ask.backend.objects.presign_get(reference), "headers": {}, "file_size": reference.size_bytes}
+
+
 async def _delete(ask: Ask) -> Json:
     _file(ask)
     raise unsupported("Artifacts can not be deleted: a run keeps what it logged.")
 
 
-async def _multipart(_ask: Ask) -> Json:
-    raise unsupported("Multipart upload is not offered: send the file in one request.")
+async def _begin(ask: Ask) -> Json:
+    place = _named(ask)
+    count = ask.integer("num_parts", 1)
+    if not 0 < count <= MAX_PARTS:
+        raise MlflowError(f"Invalid value for parameter 'num_parts': expected 1 to {MAX_PARTS}.")
+    await _require_owner(ask, place)
+    objects = ask.backend.objects
+    staged = await objects.begin_staged(ask.project)
+    urls = await asyncio.to_thread(
+        lambda: [objects.presign_staged(ask.project, staged, number) for number in range(1, count + 1)]
+    )
+    credentials = [{"url": url, "part_number": number, "headers": {}} for number, url in enumerate(urls, start=1)]
+    return {"upload_id": staged, "credentials": credentials}
+
+
+async def _complete(ask: Ask) -> Json:
+    place = _named(ask)
+    await _require_owner(ask, place)
+    media_type = mimetypes.guess_type(place.path)[0] or "application/octet-stream"
+    stored = await ask.backend.objects.adopt_staged(ask.project, ask.required("upload_id"), media_type)
+    await _log(ask, place, stored)
+    return {}
+
+
+async def _abort(ask: Ask) -> Json:
+    _named(ask)
+    await ask.backend.objects.abort_staged(ask.project, ask.required("upload_id"))
+    return {}
+
+
+def _named(ask: Ask) -> Place:
+    """The place of a file: the path is its folder, and the end of the body's ``path`` (the client's own) its name."""
+    name = re.split(r"[/\\]", ask.required("path"))[-1]
+    folder = ask.path("path").strip("/")
+    place = place_of(f"{folder}/{name}" if name else folder)
+    if not place.path or not name:
+        raise MlflowError("Invalid path: it names no file.")
+    return place
 
 
 def _file(ask: Ask) -> Place:

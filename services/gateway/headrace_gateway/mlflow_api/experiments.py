@@ -8,6 +8,7 @@ import grpc
 
 from headrace.api.tracking.v1 import service_pb2 as service
 from headrace.api.tracking.v1.resources_pb2 import Experiment
+from headrace.naming import experiment_id
 from headrace_gateway.mlflow_api.asking import Ask
 from headrace_gateway.mlflow_api.errors import MlflowError, exists
 from headrace_gateway.mlflow_api.filters import Value, parse_filter, parse_order
@@ -15,7 +16,6 @@ from headrace_gateway.mlflow_api.naming import (
     DEFAULT_ID,
     experiment_by_id,
     experiment_by_name,
-    experiment_id_of,
     experiment_name,
     view_of,
 )
@@ -48,7 +48,7 @@ async def _create(ask: Ask) -> Json:
         raise MlflowError("Invalid value for parameter 'name': give at most 500 characters.")
     if ask.text("artifact_location") not in ("", "mlflow-artifacts:/", "mlflow-artifacts:"):
         raise MlflowError("Invalid value for parameter 'artifact_location': artifacts lie in headrace's own store.")
-    identity = experiment_id_of(name)
+    identity = experiment_id(name)
     for each in (identity, f"{identity}-{uuid4().hex[:8]}"):
         resource = f"{ask.parent}/experiments/{each}"
         request = service.CreateExperimentRequest(name=resource, display_name=name, tags=tags)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from typing import Final
 from uuid import UUID, uuid4
@@ -18,7 +17,6 @@ DEFAULT_ID: Final = "0"
 DEFAULT_NAME: Final = "Default"
 _KEPT: Final = 10_000
 _MODEL_ID: Final = re.compile(r"m-[0-9a-f]{32}")
-_UNFIT: Final = re.compile(r"[/\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]")
 
 
 def run_name(ask: Ask, run_id: str) -> str:
@@ -62,14 +60,6 @@ def run_artifacts(number: int, run: str) -> str:
 def model_artifacts(number: int, model: str) -> str:
     """Where the files of a logged model are."""
     return f"mlflow-artifacts:/{number}/models/{last_part(model)}/artifacts"
-
-
-def experiment_id_of(name: str) -> str:
-    """The id of a new experiment's resource name, from its name for people."""
-    fit = _UNFIT.sub("-", name).strip()[:200].strip()
-    if fit == name and fit not in (".", ".."):
-        return fit
-    return f"{fit or 'experiment'}-{hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()[:8]}"
 
 
 async def experiment_name(ask: Ask, experiment_id: str) -> str:

@@ -284,7 +284,7 @@ class RegistryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PresignArtifact(self, request, context):
-        """A URL that downloads the package of a version for a few minutes.
+        """A URL that downloads the package of a version, or a part of it, for a few minutes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -74,7 +74,7 @@ class RegistryServiceStub:
     with a violation for each.
     """
     PresignArtifact: _grpc.UnaryUnaryMultiCallable[_service_pb2.PresignArtifactRequest, _service_pb2.PresignArtifactResponse]
-    """A URL that downloads the package of a version for a few minutes."""
+    """A URL that downloads the package of a version, or a part of it, for a few minutes."""
     UpdateModel: _grpc.UnaryUnaryMultiCallable[_service_pb2.UpdateModelRequest, _service_pb2.UpdateModelResponse]
     """Describes a model, and sets and removes its tags."""
     WriteCard: _grpc.UnaryUnaryMultiCallable[_service_pb2.WriteCardRequest, _service_pb2.WriteCardResponse]
@@ -134,7 +134,7 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     with a violation for each.
     """
     PresignArtifact: _aio.UnaryUnaryMultiCallable[_service_pb2.PresignArtifactRequest, _service_pb2.PresignArtifactResponse]  # type: ignore[assignment]
-    """A URL that downloads the package of a version for a few minutes."""
+    """A URL that downloads the package of a version, or a part of it, for a few minutes."""
     UpdateModel: _aio.UnaryUnaryMultiCallable[_service_pb2.UpdateModelRequest, _service_pb2.UpdateModelResponse]  # type: ignore[assignment]
     """Describes a model, and sets and removes its tags."""
     WriteCard: _aio.UnaryUnaryMultiCallable[_service_pb2.WriteCardRequest, _service_pb2.WriteCardResponse]  # type: ignore[assignment]
@@ -299,7 +299,7 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _service_pb2.PresignArtifactRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.PresignArtifactResponse, _abc.Awaitable[_service_pb2.PresignArtifactResponse]]:
-        """A URL that downloads the package of a version for a few minutes."""
+        """A URL that downloads the package of a version, or a part of it, for a few minutes."""
 
     @_abc_1.abstractmethod
     def UpdateModel(

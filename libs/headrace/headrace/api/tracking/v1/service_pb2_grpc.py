@@ -100,6 +100,21 @@ class TrackingServiceStub:
                 request_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.PresignUploadRequest.SerializeToString,
                 response_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.PresignUploadResponse.FromString,
                 _registered_method=True)
+        self.BeginUpload = channel.unary_unary(
+                '/headrace.api.tracking.v1.TrackingService/BeginUpload',
+                request_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.BeginUploadRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.BeginUploadResponse.FromString,
+                _registered_method=True)
+        self.CompleteUpload = channel.unary_unary(
+                '/headrace.api.tracking.v1.TrackingService/CompleteUpload',
+                request_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.CompleteUploadRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.CompleteUploadResponse.FromString,
+                _registered_method=True)
+        self.AbortUpload = channel.unary_unary(
+                '/headrace.api.tracking.v1.TrackingService/AbortUpload',
+                request_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.AbortUploadRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.AbortUploadResponse.FromString,
+                _registered_method=True)
         self.PresignDownload = channel.unary_unary(
                 '/headrace.api.tracking.v1.TrackingService/PresignDownload',
                 request_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.PresignDownloadRequest.SerializeToString,
@@ -322,6 +337,29 @@ class TrackingServiceServicer:
 
     def PresignUpload(self, request, context):
         """A URL to upload bytes of a known digest for a few minutes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BeginUpload(self, request, context):
+        """URLs to upload the parts of large bytes of a known digest, in any order and several at once; asked again, for those
+        that are missing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CompleteUpload(self, request, context):
+        """Puts uploaded parts together. FAILED_PRECONDITION while some are missing; a repeat does no harm. Whether they are the
+        bytes of the digest is verified by whoever records them, such as `LogArtifact`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AbortUpload(self, request, context):
+        """Throws uploaded parts away; nothing happens when there are none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -576,6 +614,21 @@ def add_TrackingServiceServicer_to_server(servicer, server):
                     servicer.PresignUpload,
                     request_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.PresignUploadRequest.FromString,
                     response_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.PresignUploadResponse.SerializeToString,
+            ),
+            'BeginUpload': grpc.unary_unary_rpc_method_handler(
+                    servicer.BeginUpload,
+                    request_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.BeginUploadRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.BeginUploadResponse.SerializeToString,
+            ),
+            'CompleteUpload': grpc.unary_unary_rpc_method_handler(
+                    servicer.CompleteUpload,
+                    request_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.CompleteUploadRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.CompleteUploadResponse.SerializeToString,
+            ),
+            'AbortUpload': grpc.unary_unary_rpc_method_handler(
+                    servicer.AbortUpload,
+                    request_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.AbortUploadRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.AbortUploadResponse.SerializeToString,
             ),
             'PresignDownload': grpc.unary_unary_rpc_method_handler(
                     servicer.PresignDownload,
@@ -1060,6 +1113,87 @@ class TrackingService:
             '/headrace.api.tracking.v1.TrackingService/PresignUpload',
             headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.PresignUploadRequest.SerializeToString,
             headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.PresignUploadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BeginUpload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.tracking.v1.TrackingService/BeginUpload',
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.BeginUploadRequest.SerializeToString,
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.BeginUploadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CompleteUpload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.tracking.v1.TrackingService/CompleteUpload',
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.CompleteUploadRequest.SerializeToString,
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.CompleteUploadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AbortUpload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.tracking.v1.TrackingService/AbortUpload',
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.AbortUploadRequest.SerializeToString,
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.AbortUploadResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -59,6 +59,16 @@ class TrackingServiceStub:
     """Records a file that was uploaded; its size and digest are verified in the store."""
     PresignUpload: _grpc.UnaryUnaryMultiCallable[_service_pb2.PresignUploadRequest, _service_pb2.PresignUploadResponse]
     """A URL to upload bytes of a known digest for a few minutes."""
+    BeginUpload: _grpc.UnaryUnaryMultiCallable[_service_pb2.BeginUploadRequest, _service_pb2.BeginUploadResponse]
+    """URLs to upload the parts of large bytes of a known digest, in any order and several at once; asked again, for those
+    that are missing.
+    """
+    CompleteUpload: _grpc.UnaryUnaryMultiCallable[_service_pb2.CompleteUploadRequest, _service_pb2.CompleteUploadResponse]
+    """Puts uploaded parts together. FAILED_PRECONDITION while some are missing; a repeat does no harm. Whether they are the
+    bytes of the digest is verified by whoever records them, such as `LogArtifact`.
+    """
+    AbortUpload: _grpc.UnaryUnaryMultiCallable[_service_pb2.AbortUploadRequest, _service_pb2.AbortUploadResponse]
+    """Throws uploaded parts away; nothing happens when there are none."""
     PresignDownload: _grpc.UnaryUnaryMultiCallable[_service_pb2.PresignDownloadRequest, _service_pb2.PresignDownloadResponse]
     """A URL to download an artifact for a few minutes."""
     GetRun: _grpc.UnaryUnaryMultiCallable[_service_pb2.GetRunRequest, _service_pb2.GetRunResponse]
@@ -143,6 +153,16 @@ class TrackingServiceAsyncStub(TrackingServiceStub):
     """Records a file that was uploaded; its size and digest are verified in the store."""
     PresignUpload: _aio.UnaryUnaryMultiCallable[_service_pb2.PresignUploadRequest, _service_pb2.PresignUploadResponse]  # type: ignore[assignment]
     """A URL to upload bytes of a known digest for a few minutes."""
+    BeginUpload: _aio.UnaryUnaryMultiCallable[_service_pb2.BeginUploadRequest, _service_pb2.BeginUploadResponse]  # type: ignore[assignment]
+    """URLs to upload the parts of large bytes of a known digest, in any order and several at once; asked again, for those
+    that are missing.
+    """
+    CompleteUpload: _aio.UnaryUnaryMultiCallable[_service_pb2.CompleteUploadRequest, _service_pb2.CompleteUploadResponse]  # type: ignore[assignment]
+    """Puts uploaded parts together. FAILED_PRECONDITION while some are missing; a repeat does no harm. Whether they are the
+    bytes of the digest is verified by whoever records them, such as `LogArtifact`.
+    """
+    AbortUpload: _aio.UnaryUnaryMultiCallable[_service_pb2.AbortUploadRequest, _service_pb2.AbortUploadResponse]  # type: ignore[assignment]
+    """Throws uploaded parts away; nothing happens when there are none."""
     PresignDownload: _aio.UnaryUnaryMultiCallable[_service_pb2.PresignDownloadRequest, _service_pb2.PresignDownloadResponse]  # type: ignore[assignment]
     """A URL to download an artifact for a few minutes."""
     GetRun: _aio.UnaryUnaryMultiCallable[_service_pb2.GetRunRequest, _service_pb2.GetRunResponse]  # type: ignore[assignment]
@@ -302,6 +322,34 @@ class TrackingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.PresignUploadResponse, _abc.Awaitable[_service_pb2.PresignUploadResponse]]:
         """A URL to upload bytes of a known digest for a few minutes."""
+
+    @_abc_1.abstractmethod
+    def BeginUpload(
+        self,
+        request: _service_pb2.BeginUploadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.BeginUploadResponse, _abc.Awaitable[_service_pb2.BeginUploadResponse]]:
+        """URLs to upload the parts of large bytes of a known digest, in any order and several at once; asked again, for those
+        that are missing.
+        """
+
+    @_abc_1.abstractmethod
+    def CompleteUpload(
+        self,
+        request: _service_pb2.CompleteUploadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.CompleteUploadResponse, _abc.Awaitable[_service_pb2.CompleteUploadResponse]]:
+        """Puts uploaded parts together. FAILED_PRECONDITION while some are missing; a repeat does no harm. Whether they are the
+        bytes of the digest is verified by whoever records them, such as `LogArtifact`.
+        """
+
+    @_abc_1.abstractmethod
+    def AbortUpload(
+        self,
+        request: _service_pb2.AbortUploadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.AbortUploadResponse, _abc.Awaitable[_service_pb2.AbortUploadResponse]]:
+        """Throws uploaded parts away; nothing happens when there are none."""
 
     @_abc_1.abstractmethod
     def PresignDownload(
