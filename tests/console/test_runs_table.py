@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from dataclasses import dataclass
 from typing import Final
 
 import pytest
-from playwright.async_api import BrowserContext, Page, expect
+from playwright.async_api import BrowserContext, Page, Route, expect
 
 from headrace.api.tracking.v1.service_pb2 import GetRunKeysRequest, GetRunRequest
 from headrace.connection import find
@@ -90,6 +91,26 @@ async def test_the_keyboard_moves_through_all_rows_and_chooses(page: Page, many:
     await page.locator("[data-compare]").click()
 
     await expect(page.locator("h1")).to_have_text("2 runs side by side")
+
+
+async def test_a_column_chosen_while_a_search_is_under_way_does_not_lose_it(page: Page, many: Many) -> None:
+    wanted, go_on = re.compile(r"/runs/keys\?.*linear"), asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        await go_on.wait()
+        await route.continue_()
+
+    await page.goto(many.address())
+    await expect(page.locator("#runs tr[data-run]").first).to_be_visible()
+    await page.route(wanted, hold)
+    async with page.expect_request(wanted):
+        await page.locator("[data-search]").fill('param.model = "linear"')
+    await page.locator("#pick").click()
+    await page.locator("#columns").get_by_label("model", exact=True).check()
+    go_on.set()
+
+    await expect(page.locator("#count")).to_have_text("70")
+    await expect(page.locator("#runs tr[data-run]").first).to_contain_text("linear")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

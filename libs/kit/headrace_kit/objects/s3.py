@@ -321,23 +321,27 @@ def _translated() -> Iterator[None]:
     """Turns what minio and urllib3 raise into the kit's errors."""
     try:
         yield
-    except S3Error as error:
-        first = _first_refusal(error)
-        raise _refused(str(first.code), str(first.resource or "")) from error
-    except InvalidResponseError as error:
-        # rclone's errors name a charset in their content type, which minio takes for something other than XML.
-        found = _CODE.search(str(error))
-        raise _refused(found[1] if found else "InvalidResponse", "") from error
+    except (S3Error, InvalidResponseError) as error:
+        raise _refused(*_refusal(_first(error))) from error
     except (MinioException, urllib3.exceptions.HTTPError) as error:
         raise ObjectsUnavailable("the object store can not be reached") from error
     except ConnectionError as error:
         raise ObjectsUnavailable("the object store can not be reached") from error
 
 
-def _first_refusal(error: S3Error) -> S3Error:
+def _first(error: BaseException) -> BaseException:
     """What was refused first: minio aborts an upload that failed, and when that fails too it raises the later error."""
     earlier = error.__context__
-    return _first_refusal(earlier) if isinstance(earlier, S3Error) else error
+    return _first(earlier) if isinstance(earlier, S3Error | InvalidResponseError) else error
+
+
+def _refusal(error: BaseException) -> tuple[str, str]:
+    """Code and resource of a refusal."""
+    if isinstance(error, S3Error):
+        return str(error.code), str(error.resource or "")
+    # rclone's errors name a charset in their content type, which minio takes for something other than XML.
+    found = _CODE.search(str(error))
+    return (found[1] if found else "InvalidResponse"), ""
 
 
 def _refused(code: str, resource: str) -> NotFound | ObjectsUnavailable:

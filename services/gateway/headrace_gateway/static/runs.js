@@ -18,6 +18,7 @@ const unsorted = new Set(JSON.parse(box.dataset.unsorted));
 const usual = JSON.parse(box.dataset.defaults);
 let words = { params: [], metrics: [], tags: [], frequent: [], runs: 0 };
 let asked = 0;
+let uncounted = false; // what was asked for has no answer yet: another column or order must not pass for it
 
 // --- what the address says ---------------------------------------------------------------------------------------------
 const view = read();
@@ -358,9 +359,11 @@ async function countRuns() {
 async function show({ same = false } = {}) {
   const mine = ++asked;
   write();
-  if (!same) {
+  if (!same) uncounted = true;
+  if (uncounted) {
     const answer = await countRuns();
     if (mine !== asked) return;
+    uncounted = Boolean(answer.problem);
     tell(answer);
     if (answer.problem) {
       if (!words.runs) box.hidden = $("#choice").hidden = true;
