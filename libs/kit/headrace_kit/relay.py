@@ -26,7 +26,7 @@ from headrace_kit.wakeup import WakeUp
 
 _log = structlog.get_logger(__name__)
 
-BATCH = 500
+BATCH = 1000
 IDLE_POLL_S = 0.2
 MAX_BACKOFF_S = 5.0
 
