@@ -49,8 +49,8 @@ def _log_is_whole(world: World, name: str) -> Iterator[str]:
         if found != list(range(1, len(found) + 1)):
             yield f"versions of {stream} are not dense: {found}"
     times = [row["sequenced_at"] for row in log]
-    if any(later < earlier for earlier, later in pairwise(times)):
-        yield f"time in the log of {name} runs backwards"
+    if any(later <= earlier for earlier, later in pairwise(times)):
+        yield f"time in the log of {name} does not rise"
     for row in log:
         if row["leaf"] != _leaf(name, row):
             yield f"the leaf at {row['position']} of {name} is not that of its event"

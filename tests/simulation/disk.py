@@ -23,6 +23,7 @@ from headrace_kit import causes, lease, relay, sequencer, upkeep
 from headrace_kit.consumer import offsets, parking
 from headrace_kit.eventstore import postgres as store
 from headrace_kit.postgres import Database
+from headrace_kit.sequencer import TICK
 from tests.simulation.host import Host
 from tests.simulation.virtual import now
 
@@ -420,7 +421,8 @@ async def _advance(  # noqa: PLR0917 - in the order of the statement's parameter
 
     def write() -> None:
         for place, local, leaf in zip(*columns, strict=True):
-            tables.log.append(Cells(position=place, sequenced_at=at, leaf=leaf, **events[local]))
+            time = at - TICK * (position - place)
+            tables.log.append(Cells(position=place, sequenced_at=time, leaf=leaf, **events[local]))
             tx.server.trace(f"position {place} {leaf.hex()[:16]}")
         tables.sequencer.update(position=position, local_id=local_id, sequenced_at=at, low=int(low), high=int(high))
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Final
 
 from headrace_kit.errors import Deposed
 from headrace_kit.leaf import leaf_bytes, leaf_hash
@@ -23,6 +24,8 @@ BATCH = 1000
 POLL_S = 0.005
 IDLE_POLL_S = 0.1
 """Longest pause while nothing is committed; a commit of this process ends it at once."""
+TICK: Final = timedelta(microseconds=1)
+"""No two entries have one time: any moment names one state."""
 
 # Committed, but not in the log yet; some of them may still wait for an older transaction to end.
 _OLDEST_UNSEQUENCED = """
@@ -55,7 +58,7 @@ ORDER BY local_id LIMIT $4
 _ADVANCE = """
 WITH entries AS (
     INSERT INTO log_entries (position, local_id, sequenced_at, leaf)
-    SELECT n.position, n.local_id, $3, n.leaf
+    SELECT n.position, n.local_id, $3::timestamptz - ($1::bigint - n.position) * interval '1 microsecond', n.leaf
     FROM unnest($6::bigint[], $7::bigint[], $8::bytea[]) AS n (position, local_id, leaf)
 )
 UPDATE sequencer_state
@@ -145,7 +148,7 @@ class Sequencer:
             if window.low < window.high:
                 await self._skip(connection, state, window)
             return 0
-        at: datetime = max(state["now"], state["sequenced_at"] + timedelta(microseconds=1))
+        at: datetime = max(state["now"], state["sequenced_at"] + TICK)
         first = state["position"] + 1
         left = window.past(rows, 2 * self._batch)
         self.position = state["position"] + len(rows)
@@ -153,12 +156,12 @@ class Sequencer:
             _ADVANCE,
             self.position,
             left.after,
-            at,
+            at + TICK * (len(rows) - 1),
             str(left.low),
             str(left.high),
             list(range(first, first + len(rows))),
             [row["local_id"] for row in rows],
-            [self._leaf(row, position, at) for position, row in enumerate(rows, first)],
+            [self._leaf(row, first + place, at + TICK * place) for place, row in enumerate(rows)],
         )
         return len(rows)
 

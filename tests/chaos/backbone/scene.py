@@ -298,8 +298,8 @@ def _of_the_log(found: Found) -> Iterator[str]:
         if entry.position != expected:
             yield f"position {entry.position} stands where {expected} should"
             break
-        if before is not None and entry.sequenced_at < before:
-            yield f"time runs backwards at {expected}"
+        if before is not None and entry.sequenced_at <= before:
+            yield f"time does not rise at {expected}"
         before = entry.sequenced_at
         if entry.event.version != last[entry.event.stream_id] + 1:
             yield f"{entry.event.stream_id}: version {entry.event.version} follows {last[entry.event.stream_id]}"

@@ -124,7 +124,7 @@ def no_checkpoint_of_the_end(found: Found) -> Found:
         (a_command_twice, "commands of 2 wrote"),
         (a_command_forgotten, "commands of"),
         (a_position_missing, "position 5 stands where 4 should"),
-        (time_that_runs_backwards, "time runs backwards at 6"),
+        (time_that_runs_backwards, "time does not rise at 6"),
         (a_byte_changed, "the leaf of 6 is not its entry's"),
         (an_answer_twice, "answers nothing, or what was answered before"),
         (an_answer_missing, "answered"),

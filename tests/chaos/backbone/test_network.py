@@ -191,6 +191,7 @@ def test_calls_over_a_bad_network_end_by_their_deadline_and_act_once(servers: In
         assert caller.failed == []
         create(Conditions(resets=0.05), 100)
         assert link.resets > 10
+        create(Conditions(), 4)  # over a connection that stands: one that was just reset fails at once
         create(Conditions(silent=True), 20, black_hole)
         assert grpc.StatusCode.DEADLINE_EXCEEDED in caller.failed
         servers.call(_forsake_clients(link))
