@@ -23,7 +23,7 @@ from headrace_tracking.events import EVENT_TYPES
 from headrace_tracking.metrics import MetricWriter
 from headrace_tracking.pointstore import MetricCommand, PointStore
 from headrace_tracking.sealing import Sealer
-from headrace_tracking.summaries import Point
+from tests.support.points import columns_of
 
 CALLERS: Final = 4
 KEY: Final = "loss"
@@ -34,7 +34,9 @@ def command(run: str, number: int) -> MetricCommand:
     """The call that logs a number: the same each time."""
     identity = uuid5(_NUMBERS, f"{run} {number}")
     context = CommandContext(command_id=identity, actor="persons/ada", now=datetime.now(UTC), method="/logs/points")
-    return MetricCommand(run, context, hashlib.sha256(identity.bytes).digest(), [Point(KEY, number, 0, float(number))])
+    return MetricCommand(
+        run, context, hashlib.sha256(identity.bytes).digest(), columns_of([(KEY, number, 0, float(number))])
+    )
 
 
 async def log(dsn: str, run: str, numbers: Iterator[int], seal_s: float) -> None:

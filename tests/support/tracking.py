@@ -20,7 +20,7 @@ from headrace_tracking.metrics import MetricWriter
 from headrace_tracking.pointstore import MetricCommand, PointStore
 from headrace_tracking.sealing import INTERVAL_S, Sealer
 from headrace_tracking.store import RUN, RunStore
-from headrace_tracking.summaries import Point
+from tests.support.points import columns_of
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -83,7 +83,7 @@ class Tracking:
         return name
 
     async def log(self, run: str, *points: tuple[str, float, int], command_id: UUID | None = None) -> int:
-        values = [Point(key, step, step * 1_000_000, value) for key, value, step in points]
+        values = columns_of([(key, step, step * 1_000_000, value) for key, value, step in points])
         hashed = hashlib.sha256(repr((run, points)).encode()).digest()
         return await self.writer.write(MetricCommand(run, context(command_id), hashed, values))
 

@@ -14,6 +14,7 @@ from headrace_kit.names import require_text
 
 SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _EARLIEST, _LATEST = datetime(1900, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+_EARLIEST_US, _LATEST_US = (int(moment.timestamp()) * 1_000_000 for moment in (_EARLIEST, _LATEST))
 MAX_RANK: Final = 8
 MAX_TENSORS: Final = 1024
 MAX_COLUMNS: Final = 4096
@@ -48,6 +49,12 @@ def require_time(stamp: Timestamp, *, field: str) -> datetime:
     if moment is None or not _EARLIEST <= moment <= _LATEST or not 0 <= stamp.nanos < 1_000_000_000:
         raise InvalidArgument("give a time between 1900 and 2200", field=field)
     return moment
+
+
+def require_time_us(time_us: int, *, field: str) -> None:
+    """Microseconds since 1970 UTC, within the same bounds as ``require_time``."""
+    if not _EARLIEST_US <= time_us <= _LATEST_US:
+        raise InvalidArgument("give times between 1900 and 2200, in microseconds since 1970", field=field)
 
 
 def require_texts(values: Mapping[str, str], *, field: str, most: int, key: int = 250, value: int = 8000) -> None:

@@ -10,9 +10,9 @@ from typing import Final
 from headrace.api.tracking.v1.resources_pb2 import VIEW_ALL, View
 from headrace_kit.postgres import Database
 from headrace_tracking.filters import Condition, Subject, type_of
-from headrace_tracking.forks import line_of
+from headrace_tracking.history import Series, read_series, thin
 from headrace_tracking.searching import SqlBuilder
-from headrace_tracking.store import Series, matching, thin
+from headrace_tracking.store import matching
 
 MAX_KEYS: Final = 2000
 """Keys of a kind that are told."""
@@ -129,32 +129,13 @@ class Census:
         counts: dict[str, int] = {row["run"]: row["count"] for row in counted}
         most = min(max_points, max(MOST_POINTS // max(len(counts), 1), 2))
         for batch in _batches([name for name in names if name in counts], counts):
-            whole = await self._points(batch, key)
-            beside = await self._points(batch, x_key) if x_key else {}
+            whole = await read_series(self._database, batch, key)
+            beside = await read_series(self._database, batch, x_key) if x_key else {}
             for name in batch:
                 if name not in whole:
                     continue
                 series = thin(whole[name], most)
                 yield name, series, _aligned(series, beside.get(name)) if x_key else []
-
-    async def _points(self, runs: Sequence[str], key: str) -> dict[str, Series]:
-        rows = await self._database.fetch(
-            f"WITH RECURSIVE {line_of('SELECT * FROM unnest($1::text[])')}"  # noqa: S608 - text of this package
-            " SELECT l.root, p.step, p.time_us, p.value FROM line l"
-            " JOIN metric_points p ON p.run = l.run AND p.key = $2 AND p.step <= l.up_to"
-            " ORDER BY l.root, p.step, p.time_us, p.batch, p.ordinal",
-            runs,
-            key,
-        )
-        found: dict[str, Series] = {}
-        for run, step, time_us, value in rows:
-            series = found.get(run)
-            if series is None:
-                series = found[run] = Series([], [], [])
-            series.steps.append(step)
-            series.times_us.append(time_us)
-            series.values.append(value)
-        return found
 
 
 def _number(sql: SqlBuilder, subject: Subject) -> str:

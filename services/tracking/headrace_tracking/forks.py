@@ -11,10 +11,11 @@ _LAST_STEP: Final = (1 << 63) - 1
 _SUMMARIES: Final = """
 WITH RECURSIVE {line},
 points AS (
-    SELECT p.* FROM line l JOIN metric_points p ON p.run = l.run AND p.step <= least(l.up_to, $2)
+    SELECT p.key, p.value, p.step, p.time_us, p.place
+    FROM line l JOIN metric_points p ON p.run = l.run AND p.step <= least(l.up_to, $2)
 ), latest AS (
     SELECT DISTINCT ON (key) key, value, step, time_us FROM points
-    ORDER BY key, step DESC, time_us DESC, batch DESC, ordinal DESC
+    ORDER BY key, step DESC, time_us DESC, place DESC
 ), summed AS (
     SELECT key, count(*) AS count,
         coalesce(min(value) FILTER (WHERE value <> 'NaN'), 'Infinity') AS min,

@@ -36,7 +36,7 @@ class _Waiting:
     def succeed(self) -> None:
         """Tells the caller how many points are stored, unless it is told or gone."""
         if not self.done.done():
-            self.done.set_result(len(self.command.points))
+            self.done.set_result(len(self.command))
 
 
 @dataclass(slots=True)
@@ -69,11 +69,11 @@ class MetricWriter:
             ResourceExhausted: Too many points wait for the run.
         """
         queue = self._queues.setdefault(command.run, _Queue())
-        if queue.waiting and queue.points + len(command.points) > MAX_WAITING_POINTS:
+        if queue.waiting and queue.points + len(command) > MAX_WAITING_POINTS:
             raise ResourceExhausted(f"{queue.points} points wait for {command.run}", reason="METRICS_BUSY")
         waiting = _Waiting(command, asyncio.get_running_loop().create_future())
         queue.waiting.append(waiting)
-        queue.points += len(command.points)
+        queue.points += len(command)
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._drain())
         return await waiting.done
@@ -81,6 +81,10 @@ class MetricWriter:
     async def seal(self, run: str) -> None:
         """Writes the event of what is committed for a run, without waiting for its second."""
         await self._sealer.seal(run)
+
+    def over(self, run: str) -> None:
+        """The run has ended."""
+        self._sealer.over(run)
 
     def forget(self, run: str) -> None:
         """The run was put away or brought back: ask the database about it."""
@@ -112,11 +116,11 @@ class MetricWriter:
             actor = queue.waiting[0].command.context.actor
             while queue.waiting:
                 command = queue.waiting[0].command
-                if command.context.actor != actor or (group and len(command.points) > room):
+                if command.context.actor != actor or (group and len(command) > room):
                     break
                 group.append(queue.waiting.popleft())
-                queue.points -= len(command.points)
-                room -= len(command.points)
+                queue.points -= len(command)
+                room -= len(command)
             if queue.waiting:  # the rest goes to the end, so that no run waits for another for ever
                 self._queues[run] = queue
             if room <= 0:
@@ -170,7 +174,7 @@ class MetricWriter:
         for each in group:
             each.succeed()
         for each in new:
-            self._known.get(each.command.run, set()).update(point.key for point in each.command.points)
+            self._known.get(each.command.run, set()).update(points.key for points in each.command.points)
 
     async def _admitted(self, group: list[_Waiting]) -> list[_Waiting]:
         """Those whose run is there and has room; the others are told."""
@@ -183,7 +187,7 @@ class MetricWriter:
             keys = self._known.get(command.run)
             if keys is None:
                 each.fail(await self._sealer.absence(command.run))
-            elif len(keys) + len({point.key for point in command.points} - keys) > MAX_METRICS:
+            elif len(keys) + len({points.key for points in command.points} - keys) > MAX_METRICS:
                 message = f"a run holds at most {MAX_METRICS} metrics"
                 each.fail(FailedPrecondition(message, field="points", reason="RUN_FULL"))
             else:

@@ -1,6 +1,6 @@
-"""The tables of metric points: batches of points, the summaries kept with them, and what no event speaks of yet."""
+"""The tables of metric points: chunks of points, the summaries kept with them, and what no event speaks of yet."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -9,14 +9,21 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from headrace.api.tracking.v1.resources_pb2 import MetricSummary, Run
 from headrace_kit.context import CommandContext
 from headrace_kit.postgres import Connection, Database
-from headrace_tracking.summaries import Point, summarise
+from headrace_tracking.columns import ORDINAL_BITS, Columns, joined, place_of, size_of
+from headrace_tracking.summaries import summarise
 
 BLOCK = 1 << 20
 """Batch numbers of one block: a process takes a block at a time, so that no two give the same number."""
 COPIED = 500
 """From so many points on they are copied; fewer go with the rest, in one statement and one round trip."""
 
-_POINT_COLUMNS = ("run", "batch", "ordinal", "key", "step", "time_us", "value")
+FULL = 1024
+"""Points of a chunk that is not put together with others any more."""
+
+_CHUNK_COLUMNS = (
+    *("run", "key", "first_place", "last_place", "count", "first_step", "last_step"),
+    *("places", "steps", "times_us", "values"),
+)
 _INSERT = """
 WITH commands AS (
     INSERT INTO metric_commands (command_id, request_hash, run, count)
@@ -40,10 +47,14 @@ WITH commands AS (
         last_step = CASE WHEN {newer} THEN EXCLUDED.last_step ELSE m.last_step END,
         last_time_us = CASE WHEN {newer} THEN EXCLUDED.last_time_us ELSE m.last_time_us END
 )
-INSERT INTO metric_points (batch, run, ordinal, key, step, time_us, value)
-SELECT $5::bigint, p.* FROM unnest(
-    $22::text[], $23::integer[], $24::text[], $25::bigint[], $26::bigint[], $27::float8[]
-) p
+INSERT INTO metric_chunks
+SELECT run, key, min(place), max(place), count(*), min(step), max(step),
+    array_agg(place ORDER BY place), array_agg(step ORDER BY place),
+    array_agg(time_us ORDER BY place), array_agg(value ORDER BY place)
+FROM unnest(
+    $22::text[], $23::text[], $24::bigint[], $25::bigint[], $26::bigint[], $27::float8[]
+) p (run, key, place, step, time_us, value)
+GROUP BY run, key
 """.format(  # noqa: S608 - text of this module alone
     newer="(EXCLUDED.last_step, EXCLUDED.last_time_us) >= (m.last_step, m.last_time_us)"
 )
@@ -60,6 +71,27 @@ FROM run_metrics m JOIN behind USING (run)
 """
 
 
+# Small chunks of a metric become one; a run that is purged meanwhile has none.
+_COMPACT = f"""
+WITH run AS (
+    SELECT name FROM runs WHERE name = $1 FOR SHARE
+), many AS (
+    SELECT c.key FROM metric_chunks c JOIN run ON c.run = run.name
+    WHERE c.count < {FULL} GROUP BY c.key HAVING count(*) >= $2
+), small AS (
+    DELETE FROM metric_chunks c USING many WHERE c.run = $1 AND c.key = many.key AND c.count < {FULL} RETURNING c.*
+), points AS (
+    SELECT s.key, p.*, (row_number() OVER (PARTITION BY s.key ORDER BY p.place) - 1) / {FULL} AS chunk
+    FROM small s CROSS JOIN LATERAL unnest(s.places, s.steps, s.times_us, s.values) p (place, step, time_us, value)
+)
+INSERT INTO metric_chunks
+SELECT $1, key, min(place), max(place), count(*), min(step), max(step),
+    array_agg(place ORDER BY place), array_agg(step ORDER BY place),
+    array_agg(time_us ORDER BY place), array_agg(value ORDER BY place)
+FROM points GROUP BY key, chunk
+"""  # noqa: S608 - a number of this module
+
+
 @dataclass(frozen=True, slots=True)
 class MetricCommand:
     """One call: its points, and what tells a repeat from another request."""
@@ -67,7 +99,10 @@ class MetricCommand:
     run: str
     context: CommandContext
     request_hash: bytes
-    points: Sequence[Point]
+    points: Sequence[Columns]
+
+    def __len__(self) -> int:
+        return size_of(self.points)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +111,7 @@ class Inserted:
 
     run: str
     batch: int
-    points: Sequence[Point]
+    points: Sequence[Columns]
     summaries: Mapping[str, MetricSummary]
 
 
@@ -122,25 +157,30 @@ class PointStore:
         Raises:
             UniqueViolation: A command was carried out before; nothing was written.
         """
-        points: dict[str, list[Point]] = {}
+        calls: dict[str, list[Sequence[Columns]]] = {}
         contexts: dict[str, CommandContext] = {}
         for command in commands:
-            points.setdefault(command.run, []).extend(command.points)
+            calls.setdefault(command.run, []).append(command.points)
             contexts.setdefault(command.run, command.context)
-        rows = [
-            (run, ordinal, point.key, point.step, point.time_us, point.value)
-            for run, given in points.items()
-            for ordinal, point in enumerate(given)
-        ]
-        inserted = [Inserted(run, batch, given, summarise(given)) for run, given in points.items()]
+        inserted: list[Inserted] = []
+        for run, given in calls.items():
+            points = given[0] if len(given) == 1 else joined(given)
+            inserted.append(Inserted(run, batch, points, summarise(points)))
         head = (*_command_columns(commands), batch, *_tail_columns(contexts), *_summary_columns(inserted))
-        if len(rows) < COPIED:
-            await self._database.execute(_INSERT, *head, *_columns(rows, 6))
+        if sum(map(len, commands)) < COPIED:
+            await self._database.execute(_INSERT, *head, *_point_columns(inserted))
             return inserted
         async with self._database.transaction() as connection:
-            await connection.execute(_INSERT, *head, *_columns([], 6))
-            await connection.copy_rows("metric_points", _POINT_COLUMNS, [(row[0], batch, *row[1:]) for row in rows])
+            await connection.execute(_INSERT, *head, *_point_columns([]))
+            await connection.copy_rows("metric_chunks", _CHUNK_COLUMNS, _chunks(inserted))
         return inserted
+
+    async def compact(self, run: str, *, least: int) -> int:
+        """Puts the small chunks of each metric that has so many of them together; returns how many came of them.
+
+        Safe beside anything else: what is read and what is written meanwhile are the same points.
+        """
+        return await self._database.execute(_COMPACT, run, least)
 
     async def carried_out(self, ids: Sequence[UUID]) -> dict[UUID, bytes]:
         """Which commands were carried out before, with the hash of their requests."""
@@ -175,23 +215,32 @@ class PointStore:
     async def batches(self, run: str, first: int, last: int) -> list[int]:
         """The batches of a run from ``first`` to ``last``, in order."""
         rows = await self._database.fetch(
-            "SELECT DISTINCT batch FROM metric_points WHERE run = $1 AND batch BETWEEN $2 AND $3 ORDER BY batch",
+            f"SELECT DISTINCT p.place >> {ORDINAL_BITS} AS batch"  # noqa: S608 - a number of this package
+            " FROM metric_chunks c CROSS JOIN LATERAL unnest(c.places) p (place)"
+            " WHERE c.run = $1 AND c.last_place >= $2 AND c.first_place <= $3 AND p.place BETWEEN $2 AND $3"
+            " ORDER BY batch",
             run,
-            first,
-            last,
+            place_of(first),
+            place_of(last + 1) - 1,
         )
         return [row["batch"] for row in rows]
 
-    async def points(self, run: str, first: int, last: int) -> list[Point]:
-        """The points of a run in the batches from ``first`` to ``last``, in order."""
+    async def points(self, run: str, first: int, last: int) -> list[Columns]:
+        """The points of a run in the batches from ``first`` to ``last``."""
+        begin, end = place_of(first), place_of(last + 1) - 1
         rows = await self._database.fetch(
-            "SELECT key, step, time_us, value FROM metric_points"
-            " WHERE run = $1 AND batch BETWEEN $2 AND $3 ORDER BY batch, ordinal",
+            "SELECT key, places, steps, times_us, values FROM metric_chunks"
+            " WHERE run = $1 AND last_place >= $2 AND first_place <= $3 ORDER BY key, first_place",
             run,
-            first,
-            last,
+            begin,
+            end,
         )
-        return [Point(*row) for row in rows]
+        found: dict[str, Columns] = {}
+        for row in rows:
+            columns = Columns(*row).between(begin, end)
+            if columns:
+                found.setdefault(columns.key, Columns(columns.key)).extend(columns)
+        return list(found.values())
 
     async def with_latest_metrics(self, runs: Sequence[Run]) -> None:
         """Puts the metrics of runs, in place, to what was acknowledged.
@@ -219,8 +268,27 @@ def _columns(rows: Sequence[tuple[object, ...]], width: int) -> list[list[object
     return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]
 
 
+def _point_columns(inserted: Sequence[Inserted]) -> list[list[object]]:
+    rows = [
+        (each.run, points.key, place_of(each.batch, place), *numbers)
+        for each in inserted
+        for points in each.points
+        for place, *numbers in zip(points.places, points.steps, points.times_us, points.values, strict=True)
+    ]
+    return _columns(rows, 6)
+
+
+def _chunks(inserted: Sequence[Inserted]) -> Iterator[tuple[object, ...]]:
+    for each in inserted:
+        before = place_of(each.batch)
+        for points in each.points:
+            places = [before + place for place in points.places]
+            head = (each.run, points.key, places[0], places[-1], len(places), min(points.steps), max(points.steps))
+            yield (*head, places, points.steps, points.times_us, points.values)
+
+
 def _command_columns(commands: Sequence[MetricCommand]) -> list[list[object]]:
-    rows = [(each.context.command_id, each.request_hash, each.run, len(each.points)) for each in commands]
+    rows = [(each.context.command_id, each.request_hash, each.run, len(each)) for each in commands]
     return _columns(rows, 4)
 
 

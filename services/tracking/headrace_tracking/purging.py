@@ -63,7 +63,7 @@ class Purger:
         """Runs that may go, with what they have; those that others were forked from stay."""
         rows = await self._database.fetch(
             "SELECT r.name,"  # noqa: S608 - text of this module
-            " (SELECT count(*) FROM metric_points p WHERE p.run = r.name),"
+            " (SELECT coalesce(sum(c.count), 0) FROM metric_chunks c WHERE c.run = r.name),"
             " coalesce((SELECT o.size_bytes FROM run_output_sizes o WHERE o.run = r.name), 0),"
             f" (SELECT count(*) FROM run_objects o WHERE o.run = r.name) {_PUT_AWAY}"
             " ORDER BY r.delete_time, r.name LIMIT $3",
@@ -147,7 +147,8 @@ class Purger:
 
 async def _remove(connection: Connection, run: str) -> None:
     """The rows that no event tells; those of read models go with the event."""
-    for table in ("metric_points", "metric_tails", "run_output", "run_output_sizes"):
+    await connection.execute("SELECT FROM runs WHERE name = $1 FOR UPDATE", run)  # no chunks are put together meanwhile
+    for table in ("metric_chunks", "metric_tails", "run_output", "run_output_sizes"):
         await connection.execute(f"DELETE FROM {table} WHERE run = $1", run)  # noqa: S608 - names of this module
 
 

@@ -19,8 +19,9 @@ from headrace_kit.validate import (
     require_size,
     require_texts,
     require_time,
+    require_time_us,
 )
-from headrace_tracking.summaries import Point
+from headrace_tracking.columns import Columns
 
 MAX_POINTS: Final = 100_000
 MAX_PACKAGES: Final = 5000
@@ -228,20 +229,50 @@ def check_abort_upload(request: service.AbortUploadRequest) -> str:
     return PROJECT.parse(request.parent, field="parent")["project"]
 
 
-def metric_points(points: Sequence[resources.MetricPoint]) -> list[Point]:
-    """Points as they are stored; those without a time get the time it is."""
-    require_size(points, field="points", least=1, most=MAX_POINTS)
+def metric_points(request: service.LogMetricsRequest | service.StreamMetricsRequest) -> list[Columns]:
+    """Points as they are stored, first those given one by one; those without a time get the time it is."""
+    size = len(request.points) + sum(len(each.values) for each in request.series)
+    if not 1 <= size <= MAX_POINTS:
+        raise InvalidArgument(f"give 1 to {MAX_POINTS} points; these are {size}", field="points")
+    require_size(request.series, field="series", most=MAX_POINTS)
     now_us = time.time_ns() // 1000
-    found: list[Point] = []
-    for index, point in enumerate(points):
-        if not _METRIC_KEY.fullmatch(point.key):  # asked here first: there may be many
+    found: dict[str, Columns] = {}
+    for index, point in enumerate(request.points):
+        columns = found.get(point.key)
+        if columns is None:
             require_metric_key(point.key, field=f"points[{index}].key")
+            columns = found[point.key] = Columns(point.key)
         time_us = now_us
         if point.HasField("time"):
             require_time(point.time, field=f"points[{index}].time")
             time_us = point.time.ToMicroseconds()
-        found.append(Point(point.key, point.step, time_us, point.value))
-    return found
+        columns.places.append(index)
+        columns.steps.append(point.step)
+        columns.times_us.append(time_us)
+        columns.values.append(point.value)
+    place = len(request.points)
+    for index, series in enumerate(request.series):
+        columns = _columns(series, place, now_us, field=f"series[{index}]")
+        place += len(columns)
+        if columns.key in found:
+            found[columns.key].extend(columns)
+        else:
+            found[columns.key] = columns
+    return list(found.values())
+
+
+def _columns(series: resources.PointSeries, place: int, now_us: int, *, field: str) -> Columns:
+    require_metric_key(series.key, field=f"{field}.key")
+    size = len(series.values)
+    require_size(series.values, field=f"{field}.values", least=1, most=MAX_POINTS)
+    if len(series.steps) != size:
+        raise InvalidArgument(f"{len(series.steps)} steps of {size} values", field=f"{field}.steps")
+    if len(series.times_us) not in {0, size}:
+        raise InvalidArgument(f"{len(series.times_us)} times of {size} values", field=f"{field}.times_us")
+    times_us = list(series.times_us) or [now_us] * size
+    for time_us in (min(times_us), max(times_us)):
+        require_time_us(time_us, field=f"{field}.times_us")
+    return Columns(series.key, list(range(place, place + size)), list(series.steps), times_us, list(series.values))
 
 
 def require_metric_key(key: str, *, field: str) -> None:

@@ -27,6 +27,7 @@ from headrace_tracking.census import Census
 from headrace_tracking.census_rpc import CensusRpc
 from headrace_tracking.experiments_rpc import ExperimentsRpc
 from headrace_tracking.filters import parse_filter, parse_order
+from headrace_tracking.history import thin
 from headrace_tracking.loggedmodels_rpc import LoggedModelsRpc, require_stored
 from headrace_tracking.metrics import MetricWriter
 from headrace_tracking.output_rpc import OutputRpc
@@ -35,7 +36,7 @@ from headrace_tracking.pointstore import MetricCommand, PointStore
 from headrace_tracking.purging import Purger
 from headrace_tracking.purging_rpc import PurgingRpc
 from headrace_tracking.store import EXPERIMENT as EXPERIMENT_STREAM
-from headrace_tracking.store import RUN, RunStore, thin
+from headrace_tracking.store import RUN, RunStore
 from headrace_tracking.uploads_rpc import UploadsRpc
 
 R = TypeVar("R", bound=Message)
@@ -107,12 +108,14 @@ class TrackingServicer(ExperimentsRpc, LoggedModelsRpc, UploadsRpc, CensusRpc, O
     async def FinishRun(self, request: service.FinishRunRequest, context: Context) -> service.FinishRunResponse:
         requests.check_finish(request)
         await self._writer.seal(request.run)  # the log tells a run's metrics before its end
-        return await self._command(
+        answer = await self._command(
             request.run,
             request,
             lambda state, command: domain.decide_finish(state, request, command),
             lambda run: service.FinishRunResponse(run=run),
         )
+        self._writer.over(request.run)
+        return answer
 
     async def LogParams(self, request: service.LogParamsRequest, context: Context) -> service.LogParamsResponse:
         requests.check_params(request)
@@ -130,8 +133,7 @@ class TrackingServicer(ExperimentsRpc, LoggedModelsRpc, UploadsRpc, CensusRpc, O
         self, request_iterator: AsyncIterator[service.StreamMetricsRequest], context: Context
     ) -> AsyncIterator[service.StreamMetricsResponse]:
         async for request in request_iterator:
-            same = service.LogMetricsRequest(command_id=request.command_id, run=request.run, points=request.points)
-            yield service.StreamMetricsResponse(command_id=request.command_id, count=await self._write(same))
+            yield service.StreamMetricsResponse(command_id=request.command_id, count=await self._write(request))
 
     async def ChangeTags(self, request: service.ChangeTagsRequest, context: Context) -> service.ChangeTagsResponse:
         requests.check_tags(request)
@@ -279,11 +281,13 @@ class TrackingServicer(ExperimentsRpc, LoggedModelsRpc, UploadsRpc, CensusRpc, O
         domain.active(loaded[0] if loaded else None, request.forked_from, field="forked_from")
         return await self._runs.history(request.forked_from, up_to=request.fork_step)
 
-    async def _write(self, request: service.LogMetricsRequest) -> int:
+    async def _write(self, request: service.LogMetricsRequest | service.StreamMetricsRequest) -> int:
+        """Whichever way it comes: both messages have the same fields, and a command sent both ways is one."""
         requests.check_run(request.run)
         command = command_context(request.command_id)
-        points = requests.metric_points(request.points)
-        return await self._writer.write(MetricCommand(request.run, command, request_hash(request), points))
+        hashed = request_hash(request, name=service.LogMetricsRequest.DESCRIPTOR.full_name)
+        points = requests.metric_points(request)
+        return await self._writer.write(MetricCommand(request.run, command, hashed, points))
 
     async def _command(self, run: str, request: Message, decide: Decide, respond: Callable[[Run], R]) -> R:
         # Every command has the field; protobuf has no name for that.

@@ -21,6 +21,7 @@ from headrace_kit.errors import Aborted, KitError
 from headrace_kit.eventstore import PostgresEventStore
 from headrace_kit.postgres import Connection
 from headrace_tracking import domain
+from headrace_tracking.compacting import Compactor
 from headrace_tracking.pointstore import BLOCK, Inserted, PointStore, Tail, remove_tails
 from headrace_tracking.store import RUN
 from headrace_tracking.summaries import Gathered, summarise
@@ -48,6 +49,7 @@ class Sealer:
 
     def __init__(self, store: PostgresEventStore, points: PointStore, *, interval_s: float = INTERVAL_S) -> None:
         self._store, self._points, self._interval_s = store, points, interval_s
+        self._compactor = Compactor(points)
         self._due: dict[str, float] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
         self._gathered: dict[str, Gathered] = {}
@@ -82,6 +84,7 @@ class Sealer:
             if gathered is None:
                 gathered = self._gathered[each.run] = Gathered(each.batch)
             gathered.add(each.batch, each.points, each.summaries)
+            self._compactor.committed(each.run)
 
     def doubt(self, runs: Iterable[str]) -> None:
         """More may have been committed for these runs than was said."""
@@ -95,6 +98,11 @@ class Sealer:
             self._due.setdefault(run, due)
         if self._due and (self._clock is None or self._clock.done()):
             self._clock = asyncio.create_task(self._tick())
+
+    def over(self, run: str) -> None:
+        """The run has ended: no more points are expected."""
+        self._compactor.over(run)
+        self.expect([run])
 
     async def recover(self, *, sweep_s: float = SWEEP_S) -> None:
         """Seals what a process before this one left, and from now on what others leave."""
@@ -180,6 +188,10 @@ class Sealer:
                 self.expect([run], after_s=RETRY_S)
 
     async def _seal(self, run: str) -> None:
+        await self._seal_all(run)
+        await self._compactor.compact(run)
+
+    async def _seal_all(self, run: str) -> None:
         gathered = self._gathered.pop(run, None)
         tails = await self._points.tails(run)
         if gathered is not None and _same(gathered, tails):

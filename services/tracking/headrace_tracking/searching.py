@@ -47,7 +47,7 @@ _OPERATORS: Final = {"!=": "<>", "like": "LIKE", "ilike": "ILIKE", "is null": "I
 _Word = str | bool | None
 _LATEST_AT: Final = (
     "SELECT nullif(p.value, 'NaN') FROM {points} AND p.key = {{key}} AND p.step = {{step}}"
-    " ORDER BY p.time_us DESC, p.batch DESC, p.ordinal DESC LIMIT 1"
+    " AND p.first_step <= {{step}} AND p.last_step >= {{step}} ORDER BY p.time_us DESC, p.place DESC LIMIT 1"
 )
 _OWN: Final = _LATEST_AT.format(points="metric_points p WHERE p.run = r.name")
 _OF_LINE: Final = _LATEST_AT.format(points="line l JOIN metric_points p ON p.run = l.run WHERE p.step <= l.up_to")

@@ -1,6 +1,5 @@
 """Tracking's aggregates and read models."""
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,6 +25,7 @@ from headrace_kit.tables import Kind, Table
 from headrace_tracking import experiments, forks, loggedmodels, searching
 from headrace_tracking.domain import evolve_run
 from headrace_tracking.filters import Condition, Order
+from headrace_tracking.history import Series, read_series
 
 
 def experiment_rows(stream_id: str, state: Experiment, _events: Sequence[Message]) -> Sequence[Row]:
@@ -100,7 +100,7 @@ TABLES: Final = (
     Table("run_objects", Kind.READ_MODEL, "bytes that runs refer to, or did"),
     Table("logged_models", Kind.READ_MODEL, "what lists of logged models need"),
     Table("logged_model_objects", Kind.READ_MODEL, "bytes that logged models refer to, or did"),
-    Table("metric_points", Kind.TRUTH, "every point; verified against the digests of MetricsRecorded"),
+    Table("metric_chunks", Kind.TRUTH, "every point; verified against the digests of MetricsRecorded"),
     Table("metric_commands", Kind.TRUTH, "ids of the commands whose points were taken"),
     Table("metric_tails", Kind.TRUTH, "batches of points that no event speaks of yet, and in whose name it will be"),
     Table("run_output", Kind.TRUTH, "the first and the last 8 MiB that each run wrote to its standard streams"),
@@ -140,15 +140,6 @@ LOGGED_MODEL = Aggregate(
     revision=2,
 )
 """Stream: ``projects/{project}/loggedModels/{model}``."""
-
-
-@dataclass(frozen=True, slots=True)
-class Series:
-    """Points of one metric by step and time: three lists of equal length; times in microseconds since 1970 UTC."""
-
-    steps: list[int]
-    times_us: list[int]
-    values: list[float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,15 +283,7 @@ class RunStore:
 
     async def series(self, run: str, key: str) -> Series:
         """All points of a metric of a run, with those of the history it goes on with."""
-        rows = await self._database.fetch(
-            f"WITH RECURSIVE {forks.line_of('SELECT $1::text')}"  # noqa: S608 - text of this package
-            " SELECT p.step, p.time_us, p.value FROM line l"
-            " JOIN metric_points p ON p.run = l.run AND p.key = $2 AND p.step <= l.up_to"
-            " ORDER BY p.step, p.time_us, p.batch, p.ordinal",
-            run,
-            key,
-        )
-        return Series([row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows])
+        return (await read_series(self._database, [run], key)).get(run, Series())
 
     async def history(self, run: str, *, up_to: int) -> dict[str, MetricSummary]:
         """What the points of a run up to a step come to, by key."""
@@ -324,27 +307,6 @@ def matching(
     if condition is not None:
         where.append(sql.condition(condition))
     return " AND ".join(where)
-
-
-def thin(series: Series, max_points: int) -> Series:
-    """At most ``max_points`` points that keep first, last, and the extremes of each stretch; 0 keeps all."""
-    size = len(series.values)
-    if max_points <= 0 or size <= max_points:
-        return series
-    stretches = max(max_points // 2 - 1, 1)
-    kept = {0, size - 1}
-    for stretch in range(stretches):
-        low, high = stretch * size // stretches, (stretch + 1) * size // stretches
-        numbers = [index for index in range(low, high) if not math.isnan(series.values[index])]
-        if numbers:
-            kept.add(min(numbers, key=series.values.__getitem__))
-            kept.add(max(numbers, key=series.values.__getitem__))
-    chosen = sorted(kept)[:max_points] if max_points > 1 else [size - 1]
-    return Series(
-        [series.steps[index] for index in chosen],
-        [series.times_us[index] for index in chosen],
-        [series.values[index] for index in chosen],
-    )
 
 
 def _purged_rows(stream_id: str, changes: Sequence[Message]) -> Iterator[Row]:

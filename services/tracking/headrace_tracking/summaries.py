@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -10,36 +9,7 @@ from typing import Protocol
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from headrace.api.tracking.v1.resources_pb2 import MetricSummary
-
-_POINT = struct.Struct("<qqd")
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """One value of a metric: ``time_us`` is microseconds since 1970 UTC."""
-
-    key: str
-    step: int
-    time_us: int
-    value: float
-
-
-def digest(points: Iterable[Point]) -> bytes:
-    """SHA-256 over points in order, as ``MetricsRecorded.sha256`` defines it."""
-    return hashlib.sha256(encoded(points)).digest()
-
-
-def encoded(points: Iterable[Point]) -> bytes:
-    """The bytes of points that their digest is made of."""
-    keys: dict[str, bytes] = {}
-    parts: list[bytes] = []
-    for point in points:
-        key = keys.get(point.key)
-        if key is None:
-            text = point.key.encode()
-            key = keys[point.key] = len(text).to_bytes(4, "little") + text
-        parts += (key, _POINT.pack(point.step, point.time_us, point.value))
-    return b"".join(parts)
+from headrace_tracking.columns import Columns, encoded, size_of
 
 
 class _Hash(Protocol):
@@ -66,11 +36,11 @@ class Gathered:
     summaries: dict[str, MetricSummary] = field(default_factory=dict[str, MetricSummary])
     _hash: _Hash = field(default_factory=hashlib.sha256)
 
-    def add(self, batch: int, points: Sequence[Point], summaries: Mapping[str, MetricSummary]) -> None:
+    def add(self, batch: int, points: Sequence[Columns], summaries: Mapping[str, MetricSummary]) -> None:
         """One more batch, which comes after those before."""
         self.last = batch
         self.batches += 1
-        self.count += len(points)
+        self.count += size_of(points)
         self._hash.update(encoded(points))
         for key, summary in summaries.items():
             merge(self.summaries.setdefault(key, MetricSummary()), summary)
@@ -81,45 +51,24 @@ class Gathered:
         return self._hash.digest()
 
 
-def summarise(points: Iterable[Point]) -> dict[str, MetricSummary]:
-    """The summary of each key."""
-    found: dict[str, _Sum] = {}
-    for point in points:
-        summed = found.get(point.key)
-        if summed is None:
-            found[point.key] = _Sum(point)
-        else:
-            summed.add(point)
-    return {key: summed.message() for key, summed in found.items()}
+def summarise(points: Iterable[Columns]) -> dict[str, MetricSummary]:
+    """The summary of each key; of points with one step and time the last is the one that came last."""
+    return {each.key: _summary(each) for each in points}
 
 
-class _Sum:
-    """A summary under way: plain numbers, since there may be a hundred thousand points."""
-
-    __slots__ = ("count", "last", "max", "min")
-
-    def __init__(self, point: Point) -> None:
-        self.last, self.count, self.min, self.max = point, 0, math.inf, -math.inf
-        self.add(point)
-
-    def add(self, point: Point) -> None:
-        value = point.value
-        self.count += 1
-        self.min, self.max = min(self.min, value), max(self.max, value)  # in this order NaN changes neither
-        if (point.step, point.time_us) >= (self.last.step, self.last.time_us):
-            self.last = point
-
-    def message(self) -> MetricSummary:
-        time = Timestamp()
-        time.FromMicroseconds(self.last.time_us)
-        return MetricSummary(
-            last=self.last.value,
-            min=self.min,
-            max=self.max,
-            count=self.count,
-            last_step=self.last.step,
-            last_time=time,
-        )
+def _summary(points: Columns) -> MetricSummary:
+    last = max(range(len(points)), key=lambda index: (points.steps[index], points.times_us[index], index))
+    numbers = [value for value in points.values if value == value]  # noqa: PLR0124 - NaN is not itself
+    time = Timestamp()
+    time.FromMicroseconds(points.times_us[last])
+    return MetricSummary(
+        last=points.values[last],
+        min=min(numbers, default=math.inf),
+        max=max(numbers, default=-math.inf),
+        count=len(points),
+        last_step=points.steps[last],
+        last_time=time,
+    )
 
 
 def merge(into: MetricSummary, other: MetricSummary) -> None:

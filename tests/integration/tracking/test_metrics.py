@@ -14,7 +14,7 @@ from headrace_tracking.metrics import MetricWriter
 from headrace_tracking.pointstore import PointStore
 from headrace_tracking.sealing import Sealer
 from headrace_tracking.store import RUN
-from headrace_tracking.summaries import Point, digest
+from tests.support.points import digest_of, points_of
 from tests.support.tracking import Tracking, context, recorded
 
 
@@ -45,14 +45,9 @@ async def test_points_match_the_digest_of_their_event(tracking: Tracking) -> Non
         for each in await tracking.store.read_stream(run)
         if isinstance(each.message, events.MetricsRecorded)
     ]
-    rows = await tracking.database.fetch(
-        "SELECT key, step, time_us, value FROM metric_points WHERE run = $1 AND batch BETWEEN $2 AND $3"
-        " ORDER BY batch, ordinal",
-        run,
-        event.first_batch,
-        event.last_batch,
-    )
-    assert digest(Point(*row) for row in rows) == event.sha256
+    points = points_of(await tracking.points.points(run, event.first_batch, event.last_batch))
+    assert [(key, step) for key, step, _, _ in points] == [("loss", 0), ("loss", 1), ("acc", 1), ("loss", 2)]
+    assert digest_of(points) == event.sha256
 
 
 async def test_a_repeated_command_is_stored_once(tracking: Tracking) -> None:
@@ -74,7 +69,7 @@ async def test_a_command_id_is_good_for_one_request(tracking: Tracking) -> None:
 async def test_points_of_an_unknown_run_are_refused(tracking: Tracking) -> None:
     with pytest.raises(NotFound):
         await tracking.log(f"projects/default/runs/{uuid4()}", ("loss", 1.0, 0))
-    assert await tracking.database.fetchval("SELECT count(*) FROM metric_points") == 0
+    assert await tracking.database.fetchval("SELECT count(*) FROM metric_chunks") == 0
 
 
 async def test_searches_by_metric_parameter_and_time(tracking: Tracking) -> None:
@@ -139,12 +134,9 @@ async def test_what_a_dead_process_left_is_sealed_by_the_next(tracking: Tracking
     await alive.close()
     [event] = await recorded(tracking, run)
     assert (event.count, event.summaries["loss"].last) == (3, 2.0)
-    assert await tracking.points.points(run, event.first_batch, event.last_batch) == [
-        Point("loss", 0, 0, 1.0),
-        Point("acc", 0, 0, 5.0),
-        Point("loss", 1, 1_000_000, 2.0),
-    ]
-    assert event.sha256 == digest(await tracking.points.points(run, event.first_batch, event.last_batch))
+    points = points_of(await tracking.points.points(run, event.first_batch, event.last_batch))
+    assert points == [("loss", 0, 0, 1.0), ("acc", 0, 0, 5.0), ("loss", 1, 1_000_000, 2.0)]
+    assert event.sha256 == digest_of(points)
 
 
 async def test_two_processes_seal_nothing_twice(tracking: Tracking) -> None:
@@ -159,7 +151,8 @@ async def test_two_processes_seal_nothing_twice(tracking: Tracking) -> None:
     found = await recorded(tracking, run)
     assert sum(each.count for each in found) == 6
     for each in found:
-        assert each.sha256 == digest(await tracking.points.points(run, each.first_batch, each.last_batch))
+        points = points_of(await tracking.points.points(run, each.first_batch, each.last_batch))
+        assert each.sha256 == digest_of(points)
 
 
 async def test_one_fault_in_a_group_is_its_own(tracking: Tracking) -> None:

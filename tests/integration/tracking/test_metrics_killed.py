@@ -16,8 +16,8 @@ from headrace_kit.eventstore import EventMeta
 from headrace_kit.postgres import connected
 from headrace_local.testing import FreshDatabase
 from headrace_tracking.store import RUN
-from headrace_tracking.summaries import digest
 from tests.support.pointlogger import KEY, command
+from tests.support.points import digest_of, points_of
 from tests.support.tracking import Tracking, recorded
 
 APART = 1_000_000
@@ -60,9 +60,9 @@ async def assert_each_point_has_one_event(tracking: Tracking, run: str) -> None:
     found = await recorded(tracking, run)
     told: list[int] = []
     for event in found:
-        points = await tracking.points.points(run, event.first_batch, event.last_batch)
-        assert (event.count, event.sha256) == (len(points), digest(points))
-        told += [point.step for point in points]
+        points = points_of(await tracking.points.points(run, event.first_batch, event.last_batch))
+        assert (event.count, event.sha256) == (len(points), digest_of(points))
+        told += [step for _, step, _, _ in points]
     assert sorted(told) == await stored(tracking, run)
     loaded = await tracking.store.load(RUN, run)
     assert loaded is not None

@@ -8,17 +8,13 @@ from hypothesis import strategies as st
 
 from headrace.api.tracking.v1.resources_pb2 import MetricSummary
 from headrace_kit.errors import InvalidArgument
+from headrace_tracking.columns import digest, joined
 from headrace_tracking.filters import parse_filter, parse_order
-from headrace_tracking.store import Series, thin
-from headrace_tracking.summaries import Point, merge, summarise
+from headrace_tracking.history import Series, in_order, thin
+from headrace_tracking.summaries import merge, summarise
+from tests.support.points import Point, columns_of, digest_of, points_of
 
-points = st.builds(
-    Point,
-    key=st.sampled_from(["loss", "rmse"]),
-    step=st.integers(-3, 3),
-    time_us=st.integers(0, 3),
-    value=st.floats(),
-)
+points = st.tuples(st.sampled_from(["loss", "rmse"]), st.integers(-3, 3), st.integers(0, 3), st.floats())
 
 
 def plain(summaries: dict[str, MetricSummary]) -> dict[str, bytes]:
@@ -33,16 +29,34 @@ def _bytes(message: Message) -> bytes:
 def test_grouping_does_not_matter(groups: list[list[Point]]) -> None:
     merged: dict[str, MetricSummary] = {}
     for group in groups:
-        for key, summary in summarise(group).items():
+        for key, summary in summarise(columns_of(group)).items():
             merge(merged.setdefault(key, MetricSummary()), summary)
-    whole = summarise([point for group in groups for point in group])
+    whole = summarise(columns_of(point for group in groups for point in group))
     assert plain(merged) == plain(whole)
+
+
+@given(st.lists(st.lists(points, max_size=5), max_size=6))
+def test_calls_are_joined_in_their_order(groups: list[list[Point]]) -> None:
+    whole = joined(columns_of(group) for group in groups)
+    given_points = [point for group in groups for point in group]
+
+    assert repr(points_of(whole)) == repr(given_points)  # NaN is not itself
+    assert digest(whole) == digest_of(given_points)
+
+
+@given(st.lists(points.map(lambda point: ("loss", *point[1:])), min_size=1))
+def test_a_series_is_by_step_and_time_and_then_as_it_came(given_points: list[Point]) -> None:
+    series = in_order(columns_of(given_points)[0])
+
+    found = list(zip(series.steps, series.times_us, series.values, strict=True))
+    wanted = sorted(((step, time_us, value) for _, step, time_us, value in given_points), key=lambda each: each[:2])
+    assert repr(found) == repr(wanted)
 
 
 @given(st.lists(points, min_size=1))
 def test_extremes_leave_nan_out(given_points: list[Point]) -> None:
-    for key, summary in summarise(given_points).items():
-        values = [each.value for each in given_points if each.key == key]
+    for key, summary in summarise(columns_of(given_points)).items():
+        values = [value for name, _, _, value in given_points if name == key]
         numbers = [value for value in values if not math.isnan(value)]
         assert summary.count == len(values)
         assert summary.min == min(numbers, default=math.inf)

@@ -145,9 +145,9 @@ class _Metas:
         return self._encoded if cause is None else replace(self._shared, causation_id=cause).encode()
 
 
-def request_hash(request: Message) -> bytes:
-    """32 bytes that tell one request body from another."""
-    name: str = request.DESCRIPTOR.full_name
+def request_hash(request: Message, *, name: str = "") -> bytes:
+    """32 bytes that tell one request body from another; ``name`` is the message it counts as, if not its own."""
+    name = name or request.DESCRIPTOR.full_name
     return hashlib.sha256(name.encode() + b"\x00" + request.SerializeToString(deterministic=True)).digest()
 
 
