@@ -26,11 +26,12 @@ from headrace_kit.postgres import Database, connected, create_pool, migrate
 from headrace_local.testing import FreshDatabase, Infrastructure, run_infrastructure
 from headrace_tracking.census import Census
 from headrace_tracking.claims import Claims
+from headrace_tracking.columns import Columns
 from headrace_tracking.events import EVENT_TYPES
 from headrace_tracking.filters import parse_filter, parse_order
 from headrace_tracking.metrics import MetricWriter
 from headrace_tracking.outputs import OutputStore
-from headrace_tracking.pointstore import PointStore
+from headrace_tracking.pointstore import Inserted, PointStore, copy_points
 from headrace_tracking.purging import Purger
 from headrace_tracking.rpc import TrackingServicer
 from headrace_tracking.sealing import Sealer
@@ -117,12 +118,23 @@ async def seed(fresh: FreshDatabase, count: int) -> None:
                 "streams", ("stream_id", "aggregate", "version", "hlc", "revision", "state"), streams
             )
             points = [
-                (run.name, 1, ordinal, "loss", step, step * 1_000_000, chance.random())
+                Inserted(
+                    run.name,
+                    1,
+                    [
+                        Columns(
+                            "loss",
+                            list(range(len(STEPS))),
+                            list(STEPS),
+                            [step * 1_000_000 for step in STEPS],
+                            [chance.random() for _ in STEPS],
+                        )
+                    ],
+                    {},
+                )
                 for run in found
-                for ordinal, step in enumerate(STEPS)
             ]
-            columns = ["run", "batch", "ordinal", "key", "step", "time_us", "value"]
-            await connection.copy_rows("metric_points", columns, points)
+            await copy_points(connection, points)
         await connection.execute("VACUUM ANALYZE")
 
 

@@ -62,6 +62,10 @@ def _map(method: str, field: str, most: int, *, key: int = 250, value: int = 800
     yield Limit(method, field, {"k": ""}, {"": "v"})
 
 
+def _series(size: int) -> runs.PointSeries:
+    return runs.PointSeries(key="loss", steps=range(size), times_us=range(size), values=[0.5] * size)
+
+
 def _number(method: str, field: str, least: float, most: float, step: float = 1) -> Iterator[Limit]:
     yield Limit(method, field, most, most + step)
     yield Limit(method, field, least, least - step)
@@ -201,6 +205,15 @@ def _tracking() -> Iterator[Limit]:
         points = [runs.MetricPoint(key="loss", value=0.5, step=1)] * 100_001
         yield Limit(method, "points", points[:100_000], points)
         yield Limit(method, "points", points[:1], [])
+        for wrong in (
+            _series(100_000),  # with the point beside it one too many
+            runs.PointSeries(key="a,b", steps=[1], values=[0.5]),
+            runs.PointSeries(key="loss", steps=[1, 2], values=[0.5]),
+            runs.PointSeries(key="loss", steps=[1], times_us=[1, 2], values=[0.5]),
+            runs.PointSeries(key="loss", steps=[1], times_us=[1 << 62], values=[0.5]),
+            runs.PointSeries(key="loss"),
+        ):
+            yield Limit(method, "series", [_series(99_999)], [wrong])
     yield from _dataset(dataset, "dataset")
     yield from _media_type(f"{_RUN}.LogArtifact", "artifact.object")
     yield Limit(f"{_RUN}.LogArtifact", "artifact.path", "x" * 500, "x" * 501)

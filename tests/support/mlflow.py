@@ -10,7 +10,7 @@ import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -68,14 +68,15 @@ def client_process(folder: Path, token: str = "") -> Iterator[subprocess.Popen[s
 
 
 @contextmanager
-def mlflow_server(folder: Path) -> Iterator[str]:
-    """The address of an MLflow server of one's own, with SQLite and its files in ``folder``."""
+def mlflow_server(folder: Path, *, store: str = "", workers: int = 1) -> Iterator[str]:
+    """The address of an MLflow server of one's own, its files in ``folder``, and SQLite there without a ``store``."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
     command = [
-        *(str(mlflow_python()), "-m", "mlflow", "server", "--workers", "1", "--host", "127.0.0.1", "--port", str(port)),
-        *("--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "files")),
+        *(str(mlflow_python()), "-m", "mlflow", "server", "--workers", str(workers), "--host", "127.0.0.1"),
+        *("--port", str(port), "--backend-store-uri", store or f"sqlite:///{folder}/mlflow.db"),
+        *("--artifacts-destination", str(folder / "files")),
     ]
     with (folder / "server.log").open("wb") as log:
         process = subprocess.Popen(
@@ -87,7 +88,8 @@ def mlflow_server(folder: Path) -> Iterator[str]:
         assert process.poll() is None, (folder / "server.log").read_text()[-4000:]
         yield address
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait(timeout=10)
 
 

@@ -172,7 +172,7 @@ class PointStore:
             return inserted
         async with self._database.transaction() as connection:
             await connection.execute(_INSERT, *head, *_point_columns([]))
-            await connection.copy_rows("metric_chunks", _CHUNK_COLUMNS, _chunks(inserted))
+            await copy_points(connection, inserted)
         return inserted
 
     async def compact(self, run: str, *, least: int) -> int:
@@ -254,6 +254,11 @@ class PointStore:
             time.FromMicroseconds(time_us)
             summary = MetricSummary(last=last, min=least, max=most, count=count, last_step=step, last_time=time)
             by_name[run].metrics[key].CopyFrom(summary)
+
+
+async def copy_points(connection: Connection, inserted: Sequence[Inserted]) -> None:
+    """Writes points, and nothing beside them."""
+    await connection.copy_rows("metric_chunks", _CHUNK_COLUMNS, _chunks(inserted))
 
 
 async def remove_tails(connection: Connection, run: str, tails: Sequence[Tail]) -> int:

@@ -233,7 +233,8 @@ def metric_points(request: service.LogMetricsRequest | service.StreamMetricsRequ
     """Points as they are stored, first those given one by one; those without a time get the time it is."""
     size = len(request.points) + sum(len(each.values) for each in request.series)
     if not 1 <= size <= MAX_POINTS:
-        raise InvalidArgument(f"give 1 to {MAX_POINTS} points; these are {size}", field="points")
+        field = "series" if request.series else "points"
+        raise InvalidArgument(f"give 1 to {MAX_POINTS} points; these are {size}", field=field)
     require_size(request.series, field="series", most=MAX_POINTS)
     now_us = time.time_ns() // 1000
     found: dict[str, Columns] = {}
