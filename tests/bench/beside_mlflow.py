@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -135,7 +135,7 @@ def _idle(infrastructure: Infrastructure) -> Iterator[Figure]:
 
 
 def _alternately(
-    servers: tuple[Server, Server], work: dict[str, object], rounds: int
+    servers: tuple[Server, Server], work: Mapping[str, object], rounds: int
 ) -> tuple[list[float], list[float]]:
     found: tuple[list[float], list[float]] = ([], [])
     for _ in range(rounds):

@@ -14,6 +14,7 @@ import pytest
 
 import headrace
 from headrace.api.tracking.v1.resources_pb2 import MetricPoint
+from headrace.api.tracking.v1.service_pb2 import LogMetricsRequest
 from headrace.tracking.machine import Machine, Sampler
 from headrace.tracking.sender import Kind
 from headrace.tracking.spool import Spool
@@ -22,7 +23,8 @@ from tests.support.eventually import eventually
 
 def points(folder: Path, run: headrace.Run) -> list[MetricPoint]:
     spool = Spool(folder, run.id)
-    found = [MetricPoint.FromString(each.payload) for each in spool.records(0) if each.kind == Kind.METRIC_POINT]
+    records = [each.payload for each in spool.records(0) if each.kind == Kind.METRIC_POINTS]
+    found = list(LogMetricsRequest.FromString(b"".join(records)).points)
     spool.close()
     return found
 

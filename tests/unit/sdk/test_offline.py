@@ -32,7 +32,7 @@ def test_an_offline_run_is_recorded_without_a_platform(
     held = Spool(spool, run.id)
     records = [each for each in held.records(0) if each.kind != Kind.LOG_ARTIFACT]
     held.close()
-    assert [each.kind for each in records] == [Kind.START_RUN, Kind.LOG_PARAMS, Kind.METRIC_POINT, Kind.FINISH_RUN]
+    assert [each.kind for each in records] == [Kind.START_RUN, Kind.LOG_PARAMS, Kind.METRIC_POINTS, Kind.FINISH_RUN]
     start = service.StartRunRequest.FromString(records[0].payload)
     assert start.command_id
     assert start.start_time.seconds

@@ -34,6 +34,11 @@ def recorded(folder: Path, run: headrace.Run, kind: Kind) -> list[Record]:
     return found
 
 
+def recorded_points(folder: Path, run: headrace.Run) -> list[MetricPoint]:
+    payloads = [each.payload for each in recorded(folder, run, Kind.METRIC_POINTS)]
+    return list(service.LogMetricsRequest.FromString(b"".join(payloads)).points)
+
+
 def test_a_nested_configuration_is_taken_apart(spool: Path) -> None:
     with headrace.start_run("x", offline=True) as run:
         run.log_params({"optimizer": {"name": "adam", "lr": 1, "betas": [0.9, 0.99]}, "seed": 3, "none": {}})
@@ -86,7 +91,7 @@ def test_a_context_is_a_metric_of_its_own(spool: Path) -> None:
         run.log_metric("loss", 1.0)
         run.log_metric("loss", 2.0, context={"subset": "val", "fold": 1})
         run.log_metrics({"loss": 3.0}, context={"fold": 1, "subset": "val"})
-    points = [MetricPoint.FromString(each.payload) for each in recorded(spool, run, Kind.METRIC_POINT)]
+    points = recorded_points(spool, run)
     assert [(each.key, each.step, each.value) for each in points] == [
         ("loss", 0, 1.0),
         ("loss@fold=1@subset=val", 0, 2.0),
@@ -109,7 +114,7 @@ def test_a_fork_names_the_run_and_goes_on_behind_the_step(spool: Path) -> None:
     request = service.StartRunRequest.FromString(start.payload)
     assert (request.forked_from, request.fork_step) == (f"projects/default/runs/{first}", 7)
     assert request.group == "g"
-    points = [MetricPoint.FromString(each.payload).step for each in recorded(spool, run, Kind.METRIC_POINT)]
+    points = [each.step for each in recorded_points(spool, run)]
     assert points == [8, 9]
 
 
@@ -125,7 +130,7 @@ def test_where_a_step_is_on_other_axes_is_told_once(spool: Path) -> None:
         run.log_metrics({"acc": 0.1, "f1": 0.2}, step=10, x={"epoch": 0.5})
         run.log_metric("loss", 0.9, step=20, x={"epoch": 0.5})
         run.log_metric("other", 1.0, x={"epoch": 1})
-    points = [MetricPoint.FromString(each.payload) for each in recorded(spool, run, Kind.METRIC_POINT)]
+    points = recorded_points(spool, run)
     assert [(each.key, each.step, each.value) for each in points] == [
         ("epoch", 10, 0.5),
         ("tokens", 10, 3e6),

@@ -26,11 +26,13 @@ from headrace.tracking.datasets import describe_dataset
 from headrace.tracking.evaluation import confusion_matrix, importances_json, importances_svg
 from headrace.tracking.machine import Sampler
 from headrace.tracking.output import Output
+from headrace.tracking.points import PointEncoder, checked_key
 from headrace.tracking.sender import Kind, Sender
 from headrace.tracking.spool import Spool, keep_blob
 from headrace.transfer import digest_file
 
-MAX_KEY_LENGTH = 250
+MAX_POINTS = 1000
+"""Points of one record."""
 MAX_VALUE_LENGTH = 8000
 _SHOWN_OF_LONG = 500
 
@@ -71,6 +73,7 @@ class Run:
         self._ended = False
         self._watchers: list[Sampler | Output] = []
         self._first_step = 0
+        self._encoder = PointEncoder()
         self._auto_step: dict[str, int] = {}
         self._last_place: dict[str, tuple[int, float]] = {}
         atexit.register(self._abandon)
@@ -116,7 +119,7 @@ class Run:
         A mapping in it is taken apart: ``{"optimizer": {"lr": 1}}`` is ``optimizer.lr``. A value of more than 8000
         characters is stored whole as an artifact in ``params/``, and the parameter is its beginning with that path.
         """
-        texts = {_key(key): self._fitting(_text(value)) for key, value in flattened(params)}
+        texts = {checked_key(key): self._fitting(_text(value)) for key, value in flattened(params)}
         if not texts:
             return
         self._record(Kind.LOG_PARAMS, service.LogParamsRequest(run=self.name, params=texts))
@@ -147,33 +150,34 @@ class Run:
         asks for it as ``metric.`loss@subset=val` < 1``. ``x`` tells where else the step is, such as
         ``{"epoch": 1.5, "tokens": 3e6}``: metrics themselves, of the same step, that any chart can have as its x axis.
         """
-        seconds, nanos = divmod(time.time_ns(), 1_000_000_000)
-        stamp = Timestamp(seconds=seconds, nanos=nanos)
+        now_ns = time.time_ns()
         suffix = _suffix(context) if context else ""
+        when: dict[int, bytes] = {}
         points: list[bytes] = []
         for name, value in metrics.items():
-            key = name + suffix
+            key = name + suffix if suffix else name
             at = self._auto_step.get(key, self._first_step) if step is None else step
             self._auto_step[key] = at + 1
+            if at not in when:
+                when[at] = self._encoder.when(at, now_ns)
             if x:
-                points.extend(self._places(x, at, stamp))
-            point = resources.MetricPoint(key=_key(key), value=float(value), step=at, time=stamp)
-            points.append(point.SerializeToString())
-        self._append(Kind.METRIC_POINT, *points)
+                points += self._places(x, at, when[at])
+            points.append(self._encoder.point(key, value, when[at]))
+        for first in range(0, len(points), MAX_POINTS):
+            self._append(Kind.METRIC_POINTS, b"".join(points[first : first + MAX_POINTS]))
 
-    def _places(self, x: Mapping[str, float], step: int, stamp: Timestamp) -> Iterator[bytes]:
+    def _places(self, x: Mapping[str, float], step: int, when: bytes) -> Iterator[bytes]:
         """Points that tell where a step is; those that were told last are left out."""
         for name, value in x.items():
             place = step, float(value)
             if self._last_place.get(name) != place:
                 self._last_place[name] = place
-                point = resources.MetricPoint(key=_key(name), value=place[1], step=step, time=stamp)
-                yield point.SerializeToString()
+                yield self._encoder.point(name, place[1], when)
 
     def set_tags(self, tags: Mapping[str, object]) -> None:
         """Sets tags; a tag set to None is removed."""
-        changed = {_key(key): _text(value) for key, value in tags.items() if value is not None}
-        removed = [_key(key) for key, value in tags.items() if value is None]
+        changed = {checked_key(key): _text(value) for key, value in tags.items() if value is not None}
+        removed = [checked_key(key) for key, value in tags.items() if value is None]
         self._record(Kind.CHANGE_TAGS, service.ChangeTagsRequest(run=self.name, set=changed, removed=removed))
 
     def log_dataset(
@@ -350,12 +354,6 @@ def _suffix(context: Mapping[str, object]) -> str:
         if not part or set(part) & set("@="):
             raise ValueError(f"a context is made of texts without @ and =, not {part!r}")
     return "".join(f"@{key}={value}" for key, value in parts)
-
-
-def _key(key: str) -> str:
-    if not 1 <= len(key) <= MAX_KEY_LENGTH:
-        raise ValueError(f"a key is a text of 1 to 250 characters, not {key!r}")
-    return key
 
 
 def _text(value: object) -> str:

@@ -23,6 +23,8 @@ from headrace.transfer import TransferInterrupted, TransferRefused, upload_known
 
 _log = logging.getLogger("headrace")
 MAX_BATCH_POINTS: Final = 20_000
+MAX_BATCH_POINT_BYTES: Final = 1024 * 1024
+"""Of points in records of many: a point has 13 bytes or more, so that these are fewer than a call may have."""
 MAX_BATCH_CHUNKS: Final = 1000
 MAX_BATCH_OUTPUT_BYTES: Final = 1024 * 1024
 VERIFIED_BYTES_PER_S: Final = 50_000_000
@@ -48,12 +50,14 @@ class Kind(IntEnum):
     START_RUN = 1
     FINISH_RUN = 2
     LOG_PARAMS = 3
-    METRIC_POINT = 4
+    METRIC_POINT = 4  # not written any more
     CHANGE_TAGS = 5
     LOG_DATASET = 6
     LOG_ARTIFACT = 7
     RESUME_RUN = 8
     OUTPUT = 9
+    METRIC_POINTS = 10
+    """A request with points and nothing else: such requests one after the other are a request with all points."""
 
 
 _REQUESTS: Final[dict[int, type[Message]]] = {
@@ -217,10 +221,14 @@ class Sender:
         if len(first.payload) > MAX_MESSAGE_BYTES:
             raise _CanNotBeSentError(f"{len(first.payload)} bytes are more than {MAX_MESSAGE_BYTES}, a call's limit")
         stub = self._connected()
-        if first.kind == Kind.METRIC_POINT:
-            points = [MetricPoint.FromString(each.payload) for each in batch.records]
-            identity = uuid5(UUID(self._spool.run_id), f"{first.start}-{batch.end}")
-            request = service.LogMetricsRequest(command_id=str(identity), run=self._run, points=points)
+        if first.kind in {Kind.METRIC_POINT, Kind.METRIC_POINTS}:
+            payloads = [each.payload for each in batch.records]
+            if first.kind == Kind.METRIC_POINT:
+                request = service.LogMetricsRequest(points=[MetricPoint.FromString(each) for each in payloads])
+            else:
+                request = service.LogMetricsRequest.FromString(b"".join(payloads))
+            request.command_id = str(uuid5(UUID(self._spool.run_id), f"{first.start}-{batch.end}"))
+            request.run = self._run
             stub.LogMetrics(request, timeout=CALL_TIMEOUT_S)
             return
         if first.kind == Kind.OUTPUT:
@@ -301,6 +309,8 @@ def _together(gathered: list[Record], record: Record) -> bool:
     if record.kind == Kind.METRIC_POINT:
         return len(gathered) < MAX_BATCH_POINTS
     size = record.end - gathered[0].start
+    if record.kind == Kind.METRIC_POINTS:
+        return size <= MAX_BATCH_POINT_BYTES
     return record.kind == Kind.OUTPUT and len(gathered) < MAX_BATCH_CHUNKS and size <= MAX_BATCH_OUTPUT_BYTES
 
 

@@ -50,6 +50,9 @@ class Arguments:
 
     def required(self, *names: str) -> str:
         """As ``text``, but it must be given and not be empty."""
+        value = self._values.get(names[0])
+        if type(value) is str and value:
+            return value
         found = self.text(*names)
         if not found:
             raise MlflowError(f"Missing value for required parameter '{names[0]}'.")
@@ -62,6 +65,8 @@ class Arguments:
     def integer(self, name: str, default: int = 0) -> int:
         """A 64-bit integer, given as a number or as decimal digits."""
         value = self._values.get(name)
+        if type(value) is int and -_INT64 <= value < _INT64:
+            return value
         if value is None or value == "":
             return default
         found: int | None = None
@@ -76,6 +81,8 @@ class Arguments:
     def number(self, name: str) -> float:
         """A number; NaN and infinities are the strings that JSON has for them."""
         value = self._values.get(name)
+        if type(value) is float:
+            return value
         if isinstance(value, int | float) and not isinstance(value, bool):
             try:
                 return float(value)

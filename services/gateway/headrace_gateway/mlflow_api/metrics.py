@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from collections.abc import Iterable
+from typing import Final, NamedTuple
 
 import grpc
 
@@ -22,6 +23,8 @@ MAX_TAGS: Final = 100
 MAX_ENTITIES: Final = 1000
 MAX_RUNS: Final = 100
 MAX_HISTORY: Final = 1_000_000
+_LATEST_MS: Final = 253_402_300_799_999
+"""The end of the year 9999."""
 
 
 def endpoints() -> list[Endpoint]:
@@ -63,37 +66,58 @@ async def _log_batch(ask: Ask) -> Json:
 
 async def _log(ask: Ask, identity: str, given: list[Arguments] | list[Ask]) -> None:
     """Logs points. The command's id is made of them: a client that repeats a call it got no answer to adds nothing."""
-    request = service.LogMetricsRequest(run=run_name(ask, identity), points=[_point(each) for each in given])
+    points = [_point(each) for each in given]
+    request = service.LogMetricsRequest(run=run_name(ask, identity), series=_series_of(points))
     request.command_id = content_id(request)
     await ask.call(ask.services.tracking.LogMetrics, request)
     measured: dict[str, list[resources.ModelMetric]] = {}
-    for each, point in zip(given, request.points, strict=True):
-        if model := each.text("model_id"):
-            measured.setdefault(model_name(ask, model), []).append(
-                resources.ModelMetric(
-                    key=point.key,
-                    value=point.value,
-                    step=point.step,
-                    time=point.time,
-                    run=request.run,
-                    dataset_name=each.text("dataset_name"),
-                    dataset_digest=each.text("dataset_digest"),
-                )
+    for each, point in zip(given, points, strict=True):
+        if each.given("model_id") and (model := each.text("model_id")):
+            metric = resources.ModelMetric(
+                key=point.key,
+                value=point.value,
+                step=point.step,
+                run=request.run,
+                dataset_name=each.text("dataset_name"),
+                dataset_digest=each.text("dataset_digest"),
             )
+            metric.time.FromMilliseconds(point.time_ms)
+            measured.setdefault(model_name(ask, model), []).append(metric)
     for model, metrics in measured.items():
         annotate = service.AnnotateLoggedModelRequest(model=model, metrics=metrics)
         await ask.command(ask.services.tracking.AnnotateLoggedModel, annotate)
 
 
-def _point(given: Arguments) -> resources.MetricPoint:
-    point = resources.MetricPoint(key=given.required("key"), value=given.number("value"), step=given.integer("step"))
+class _Point(NamedTuple):
+    key: str
+    value: float
+    time_ms: int
+    step: int
+
+
+def _point(given: Arguments) -> _Point:
+    point = _Point(given.required("key"), given.number("value"), given.integer("timestamp"), given.integer("step"))
     if not given.given("timestamp"):
         raise MlflowError("Missing value for required parameter 'timestamp'.")
-    try:
-        point.time.FromMilliseconds(given.integer("timestamp"))
-    except (ValueError, OverflowError):
-        raise MlflowError("Invalid value for parameter 'timestamp': expected milliseconds since 1970.") from None
+    if not -_LATEST_MS <= point.time_ms <= _LATEST_MS:
+        raise MlflowError("Invalid value for parameter 'timestamp': expected milliseconds since 1970.")
     return point
+
+
+def _series_of(points: Iterable[_Point]) -> list[resources.PointSeries]:
+    """Points of each key together, in their order."""
+    found: dict[str, tuple[list[int], list[int], list[float]]] = {}
+    for key, value, time_ms, step in points:
+        columns = found.get(key)
+        if columns is None:
+            columns = found[key] = ([], [], [])
+        columns[0].append(step)
+        columns[1].append(time_ms * 1000)
+        columns[2].append(value)
+    return [
+        resources.PointSeries(key=key, steps=steps, times_us=times_us, values=values)
+        for key, (steps, times_us, values) in found.items()
+    ]
 
 
 async def _points(ask: Ask, identity: str, key: str, *, most: int = 0) -> service.GetMetricHistoryResponse:
