@@ -139,6 +139,10 @@ soak: setup ## Load and faults on real processes for SECONDS=3600, a sixth of th
 bench: setup ## Measure, and write docs/benchmarks.md
 	@PYTHONPATH=examples $(BIN)/python -m tests.bench $(ARGS)
 
+.PHONY: bench-scaling
+bench-scaling: setup ## Measure searches and charts of 1,000 to RUNS=1000000 runs, and write docs/scaling.md
+	@$(BIN)/python -m tests.bench.scaling $(RUNS)
+
 # --- running --------------------------------------------------------------------------------------------------------------------
 
 .PHONY: demo

@@ -23,6 +23,15 @@ class Figure:
     bound_by: str = ""
 
 
+def conditions() -> str:
+    """Where this is measured, in words."""
+    memory = psutil.virtual_memory().total / 2**30
+    return (
+        f"Measured on {datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, {memory:.0f} GiB, Python "
+        f"{platform.python_version()}, everything on the one machine; load average at the end {os.getloadavg()[0]:.1f}."
+    )
+
+
 def page(figures: list[Figure]) -> str:
     """The page."""
     memory = psutil.virtual_memory().total / 2**30

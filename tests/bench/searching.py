@@ -153,19 +153,23 @@ async def _measure(infrastructure: Infrastructure, count: int, times: int, *, ex
     return found
 
 
-async def _timed(database: Database, search: Search, count: int, times: int) -> Figure:
-    servicer = _servicer(database)
+async def search_once(database: Database, search: Search) -> int:
+    """How many runs come back."""
     request = service.SearchRunsRequest(
         parent="projects/default", filter=search.filter, order_by=search.order_by, page_size=search.page_size
     )
+    answer = await _servicer(database).SearchRuns(request, None)  # type: ignore[arg-type] # it asks no context
+    answer.SerializeToString()
+    return len(answer.runs)
+
+
+async def _timed(database: Database, search: Search, count: int, times: int) -> Figure:
     taken: list[float] = []
     rows = 0
     for _ in range(times):
         began = time.perf_counter()
-        answer = await servicer.SearchRuns(request, None)  # type: ignore[arg-type] # it asks no context
-        answer.SerializeToString()
+        rows = await search_once(database, search)
         taken.append((time.perf_counter() - began) * 1000)
-        rows = len(answer.runs)
     late = statistics.quantiles(taken, n=20)[18]
     return Figure(
         f"search of {count:,} runs: {search.what} ({rows})",
