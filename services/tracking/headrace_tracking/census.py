@@ -16,6 +16,8 @@ from headrace_tracking.store import matching
 
 MAX_KEYS: Final = 2000
 """Keys of a kind that are told."""
+NEWEST: Final = 10_000
+"""Runs whose keys are looked at, however many match."""
 MAX_GROUPS: Final = 1000
 BATCH_POINTS: Final = 200_000
 """Points that are read at once; a run that has more is read alone."""
@@ -49,7 +51,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """Number of runs, and of each kind of key the most frequent with the number of runs that have them."""
+    """Number of runs, and of each kind of key the most frequent, with the number of the newest runs that have them."""
 
     runs: int
     params: Mapping[str, int]
@@ -77,7 +79,7 @@ class Census:
         self._database = database
 
     async def keys(self, asked: Asked) -> Keys:
-        """How many runs match, and their keys."""
+        """How many runs match, and the keys of the newest of them."""
         sql = asked.sql()
         where = asked.where(sql)
         # Only text of this module and of SqlBuilder is SQL here; every value is a parameter.
@@ -86,8 +88,12 @@ class Census:
             f" GROUP BY k.key ORDER BY 3 DESC, 2 LIMIT {MAX_KEYS})"
             for kind, keys in _KEYS.items()
         ]
-        head = f"WITH found AS MATERIALIZED (SELECT r.name, r.params, r.tags FROM {sql.source} WHERE {where})"  # noqa: S608 - see above
-        parts.append("SELECT 'runs', '', count(*) FROM found")
+        head = (
+            "WITH found AS MATERIALIZED ("  # noqa: S608 - see above
+            f"SELECT r.name, r.params, r.tags FROM {sql.source} WHERE {where}"
+            f" ORDER BY r.start_time DESC, r.name LIMIT {NEWEST})"
+        )
+        parts.append(f"SELECT 'runs', '', count(*) FROM {sql.source} WHERE {where}")  # noqa: S608 - see above
         rows = await self._database.fetch(f"{head} {' UNION ALL '.join(parts)}", *sql.parameters)
         found: dict[str, dict[str, int]] = {kind: {} for kind in (*_KEYS, "runs")}
         for row in rows:

@@ -1521,7 +1521,7 @@ Global___GetRunKeysRequest: _TypeAlias = GetRunKeysRequest  # noqa: Y015
 
 @_typing.final
 class GetRunKeysResponse(_message.Message):
-    """Keys of runs."""
+    """Keys of runs: of the newest 10000 of those that match."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1561,7 +1561,7 @@ Global___GetRunKeysResponse: _TypeAlias = GetRunKeysResponse  # noqa: Y015
 
 @_typing.final
 class KeyCount(_message.Message):
-    """A key, and how many runs have it."""
+    """A key, and how many of the newest runs have it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
