@@ -43,15 +43,15 @@ _CHANGED: Final = {
     "run_views": {"name": _NAME.format("t.name"), "shown": _MESSAGE.format("t.shown", "t.name")},
     "run_metrics": {
         "run": _NAME.format("t.run"),
-        "last": "t.last * (0.5 + random() / 2)",
+        "last": "t.last * (0.9 + random() / 10)",
     },
     "streams": {"stream_id": _NAME.format("t.stream_id"), "state": _MESSAGE.format("t.state", "t.stream_id")},
     "metric_chunks": {"run": _NAME.format("t.run")},
 }
 _POINTS: Final = f"""
 INSERT INTO metric_chunks
-SELECT name, 'loss', 1, {POINTS}, {POINTS}, 0, {POINTS - 1}, array(SELECT generate_series(1, {POINTS})),
-    array(SELECT generate_series(0, {POINTS - 1})), array(SELECT generate_series(1, {POINTS}) * 1000000::bigint),
+SELECT name, 'loss', 1, {POINTS}, {POINTS}, 1, {POINTS}, array(SELECT generate_series(1, {POINTS})),
+    array(SELECT generate_series(1, {POINTS})), array(SELECT generate_series(1, {POINTS}) * 1000000::bigint),
     array(SELECT random() + length(name) * 0 FROM generate_series(1, {POINTS}))
 FROM runs
 """

@@ -93,12 +93,9 @@ class _Outgoing:
 
     def detailed(self, details: Any, deadline_s: float | None) -> ClientCallDetails:
         metadata: Any = Metadata(*(details.metadata or ()))
-        pairs = (
-            ("authorization", f"Bearer {self._token()}"),
-            ("traceparent", traceparent()),
-            *outgoing_metadata(),
-        )
-        for key, value in pairs:
+        if "authorization" not in metadata:
+            metadata.add("authorization", f"Bearer {self._token()}")
+        for key, value in (("traceparent", traceparent()), *outgoing_metadata()):
             if value and key not in metadata:
                 metadata.add(key, value)
         return ClientCallDetails(
