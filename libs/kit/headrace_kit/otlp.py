@@ -33,6 +33,10 @@ MAX_OTHERS: Final = 128
 """Attributes of an event, of a link, of a resource."""
 MAX_OTHER_VALUE: Final = 8000
 MAX_SPAN_BYTES: Final = 1024 * 1024
+MAX_SPANS: Final = 10_000
+"""Spans of one request."""
+MAX_TAKEN_BYTES: Final = 48 * 1024 * 1024
+"""Bytes of the spans of one request, each with what is known of its program."""
 UNNAMED: Final = "(unnamed)"
 _MAX_NS: Final = 1 << 63
 _UNSEEN: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]")
@@ -91,12 +95,19 @@ def parsed(body: bytes, *, is_json: bool) -> ExportTraceServiceRequest:
 
 
 def taken(request: ExportTraceServiceRequest) -> Taken:
-    """The spans of a request."""
-    found = Taken()
+    """The spans of a request.
+
+    Raises:
+        InvalidArgument: They are too many, or come to too many bytes.
+    """
+    found, size_bytes = Taken(), 0
+    count = sum(len(below.spans) for each in request.resource_spans for below in each.scope_spans)
+    if count > MAX_SPANS:
+        raise InvalidArgument(f"a request has at most {MAX_SPANS} spans; these are {count}", field="resource_spans")
     for at, resource_spans in enumerate(request.resource_spans):
         resource, left_out = _attributes(resource_spans.resource.attributes, MAX_OTHERS, MAX_OTHER_VALUE)
         for below, scope_spans in enumerate(resource_spans.scope_spans):
-            scope = _line(scope_spans.scope.name, MAX_NAME)
+            scope = line(scope_spans.scope.name, MAX_NAME)
             for number, each in enumerate(scope_spans.spans):
                 path = f"resource_spans[{at}].scope_spans[{below}].spans[{number}]"
                 fault = _fault(each)
@@ -111,6 +122,10 @@ def taken(request: ExportTraceServiceRequest) -> Taken:
                 if size > MAX_SPAN_BYTES:
                     found.reject(1, f"{path}: it has {size} bytes; at most {MAX_SPAN_BYTES}")
                     continue
+                size_bytes += size
+                if size_bytes > MAX_TAKEN_BYTES:
+                    message = f"the spans of a request come to at most {MAX_TAKEN_BYTES} bytes, each with its resource"
+                    raise InvalidArgument(message, field="resource_spans")
                 found.spans.append(span)
     return found
 
@@ -139,7 +154,7 @@ def _span(given: otel.Span) -> Span:
         trace_id=given.trace_id.hex(),
         span_id=given.span_id.hex(),
         parent_span_id=given.parent_span_id.hex() if any(given.parent_span_id) else "",
-        name=_line(given.name, MAX_NAME) or UNNAMED,
+        name=line(given.name, MAX_NAME) or UNNAMED,
         start_time_ns=given.start_time_unix_nano,
         end_time_ns=given.end_time_unix_nano,
         status_message=_lines(given.status.message, MAX_MESSAGE),
@@ -155,7 +170,7 @@ def _span(given: otel.Span) -> Span:
     dropped = given.dropped_attributes_count + left_out
     for event in given.events[:MAX_EVENTS]:
         values, left_out = _attributes(event.attributes, MAX_OTHERS, MAX_EVENT_VALUE)
-        name = _line(event.name, MAX_NAME)
+        name = line(event.name, MAX_NAME)
         span.events.append(SpanEvent(name=name, time_ns=min(event.time_unix_nano, _MAX_NS - 1), attributes=values))
         dropped += left_out
     for link in given.links[:MAX_LINKS]:
@@ -194,7 +209,7 @@ def _attributes(given: Iterable[KeyValue], most: int, longest: int) -> tuple[dic
     found: dict[str, str] = {}
     dropped = 0
     for each in given:
-        key = _line(each.key, MAX_KEY)
+        key = line(each.key, MAX_KEY)
         if not key or (key not in found and len(found) == most):
             dropped += 1
             continue
@@ -215,8 +230,8 @@ def _json(value: object, longest: int) -> tuple[str, bool]:
     return text, True
 
 
-def _line(text: str, most: int) -> str:
-    """A text of one line, of so many characters at most."""
+def line(text: str, most: int) -> str:
+    """A text of one line, of so many characters at most; what can not be seen is replaced."""
     return _UNSEEN.sub("\ufffd", text[:most])
 
 

@@ -17,7 +17,6 @@ from headrace_tracking.pointstore import PointStore
 from headrace_tracking.purging import Purger
 from headrace_tracking.rpc import TrackingServicer
 from headrace_tracking.sealing import Sealer
-from headrace_tracking.spanintake import SpanIntake
 from headrace_tracking.store import EXPERIMENT, LOGGED_MODEL, RUN, RunStore
 from headrace_tracking.tracedeleting import TraceDeleter
 from headrace_tracking.tracestore import TraceStore
@@ -42,7 +41,6 @@ async def build(settings: TrackingSettings) -> Application:
         writer=writer,
         purger=Purger(owner.store, owner.objects, claims),
         traces=traces,
-        intake=SpanIntake(traces, deleter),
         deleter=deleter,
         objects=owner.objects,
     )

@@ -50,9 +50,8 @@ OF_TRACES: Final = {
     **dict.fromkeys(
         ("trace", "name", "status", "experiment", "run", "request", "response", "client_request_id"), "text"
     ),
-    "start_time": "time",
-    "duration_s": "number",
-    "span_count": "number",
+    **dict.fromkeys(("start_time", "end_time"), "time"),
+    **dict.fromkeys(("duration_s", "span_count"), "number"),
 }
 """Attributes of a trace, with the type of each."""
 OF_SPANS: Final = ("name", "kind", "type", "status")

@@ -15,7 +15,6 @@ from headrace_kit.errors import InvalidArgument
 from headrace_kit.names import EXPERIMENT
 from headrace_kit.rpc import command_context
 from headrace_tracking.requests import check_run
-from headrace_tracking.tracerequests import MAX_SPANS
 from headrace_tracking.traces_rpc import TracesRpc
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"  # Any: the messages of whichever method
@@ -46,8 +45,6 @@ class OtlpServicer(TraceServiceServicer):
         if run and check_run(run, field=RUN_KEY) != project:
             raise InvalidArgument("the run is of another project", field=RUN_KEY)
         taken = otlp.taken(request)
-        if len(taken.spans) > MAX_SPANS:
-            raise InvalidArgument(f"give at most {MAX_SPANS} spans; these are {len(taken.spans)}")
         answer = collector.ExportTraceServiceResponse()
         if taken.spans:
             kept = await self._traces.log_spans(experiment, run, taken.spans, command_context(str(uuid4())))

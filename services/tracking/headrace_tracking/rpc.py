@@ -58,7 +58,6 @@ class TrackingServicer(TracesRpc, LoggedModelsRpc, UploadsRpc, CensusRpc, Output
         writer: The way of metric points.
         purger: Removes runs for good.
         traces: The tables of traces.
-        intake: The way of spans.
         deleter: Removes traces for good.
         objects: Where artifacts lie.
     """
@@ -74,14 +73,13 @@ class TrackingServicer(TracesRpc, LoggedModelsRpc, UploadsRpc, CensusRpc, Output
         writer: MetricWriter,
         purger: Purger,
         traces: TraceStore,
-        intake: SpanIntake,
         deleter: TraceDeleter,
         objects: ObjectStore,
     ) -> None:
         self._store, self._runs, self._objects = store, runs, objects
         self._points, self._writer, self._purger = points, writer, purger
         self._census, self._outputs = census, outputs
-        self._traces, self._intake, self._deleter = traces, intake, deleter
+        self._traces, self._deleter, self._intake = traces, deleter, SpanIntake(traces, deleter)
 
     async def StartRun(self, request: service.StartRunRequest, context: Context) -> service.StartRunResponse:
         requests.check_start(request)

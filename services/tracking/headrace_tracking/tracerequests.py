@@ -16,7 +16,6 @@ from headrace_kit.validate import require_enum, require_range, require_size, req
 from headrace_tracking.requests import check_run
 from headrace_tracking.traces import MAX_LABELS
 
-MAX_SPANS: Final = 10_000
 MAX_DELETED: Final = 1000
 MAX_PREVIEW: Final = 10_000
 MAX_DURATION_NS: Final = 365 * 86_400 * 10**9
@@ -39,7 +38,7 @@ def check_trace(name: str, *, field: str = "trace") -> str:
 def check_spans(request: service.LogSpansRequest) -> None:
     """Spans with their experiment."""
     _check_place(EXPERIMENT.parse(request.experiment, field="experiment")["project"], request.run)
-    require_size(request.spans, field="spans", least=1, most=MAX_SPANS)
+    require_size(request.spans, field="spans", least=1, most=otlp.MAX_SPANS)
     for index, each in enumerate(request.spans):
         _check_span(each, f"spans[{index}]")
 

@@ -33,21 +33,12 @@ class TracesRpc(ExperimentsRpc):
         store: The streams of experiments.
         runs: The read models.
         traces: The tables of traces.
-        intake: The way of spans.
         deleter: Removes traces.
     """
 
-    def __init__(
-        self,
-        store: PostgresEventStore,
-        runs: RunStore,
-        traces: TraceStore,
-        *,
-        intake: SpanIntake,
-        deleter: TraceDeleter,
-    ) -> None:
+    def __init__(self, store: PostgresEventStore, runs: RunStore, traces: TraceStore, deleter: TraceDeleter) -> None:
         super().__init__(store, runs)
-        self._traces, self._intake, self._deleter = traces, intake, deleter
+        self._traces, self._deleter, self._intake = traces, deleter, SpanIntake(traces, deleter)
 
     async def log_spans(self, experiment: str, run: str, spans: Sequence[Span], command: CommandContext) -> Appended:
         """Keeps spans of an experiment, which is made when there is none.

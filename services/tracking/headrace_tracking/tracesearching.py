@@ -26,6 +26,7 @@ _OF_TRACE: Final = {
     "response": "nullif(r.response_preview, '')",
     "client_request_id": "nullif(r.client_request_id, '')",
     "start_time": "r.start_time",
+    "end_time": "(r.start_time + nullif(r.duration_ns, 0) / 1000 * interval '1 microsecond')",
     "duration_s": "(nullif(r.duration_ns, 0) / 1e9)::float8",
     "span_count": "r.span_count::float8",
 }

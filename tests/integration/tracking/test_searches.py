@@ -110,6 +110,8 @@ async def test_the_call_pages_and_refuses_tokens_of_other_searches(tracking: Tra
         outputs=OutputStore(tracking.database),
         writer=tracking.writer,
         purger=Purger(tracking.store, cast("ObjectStore", None), Claims(tracking.database, {})),
+        traces=TraceStore(tracking.database),
+        deleter=TraceDeleter(tracking.store, None),
         objects=cast("ObjectStore", None),
     )
     request = service.SearchRunsRequest(parent="projects/default", order_by="param.kind desc, metric.a", page_size=4)

@@ -3319,7 +3319,7 @@ class SearchTracesRequest(_message.Message):
     """`projects/{project}`."""
     filter: _builtins.str
     """Conditions such as `status = "ERROR" and duration_s > 2 and tag.team = "ops" and span.name = "retrieve"`, in the language of SearchRuns. Attributes: trace, name,
-    status, experiment, run, request, response, client_request_id, start_time, duration_s, span_count; `tag.k`; `metadata.k`; and of some span of the trace `span.name`,
+    status, experiment, run, request, response, client_request_id, start_time, end_time, duration_s, span_count; `tag.k`; `metadata.k`; and of some span of the trace `span.name`,
     `span.kind`, `span.type`, `span.status`, and `span.attribute.k`, which is a number, true, false, or a text of at most 256 characters. At most 4000 characters.
     """
     order_by: _builtins.str
