@@ -15,6 +15,8 @@ from headrace_tracking.claims import Claims
 from headrace_tracking.outputs import OutputStore
 from headrace_tracking.purging import Purger
 from headrace_tracking.rpc import TrackingServicer
+from headrace_tracking.tracedeleting import TraceDeleter
+from headrace_tracking.tracestore import TraceStore
 from tests.support.tracking import Tracking
 
 VALUES = (3.0, 1.0, math.nan, None, 2.0, math.inf, 1.0, None, -math.inf, 2.0, 0.5)
