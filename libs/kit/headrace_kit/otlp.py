@@ -223,9 +223,10 @@ def _json(value: object, longest: int) -> tuple[str, bool]:
     text = orjson.dumps(value).decode()
     if len(text) <= longest:
         return text, False
-    kept = value if isinstance(value, str) else text
+    kept = (value if isinstance(value, str) else text)[: longest - 3]  # beside quotes and the sign that it was cut
+    text = orjson.dumps(f"{kept}…").decode()
     while len(text) > longest:
-        kept = kept[: max(min(len(kept), longest) * longest // len(text) - 2, 0)]
+        kept = kept[: len(kept) * longest // len(text) - 1]
         text = orjson.dumps(f"{kept}…").decode()
     return text, True
 
