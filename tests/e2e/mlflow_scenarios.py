@@ -594,12 +594,14 @@ def tells_a_webhook() -> Any:
     return {"codes": codes}
 
 
-@mlflow.trace(span_type=SpanType.RETRIEVER, attributes={"top_k": 3, "weird key": [1, {"a": None}]})
+@mlflow.trace(  # type: ignore[untyped-decorator]
+    span_type=SpanType.RETRIEVER, attributes={"top_k": 3, "weird key": [1, {"a": None}]}
+)
 def find(question: str) -> list[Any]:
     return [question, 1.5, {"score": 0.5, "none": None, "text": "naïve \u0000 ☂"}]
 
 
-@mlflow.trace(name="answer")
+@mlflow.trace(name="answer")  # type: ignore[untyped-decorator]
 def answer(question: str) -> dict[str, Any]:
     mlflow.update_current_trace(tags={"team": "ops"}, metadata={"user": "ada"}, client_request_id="r-7")
     with mlflow.start_span("inner") as span:

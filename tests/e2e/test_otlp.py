@@ -311,7 +311,7 @@ def test_exporters_over_grpc_need_nothing_but_metadata(platform: Platform, clien
     own = (("authorization", f"Bearer {token}"),)
     named = (*own, ("x-headrace-experiment", f"projects/{project}/experiments/caf%C3%A9"))
     with grpc.insecure_channel(platform.connection.addresses["tracking"]) as channel:
-        stub = TraceServiceStub(channel)
+        stub = TraceServiceStub(channel)  # type: ignore[no-untyped-call] # generated without types
         answer = stub.Export(batch(trace, 1, 2), metadata=named)
         assert not answer.HasField("partial_success")
         assert stub.Export(batch(trace, 3, trace_id=b"no"), metadata=named).partial_success.rejected_spans == 1

@@ -304,7 +304,7 @@ def _traces() -> Iterator[Limit]:
     events, link = [runs.SpanEvent(name="e")] * 257, runs.SpanLink(trace_id="ab" * 16, span_id="cd" * 8)
     yield Limit(spans, "spans.events", events[:256], events)
     yield Limit(spans, "spans.links", [link] * 128, [link] * 129)
-    large = {f"k{each}": f'"{"v" * 262_000}"' for each in range(4)}
+    large = {f"k{each}": f'"{"v" * 262_142}"' for each in range(4)}
     yield Limit(
         spans,
         "spans",
