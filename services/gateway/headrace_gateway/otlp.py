@@ -40,7 +40,9 @@ JSON: Final = "application/json"
 MAX_BODY_BYTES: Final = 16 * 1024 * 1024
 """Largest body, before and after it is decompressed."""
 MAX_AT_ONCE: Final = 8
-"""Requests read at once; more are told to come again."""
+"""Requests read at once; more wait unread."""
+MAX_WAITING: Final = 256
+"""Requests that may wait; more are told to come again."""
 INLINE_BYTES: Final = 64 * 1024
 """A larger body is read in a thread, so that others are answered meanwhile."""
 RETRY_AFTER_S: Final = 1
@@ -61,24 +63,25 @@ _RETRIED: Final = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE,
 
 def routes(services: Services, objects: ObjectStore, project: str) -> list[BaseRoute]:
     """The intake of spans for the gateway's own ``project``, and for any below ``/projects/{project}``."""
-    backend = Backend(services, objects, project)
-    reading = 0
+    backend, turn = Backend(services, objects, project), asyncio.Semaphore(MAX_AT_ONCE)
+    under_way = 0
 
     async def export(request: Request) -> Response:
-        nonlocal reading
+        nonlocal under_way
         media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         is_json = media_type == JSON
         try:
             if media_type not in (JSON, PROTOBUF):
                 message = f"give a body of {PROTOBUF} or {JSON}"
                 raise MlflowError(message, status=HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
-            if reading >= MAX_AT_ONCE:
+            if under_way >= MAX_AT_ONCE + MAX_WAITING:
                 raise MlflowError("too many requests at once", status=HTTPStatus.TOO_MANY_REQUESTS)
-            reading += 1
+            under_way += 1
             try:
-                return _answer(await _exported(Ask(request, {}, backend), is_json=is_json), is_json=is_json)
+                async with turn:
+                    return _answer(await _exported(Ask(request, {}, backend), is_json=is_json), is_json=is_json)
             finally:
-                reading -= 1
+                under_way -= 1
         except Exception as error:  # noqa: BLE001 - whatever it was, the exporter gets an answer of the form it knows
             return _refusal(error, is_json=is_json)
 

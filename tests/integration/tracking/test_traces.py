@@ -14,10 +14,11 @@ from headrace.api.tracking.v1 import events_pb2 as events
 from headrace.api.tracking.v1 import resources_pb2 as resources
 from headrace.api.tracking.v1 import service_pb2 as service
 from headrace_kit.errors import AlreadyExists, FailedPrecondition, NotFound, ResourceExhausted
+from headrace_kit.rebuild import Rebuild
 from headrace_tracking import experiments, spanintake, traces
 from headrace_tracking.filters import TRACES, parse_filter, parse_order
 from headrace_tracking.spanintake import SpanIntake
-from headrace_tracking.store import EXPERIMENT
+from headrace_tracking.store import EXPERIMENT, LOGGED_MODEL, RUN
 from headrace_tracking.tracedeleting import TraceDeleter
 from headrace_tracking.tracestore import Appended, TraceStore
 from tests.support.spans import SECOND, now_ns, span, trace_id
@@ -269,6 +270,16 @@ async def test_deleted_traces_are_gone_for_good_and_the_log_tells_which(kept: Tr
         ([ids[0]], "", 5),
         ([ids[2]], 'span.name = "t2" or span.name = "t3"', 5),
     ]
+
+
+async def test_a_rebuild_knows_which_traces_were_deleted(kept: Traces) -> None:
+    ids = [trace_id() for _ in range(3)]
+    await kept.put(*(span(each, 1) for each in ids))
+    await kept.delete(*(HEAD + each for each in ids[:2]))
+    await kept.tracking.database.execute("DELETE FROM deleted_traces WHERE name = $1", HEAD + ids[0])
+    report = await Rebuild(kept.tracking.store, [EXPERIMENT, RUN, LOGGED_MODEL]).run(check=False)
+    assert [each.table for table in report.tables for each in table.differences] == ["deleted_traces"]
+    assert [(await kept.put(span(each, 2))).count for each in ids] == [0, 0, 1]
 
 
 async def test_deletion_and_spans_at_once_leave_no_span_behind(kept: Traces) -> None:

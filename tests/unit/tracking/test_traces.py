@@ -64,10 +64,10 @@ def test_tags_and_metadata_are_bounded() -> None:
 
 
 def test_short_attributes_are_searched() -> None:
-    given = span(TRACE, 1, text="a", number=1.5, whole=3, yes=True, none=None, list=[1], object={"a": 1}, nul="a\0b")
+    given = span(TRACE, 1, text="a", share=1.5, whole=3, yes=True, none=None, list=[1], object={"a": 1}, nul="a\0b")
     given.attributes["long"] = f'"{"x" * 257}"'
     given.attributes["just"] = f'"{"x" * 256}"'
-    assert searched(given) == {"text": "a", "number": "1.5", "whole": "3", "yes": "true", "just": "x" * 256}
+    assert searched(given) == {"text": "a", "share": "1.5", "whole": "3", "yes": "true", "just": "x" * 256}
     assert type_of(span(TRACE, 1, mlflow__spanType="TOOL", gen_ai__operation__name="chat")) == "TOOL"
 
 
@@ -86,7 +86,7 @@ def test_filters_of_traces(text: str, subject: Subject) -> None:
     condition = parse_filter(text, TRACES)
     assert isinstance(condition, Comparison)
     assert condition.subject == subject
-    assert parse_order(f"{text.split()[0] if '`' not in text else 'name'} desc", TRACES)
+    assert parse_order(f"{text.split(maxsplit=1)[0] if '`' not in text else 'name'} desc", TRACES)
 
 
 @pytest.mark.parametrize(
