@@ -36,6 +36,8 @@ from headrace_tracking.purging import Purger
 from headrace_tracking.rpc import TrackingServicer
 from headrace_tracking.sealing import Sealer
 from headrace_tracking.store import RUN, RunStore, run_rows, search_statement
+from headrace_tracking.tracedeleting import TraceDeleter
+from headrace_tracking.tracestore import TraceStore
 from tests.bench.figures import Figure
 
 START: Final = datetime(2026, 1, 1, tzinfo=UTC)
@@ -191,6 +193,8 @@ def _servicer(database: Database) -> TrackingServicer:
         outputs=OutputStore(database),
         writer=writer,
         purger=Purger(store, cast("ObjectStore", None), Claims(database, {})),
+        traces=TraceStore(database),
+        deleter=TraceDeleter(store, None),
         objects=cast("ObjectStore", None),
     )
 

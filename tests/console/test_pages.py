@@ -25,6 +25,7 @@ PAGES = {
     "/runs/{hostile}": "run-",
     "/runs/compare?run={run}&run={other}": "2 runs side by side",
     "/runs/charts?run={run},{other}": "Charts",
+    "/traces": "Traces",
     "/models": "Models",
     "/models/delays": "delays",
     "/models/delays/versions/1": "delays v1",
@@ -234,7 +235,14 @@ async def go(page: Page, key: str, title: str) -> None:
 
 async def test_the_keyboard_goes_everywhere(page: Page, console: Console) -> None:
     await page.goto(console.url)
-    for key, title in (("r", "Runs"), ("m", "Models"), ("d", "Drift"), ("v", "Events"), ("l", "The loop")):
+    for key, title in (
+        ("r", "Runs"),
+        ("t", "Traces"),
+        ("m", "Models"),
+        ("d", "Drift"),
+        ("v", "Events"),
+        ("l", "The loop"),
+    ):
         await go(page, key, title)
     await page.keyboard.press("?")
     await expect(page.locator("#help")).to_be_visible()

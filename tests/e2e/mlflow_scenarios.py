@@ -21,6 +21,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -33,7 +34,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag, ViewType
+from mlflow.entities import Metric, Param, RunTag, SpanEvent, SpanType, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
 from sklearn.datasets import load_iris
@@ -591,6 +592,128 @@ def tells_a_webhook() -> Any:
     server.shutdown()
     server.server_close()
     return {"codes": codes}
+
+
+@mlflow.trace(  # type: ignore[untyped-decorator]
+    span_type=SpanType.RETRIEVER, attributes={"top_k": 3, "weird key": [1, {"a": None}]}
+)
+def find(question: str) -> list[Any]:
+    return [question, 1.5, {"score": 0.5, "none": None, "text": "naïve \u0000 ☂"}]
+
+
+@mlflow.trace(name="answer")  # type: ignore[untyped-decorator]
+def answer(question: str) -> dict[str, Any]:
+    mlflow.update_current_trace(tags={"team": "ops"}, metadata={"user": "ada"}, client_request_id="r-7")
+    with mlflow.start_span("inner") as span:
+        span.add_event(SpanEvent("seen", attributes={"n": 1}))
+        span.set_inputs({"q": question})
+        found = find(question)
+        span.set_outputs(found)
+    if question == "fail":
+        raise ValueError("not today")
+    return {"found": found}
+
+
+def trace_twice(experiment: str) -> tuple[str, str, str, str]:
+    """Ids of the experiment, of a run, of its trace, and of one that failed outside of it."""
+    number = mlflow.set_experiment(experiment).experiment_id
+    with mlflow.start_run() as run:
+        answer("why")
+    first = str(mlflow.get_last_active_trace_id())
+    with suppress(ValueError):
+        answer("fail")
+    second = str(mlflow.get_last_active_trace_id())
+    mlflow.flush_trace_async_logging()
+    return number, run.info.run_id, first, second
+
+
+@scenario
+def traces_an_application() -> Any:
+    """Nested and failing functions come back as they were."""
+    _, run, first, second = trace_twice("traced")
+    trace = mlflow.get_trace(first)
+    info = trace.info
+    assert (str(info.state), info.client_request_id, info.trace_metadata["user"]) == ("OK", "r-7", "ada"), info
+    assert json.loads(info.request_preview) == {"question": "why"}
+    assert info.execution_duration is not None
+    by_name = {each.name: each for each in trace.data.spans}
+    assert set(by_name) == {"answer", "inner", "find"}
+    assert by_name["find"].parent_id == by_name["inner"].span_id
+    assert by_name["inner"].parent_id == by_name["answer"].span_id
+    assert by_name["find"].span_type == SpanType.RETRIEVER
+    assert by_name["find"].get_attribute("weird key") == [1, {"a": None}]
+    assert by_name["find"].outputs == ["why", 1.5, {"score": 0.5, "none": None, "text": "naïve \u0000 ☂"}]
+    assert by_name["answer"].outputs == {"found": by_name["find"].outputs}
+    assert [(each.name, each.attributes) for each in by_name["inner"].events] == [("seen", {"n": 1})]
+    failed = mlflow.get_trace(second)
+    assert str(failed.info.state) == "ERROR"
+    root = next(each for each in failed.data.spans if each.parent_id is None)
+    assert root.events[0].attributes["exception.message"] == "not today"
+
+    client = MlflowClient()
+    mlflow.set_trace_tag(first, "kept", "yes")
+    assert client.get_trace(first).info.tags["kept"] == "yes"
+    mlflow.delete_trace_tag(first, "kept")
+    assert "kept" not in client.get_trace(first).info.tags
+    codes = {
+        "no trace": refused(lambda: client.get_trace("tr-" + "1" * 32)),
+        "no id": refused(lambda: client.get_trace("tr-x")),
+        "no tag": refused(lambda: client.delete_trace_tag(first, "kept")),
+        "tag of none": refused(lambda: client.set_trace_tag("tr-" + "1" * 32, "a", "b")),
+    }
+    return {"codes": codes, "run": run, "trace": first}
+
+
+@scenario
+def searches_traces() -> Any:
+    """Traces are found by what they and their spans are."""
+    experiment, run, first, second = trace_twice("searched for")
+
+    def found(text: str, **more: Any) -> list[str]:
+        listed = mlflow.search_traces(locations=[experiment], filter_string=text, return_type="list", **more)
+        return [each.info.trace_id for each in listed]
+
+    begun = mlflow.get_trace(first).info.request_time
+    assert found("") == [second, first]
+    assert found("", order_by=["timestamp_ms ASC"]) == [first, second]
+    assert found("", max_results=1) == [second]
+    assert found("trace.status = 'ERROR'") == [second]
+    assert found("status = 'OK' AND tags.team = 'ops' AND metadata.user = 'ada'") == [first]
+    assert found(f"timestamp_ms >= {begun} AND execution_time_ms < 600000 AND name LIKE 'ans%'") == [second, first]
+    assert found("span.name = 'find' AND span.type = 'RETRIEVER' AND span.attributes.top_k = '3'") == [second, first]
+    assert found("span.attributes.top_k = '4'") == []
+    assert found("client_request_id = 'r-7' AND tag.none IS NULL", run_id=run) == [first]
+    assert found(f"request_id IN ('{first}', 'tr-none')") == [first]
+    assert len(mlflow.search_traces(locations=[experiment])) == 2  # as a table
+    client = MlflowClient()
+    page = client.search_traces(locations=[experiment], max_results=1)
+    page = client.search_traces(locations=[experiment], max_results=1, page_token=page.token)
+    assert [each.info.trace_id for each in page] == [first]
+    codes = {
+        "filter": refused(lambda: found("nothing.x = 'y'")),
+        "no number": refused(lambda: found("timestamp_ms > 'x'")),
+        "by feedback": refused(lambda: found("feedback.good = 'yes'")),
+        "order": refused(lambda: found("", order_by=["colour"])),
+        "experiment": refused(lambda: client.search_traces(locations=["12345"])),
+    }
+    return {"codes": codes}
+
+
+@scenario
+def deletes_traces() -> Any:
+    """By name, by age, and no more than asked for."""
+    experiment, _, first, second = trace_twice("deleted")
+    client = MlflowClient()
+    assert client.delete_traces(experiment, trace_ids=[second, "tr-" + "1" * 32]) == 1
+    assert client.delete_traces(experiment, trace_ids=[second]) == 0
+    begun = client.get_trace(first).info.request_time
+    for _ in range(3):
+        answer("again")
+    mlflow.flush_trace_async_logging()
+    assert client.delete_traces(experiment, max_timestamp_millis=begun) == 1
+    now = int(time.time() * 1000) + 1
+    assert client.delete_traces(experiment, max_timestamp_millis=now, max_traces=1) == 1
+    return {"deleted": [second, first]}
 
 
 @scenario

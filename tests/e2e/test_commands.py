@@ -68,6 +68,7 @@ def events(headrace: Headrace, model: str) -> list[dict[str, object]]:
     "arguments",
     [
         ("runs", "list"),
+        ("traces", "list"),
         ("models", "list"),
         ("pipelines", "list"),
         ("pipelines", "runs"),

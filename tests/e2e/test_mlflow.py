@@ -11,12 +11,15 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from headrace.api.audit.v1 import service_pb2 as audit
 from headrace.api.registry.v1 import resources_pb2 as models
 from headrace.api.registry.v1 import service_pb2 as registry
 from headrace.api.tracking.v1 import service_pb2 as tracking
+from headrace.api.tracking.v1.events_pb2 import TracesDeleted
 from headrace.api.tracking.v1.resources_pb2 import Run
 from headrace.client import Client
 from tests.support import mlflow
+from tests.support.eventually import eventually
 from tests.support.platform import Platform
 
 pytestmark = [pytest.mark.mlflow, pytest.mark.timeout(180)]
@@ -98,6 +101,44 @@ def test_experiments(script: Script) -> None:
         "rename to a taken one": EXISTS,
         "location": INVALID,
     }
+
+
+def test_traces_of_an_application(script: Script, platform: Platform) -> None:
+    found = script("traces_an_application")
+    assert set(found["codes"].values()) == {MISSING}, found["codes"]
+    name = f"projects/{script.project}/traces/{found['trace'].removeprefix('tr-')}"
+    with platform.client() as client:
+        trace = client.tracking.GetTrace(tracking.GetTraceRequest(name=name)).trace
+    assert (trace.display_name, trace.span_count) == ("answer", 3)
+    assert trace.run == f"projects/{script.project}/runs/{UUID(found['run'])}"
+
+
+def test_traces_are_found(script: Script) -> None:
+    codes = script("searches_traces")["codes"]
+    assert codes == {
+        "filter": INVALID,
+        "no number": INVALID,
+        "by feedback": INVALID,
+        "order": INVALID,
+        "experiment": MISSING,
+    }
+
+
+def test_traces_are_deleted_and_the_log_tells_which(script: Script, platform: Platform) -> None:
+    found = script("deletes_traces")
+    parent = f"projects/{script.project}"
+    with platform.client() as client:
+        left = client.tracking.SearchTraces(tracking.SearchTracesRequest(parent=parent, filter='name = "answer"'))
+        stream = audit.ReadStreamRequest(stream_id=f"{parent}/experiments/deleted")
+        told = eventually(
+            lambda: [each for each in client.log("tracking").ReadStream(stream).entries if "Traces" in each.type],
+            lambda entries: len(entries) == 3,
+        )
+    assert [each.span_count for each in left.traces if each.experiment.endswith("/deleted")] == [3, 3]
+    events = [TracesDeleted.FromString(each.data) for each in told]
+    assert [f"tr-{each.traces[0]}" for each in events[:2]] == found["deleted"]
+    assert events[0].filter == ""
+    assert events[1].filter.startswith("start_time < ")
 
 
 def test_a_model_is_logged_registered_and_loaded_by_its_alias(script: Script, platform: Platform) -> None:

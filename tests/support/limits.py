@@ -243,6 +243,7 @@ def _tracking() -> Iterator[Limit]:
     yield Limit(groups, "values", ", ".join(["metric.a"] * 50), ", ".join(["metric.a"] * 51))
     yield from _text(f"{_RUN}.RenameRun", "display_name", 250, least=1)
     yield from _experiments_and_models()
+    yield from _traces()
 
 
 def _uploads() -> Iterator[Limit]:
@@ -288,6 +289,68 @@ def _experiments_and_models() -> Iterator[Limit]:
         yield Limit(f"{_RUN}.{method}", "experiments", names[:1000], names)
     yield Limit(f"{_RUN}.LogModelArtifact", "artifact.path", "x" * 500, "x" * 501)
     yield from _media_type(f"{_RUN}.LogModelArtifact", "artifact.object")
+
+
+def _attributes(method: str, field: str, most: int, value: int) -> Iterator[Limit]:
+    """Of a map whose values are JSON."""
+    yield Limit(method, field, {f"k{each}": "1" for each in range(most)}, {f"k{each}": "1" for each in range(most + 1)})
+    yield Limit(method, field, {"k" * 250: "1"}, {"k" * 251: "1"})
+    yield Limit(method, field, {"k": f'"{"v" * (value - 2)}"'}, {"k": f'"{"v" * (value - 1)}"'})
+    yield Limit(method, field, {"k": "[1]"}, {"k": "[1"})
+
+
+def _traces() -> Iterator[Limit]:
+    spans, told, change = f"{_RUN}.LogSpans", f"{_RUN}.LogTrace", f"{_RUN}.ChangeTraceTags"
+    many = [
+        runs.Span(trace_id="ab" * 16, span_id=f"{each:016x}", name="s", start_time_ns=1) for each in range(1, 10_002)
+    ]
+    yield Limit(spans, "spans", many[:10_000], many)
+    yield Limit(spans, "spans", many[:1], [])
+    yield from _text(spans, "spans.name", 250, least=1)
+    yield from _text(spans, "spans.status_message", 8000)
+    yield from _text(spans, "spans.scope", 250)
+    yield from _attributes(spans, "spans.attributes", 256, 262_144)
+    yield from _attributes(spans, "spans.resource", 128, 8000)
+    yield from _attributes(spans, "spans.events.attributes", 128, 65_536)
+    yield from _attributes(spans, "spans.links.attributes", 128, 8000)
+    yield from _text(spans, "spans.events.name", 250)
+    events, link = [runs.SpanEvent(name="e")] * 257, runs.SpanLink(trace_id="ab" * 16, span_id="cd" * 8)
+    yield Limit(spans, "spans.events", events[:256], events)
+    yield Limit(spans, "spans.links", [link] * 128, [link] * 129)
+    large = {f"k{each}": f'"{"v" * 262_142}"' for each in range(4)}
+    yield Limit(
+        spans,
+        "spans",
+        None,
+        [runs.Span(trace_id="ab" * 16, span_id="cd" * 8, name="s", start_time_ns=1, attributes=large)],
+    )
+    for field in ("trace_id", "span_id"):
+        size = 32 if field == "trace_id" else 16
+        yield Limit(spans, f"spans.{field}", "a" * size, "0" * size)
+        yield Limit(spans, f"spans.{field}", "a" * size, "A" * size)
+    yield Limit(spans, "spans.start_time_ns", 1, 0)
+    yield Limit(spans, "spans.end_time_ns", 0, 1)
+    yield from _text(told, "display_name", 250)
+    yield from _text(told, "client_request_id", 250)
+    yield from _text(told, "request_preview", 10_000)
+    yield from _text(told, "response_preview", 10_000)
+    yield from _number(told, "duration_ns", 0, 31_536_000_000_000_000)
+    yield from _map(told, "metadata", 200)
+    yield from _map(told, "tags", 200)
+    yield from _map(change, "set", 200)
+    yield Limit(change, "removed", ["k"] * 200, ["k"] * 201)
+    yield from _pages(f"{_RUN}.ListSpans")
+    search, delete = f"{_RUN}.SearchTraces", f"{_RUN}.DeleteTraces"
+    yield from _pages(search)
+    for method in (search, delete):
+        yield Limit(method, "filter", _padded("duration_s < 1", 4000), _padded("duration_s < 1", 4001))
+    yield Limit(search, "order_by", _padded("start_time", 1000), _padded("start_time", 1001))
+    yield Limit(search, "order_by", ",".join(["run"] * 8), ",".join(["run"] * 9))
+    names = [f"projects/default/experiments/e{each}" for each in range(1001)]
+    yield Limit(search, "experiments", None, names)
+    traces = [f"projects/default/traces/{each:032x}" for each in range(1, 1002)]
+    yield Limit(delete, "traces", traces[:1000], traces)
+    yield from _number(delete, "limit", 0, 1000)
 
 
 def _registry() -> Iterator[Limit]:

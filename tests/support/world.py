@@ -53,6 +53,7 @@ class World:
     run: str
     ended_run: str
     logged_model: str
+    trace: str
     artifact: common.ObjectRef
     profile: common.ObjectRef
     model: str
@@ -106,6 +107,7 @@ def build(client: Client, author: Client, project: str) -> World:
         run=f"{parent}/runs/{uuid4()}",
         ended_run=f"{parent}/runs/{uuid4()}",
         logged_model=f"{parent}/loggedModels/m-{uuid4().hex}",
+        trace=f"{parent}/traces/{uuid4().hex}",
         artifact=_upload(client, parent, content),
         profile=_upload(client, parent, monitors.ReferenceProfile(error_edges=[1.0, 2.0]).SerializeToString()),
         model=f"{parent}/models/delays",
@@ -123,7 +125,7 @@ def build(client: Client, author: Client, project: str) -> World:
         command_id=command_id(), name=world.logged_model, experiment=f"{parent}/experiments/first", display_name="m"
     )
     client.tracking.CreateLoggedModel(model)
-    _call(client.tracking, world, "headrace.api.tracking.v1.TrackingService", "LogMetrics", "LogArtifact")
+    _call(client.tracking, world, "headrace.api.tracking.v1.TrackingService", "LogMetrics", "LogArtifact", "LogSpans")
     for _ in range(2):
         register = _registry(world)["CreateVersion"]()
         assert isinstance(register, registry.CreateVersionRequest)
@@ -248,6 +250,7 @@ def _tracking(world: World) -> Requests:
         ),
         **_experiments(world),
         **_logged_models(world),
+        **_traces(world),
     }
 
 
@@ -288,6 +291,43 @@ def _logged_models(world: World) -> Requests:
             model=model, status=runs.LOGGED_MODEL_STATUS_READY
         ),
         "DeleteLoggedModel": lambda: tracking.DeleteLoggedModelRequest(model=world.fresh("loggedModels")),
+    }
+
+
+def _traces(world: World) -> Requests:
+    experiment, identity = f"{world.parent}/experiments/first", world.trace.rpartition("/")[2]
+    began = time.time_ns() - 1_000_000_000
+    other = runs.SpanLink(trace_id="ab" * 16, span_id="cd" * 8, attributes={"why": '"retry"'})
+    span = runs.Span(
+        trace_id=identity,
+        span_id="12" * 8,
+        parent_span_id="34" * 8,
+        name="ask",
+        start_time_ns=began,
+        end_time_ns=began + 1_000_000,
+        attributes={"model": '"m"'},
+        events=[runs.SpanEvent(name="token", time_ns=began, attributes={"n": "1"})],
+        links=[other],
+        resource={"service.name": '"app"'},
+    )
+    told = tracking.LogTraceRequest(
+        trace=world.trace, experiment=experiment, run=world.run, state=runs.TRACE_STATE_OK, tags={"team": "ops"}
+    )
+    told.start_time.FromNanoseconds(began)
+    return {
+        "LogSpans": lambda: tracking.LogSpansRequest(experiment=experiment, run=world.run, spans=[span]),
+        "LogTrace": lambda: told,
+        "GetTrace": lambda: tracking.GetTraceRequest(name=world.trace),
+        "ListSpans": lambda: tracking.ListSpansRequest(trace=world.trace, page_size=2),
+        "SearchTraces": lambda: tracking.SearchTracesRequest(
+            parent=world.parent, filter='status = "OK"', order_by="duration_s", page_size=2, experiments=[experiment]
+        ),
+        "ChangeTraceTags": lambda: tracking.ChangeTraceTagsRequest(
+            trace=world.trace, set={"team": "ops"}, removed=["none"]
+        ),
+        "DeleteTraces": lambda: tracking.DeleteTracesRequest(
+            experiment=experiment, traces=[f"{world.parent}/traces/{uuid4().hex}"], limit=2
+        ),
     }
 
 

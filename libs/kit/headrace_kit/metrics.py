@@ -70,3 +70,10 @@ WEBHOOK_ATTEMPTS = Counter(
     "Attempts to deliver to webhooks, by outcome (delivered, failed, dead).",
     ["outcome"],
 )
+
+SPANS_TAKEN = Counter("headrace_spans_total", "Spans of traces that were kept.")
+SPANS_DROPPED = Counter(
+    "headrace_spans_dropped_total",
+    "Spans of traces that are not kept, by why: rejected when they came, or expired.",
+    ["why"],
+)

@@ -7,7 +7,7 @@ from typing import Final
 
 import uvicorn
 
-from headrace_gateway import mlflow_api, rest
+from headrace_gateway import mlflow_api, otlp, rest
 from headrace_gateway.config import GatewaySettings
 from headrace_gateway.live import Hub
 from headrace_gateway.pages import Pages
@@ -38,6 +38,7 @@ async def build(settings: GatewaySettings) -> Application:
         routes=[
             *routes(platform, pages, hub, objects),
             *mlflow_api.routes(platform.read, objects, settings.project),
+            *otlp.routes(platform.read, objects, settings.project),
             *rest.routes(platform.read),
         ],
     )

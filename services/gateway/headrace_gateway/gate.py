@@ -17,7 +17,7 @@ from headrace_kit.errors import KitError, Unavailable
 
 OPEN: Final = ("/static/", "/enter", "/healthz", "/health", "/version")
 """Paths that need no session."""
-API: Final = ("/api/", "/projects/", "/get-artifact", "/model-versions/get-artifact")
+API: Final = ("/api/", "/v1/", "/projects/", "/get-artifact", "/model-versions/get-artifact")
 """Paths for programs: a token of anybody's opens them and no cookie does, and the services say what its owner may."""
 HEADERS: Final = {
     "Content-Security-Policy": (

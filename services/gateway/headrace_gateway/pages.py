@@ -19,6 +19,7 @@ from starlette.responses import HTMLResponse
 from headrace.api.audit.v1.resources_pb2 import LogEntry
 from headrace.gates import sentences
 from headrace.past import OWNERS
+from headrace.spantrees import took
 from headrace_gateway.markdown import Markdown
 from headrace_gateway.told import told
 
@@ -26,6 +27,7 @@ FOLDER: Final = Path(__file__).parent / "templates"
 NAVIGATION: Final = (
     ("/", "Loop", "l"),
     ("/runs", "Runs", "r"),
+    ("/traces", "Traces", "t"),
     ("/models", "Models", "m"),
     ("/endpoints", "Endpoints", "e"),
     ("/drift", "Drift", "d"),
@@ -35,6 +37,7 @@ NAVIGATION: Final = (
 """Path, name, and the key that goes there after ``g``."""
 _KINDS: Final = {
     "runs": "/runs/{}",
+    "traces": "/traces/{}",
     "models": "/models/{}",
     "pipelineRuns": "/pipelines/runs/{}",
     "endpoints": "/endpoints#{}",
@@ -45,6 +48,7 @@ _KINDS: Final = {
 }
 _WORDS: Final = {
     "runs": "run",
+    "traces": "trace",
     "loggedModels": "logged model",
     "models": "model",
     "pipelineRuns": "pipeline run",
@@ -90,6 +94,7 @@ class Pages:
             "number": number,
             "duration": duration,
             "seconds": seconds,
+            "took": took,
             "bytes": size,
             "value": value,
             "event": event_name,

@@ -26,5 +26,7 @@ EVENT_TYPES = (
     events_pb2.LoggedModelAnnotated,
     events_pb2.LoggedModelFinished,
     events_pb2.LoggedModelDeleted,
+    events_pb2.TracesDeleted,
+    events_pb2.TracesExpired,
 )
 """Every event of an experiment's, a run's or a logged model's stream."""

@@ -13,7 +13,7 @@ from headrace.api.tracking.v1 import service_pb2 as service
 from headrace.api.tracking.v1.resources_pb2 import Experiment
 from headrace.api.tracking.v1.service_pb2_grpc import TrackingServiceServicer
 from headrace_kit.context import CommandContext
-from headrace_kit.errors import AlreadyExists, NotFound
+from headrace_kit.errors import AlreadyExists, FailedPrecondition, NotFound
 from headrace_kit.eventstore import PostgresEventStore
 from headrace_kit.masks import picked
 from headrace_kit.names import EXPERIMENT as EXPERIMENT_NAME
@@ -109,9 +109,18 @@ class ExperimentsRpc(TrackingServiceServicer):
         shown = picked(found, request.read_mask, kind=Experiment)
         return service.ListExperimentsResponse(experiments=shown, next_page_token=token)
 
-    async def _create_experiment(self, name: str, command: CommandContext) -> None:
-        """Creates the experiment of a run when there is none; its command follows from the run's."""
-        if await self._store.load(EXPERIMENT, name) is not None:
+    async def _usable_experiment(self, name: str, command: CommandContext) -> None:
+        """Creates the experiment of a run or a trace when there is none; its command follows from the other's.
+
+        Raises:
+            FailedPrecondition: It was put away.
+        """
+        loaded = await self._store.load(EXPERIMENT, name)
+        if loaded is not None:
+            if loaded[0].HasField("delete_time"):
+                raise FailedPrecondition(
+                    f"{name} was put away: restore it first", field="experiment", reason="EXPERIMENT_DELETED"
+                )
             return
         own = CommandContext(
             command_id=uuid5(command.command_id, name),

@@ -1,4 +1,4 @@
-"""The language of SearchRuns: text -> conditions; :mod:`headrace_tracking.searching` makes them SQL.
+"""The language of SearchRuns and SearchTraces: text -> conditions; :mod:`headrace_tracking.searching` makes them SQL.
 
 Grammar (keywords in any case)::
 
@@ -20,11 +20,14 @@ A parameter or tag is compared with a number as a number, and with a text in quo
 ``param.depth = 3`` hold for ``1e-2`` and ``3.0``; what is no number is unequal to every number, and fulfils nothing
 else.
 A run without the metric, parameter or tag fulfils no comparison on it.
+
+Of traces there are instead ``metadata.key``, ``tag.key``, ``span.name``, ``.kind``, ``.type`` and ``.status``,
+``span.attribute.key``, and attributes of their own. A comparison on a span holds when it does for one of the trace's.
 """
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, NoReturn
@@ -43,8 +46,17 @@ ATTRIBUTES: Final = {
     "nested": "flag",
 }
 """Attributes of a run, with the type of each."""
+OF_TRACES: Final = {
+    **dict.fromkeys(
+        ("trace", "name", "status", "experiment", "run", "request", "response", "client_request_id"), "text"
+    ),
+    **dict.fromkeys(("start_time", "end_time"), "time"),
+    **dict.fromkeys(("duration_s", "span_count"), "number"),
+}
+"""Attributes of a trace, with the type of each."""
+OF_SPANS: Final = ("name", "kind", "type", "status")
 Value = float | str | bool | datetime
-TYPED: Final = ("param", "tag")
+TYPED: Final = ("param", "tag", "metadata", "span_attribute")
 """Kinds whose values are compared as what they are compared with: with a number as numbers, with a text as texts."""
 _SPACES: Final = {
     "metric": ("a key", ()),
@@ -54,6 +66,12 @@ _SPACES: Final = {
     "code": (" or ".join(CODE), tuple(CODE)),
 }
 """What stands before a dot, and what may stand behind it."""
+_SPACES_OF_TRACES: Final = {
+    "tag": ("a key", ()),
+    "metadata": ("a key", ()),
+    "span_attribute": ("a key", ()),
+    "span": (", ".join(OF_SPANS) + " or attribute.KEY", OF_SPANS),
+}
 _EXPECTED: Final = {
     "number": "a number",
     "text": "a text in quotes",
@@ -77,11 +95,35 @@ _TOKEN: Final = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """What can be compared.
+
+    Attributes:
+        kind: Kind of the subjects that are attributes.
+        attributes: Those, with the type of each.
+        spaces: What stands before a dot, and what may stand behind it: in words, and one of which (empty for any key).
+        subjects: The rest of it in words.
+    """
+
+    kind: str
+    attributes: Mapping[str, str]
+    spaces: Mapping[str, tuple[str, tuple[str, ...]]]
+    subjects: str
+
+
+RUNS: Final = Vocabulary("attribute", ATTRIBUTES, _SPACES, "metric.KEY, param.KEY, tag.KEY, dataset.NAME or code.NAME")
+TRACES: Final = Vocabulary(
+    "trace", OF_TRACES, _SPACES_OF_TRACES, "tag.KEY, metadata.KEY, span.NAME or span.attribute.KEY"
+)
+
+
+@dataclass(frozen=True, slots=True)
 class Subject:
     """What is compared.
 
     Attributes:
-        kind: ``metric``, ``param``, ``tag``, ``dataset``, ``code`` or ``attribute``.
+        kind: ``metric``, ``param``, ``tag``, ``dataset``, ``code`` or ``attribute``; of traces ``tag``, ``metadata``,
+            ``span``, ``span_attribute`` or ``trace``.
         key: Which one.
         part: Of a metric: ``last``, ``min``, ``max`` or ``at``.
         step: Of a metric's part ``at``: the step.
@@ -135,17 +177,19 @@ def type_of(subject: Subject) -> str:
             return CODE[subject.key]
         case "attribute":
             return ATTRIBUTES[subject.key]
+        case "trace":
+            return OF_TRACES[subject.key]
         case _:
             return "text"
 
 
-def parse_filter(text: str) -> Condition | None:
+def parse_filter(text: str, vocabulary: Vocabulary = RUNS) -> Condition | None:
     """The condition of a filter; None for an empty one.
 
     Raises:
         InvalidArgument: Says what was expected, and at which character.
     """
-    parser = _Parser(text, field="filter")
+    parser = _Parser(text, field="filter", vocabulary=vocabulary)
     if parser.kind == "end":
         return None
     condition = parser.condition(depth=0)
@@ -161,9 +205,11 @@ class Order:
     descending: bool
 
 
-def parse_order(text: str, *, field: str = "order_by", most: int = MAX_ORDERS) -> tuple[Order, ...]:
+def parse_order(
+    text: str, vocabulary: Vocabulary = RUNS, *, field: str = "order_by", most: int = MAX_ORDERS
+) -> tuple[Order, ...]:
     """At most so many subjects, each with its direction; empty for none. Raises InvalidArgument for ``field``."""
-    parser = _Parser(text, field=field)
+    parser = _Parser(text, field=field, vocabulary=vocabulary)
     orders: list[Order] = []
     while parser.kind != "end":
         subject = parser.subject()
@@ -178,8 +224,8 @@ def parse_order(text: str, *, field: str = "order_by", most: int = MAX_ORDERS) -
 
 
 class _Parser:
-    def __init__(self, text: str, *, field: str) -> None:
-        self._text, self._field = text, field
+    def __init__(self, text: str, *, field: str, vocabulary: Vocabulary) -> None:
+        self._text, self._field, self._vocabulary = text, field, vocabulary
         self._tokens = self._read()
         self._at = 0
         self._comparisons = 0
@@ -194,12 +240,14 @@ class _Parser:
     def subject(self) -> Subject:
         kind, word, _ = self._tokens[self._at]
         if kind != "word":
-            self._fail("metric.KEY, param.KEY, tag.KEY or an attribute")
+            self._fail(f"{self._vocabulary.subjects}, or an attribute")
         space, dot, key = word.partition(".")
-        space = space.lower()
-        if not dot or space not in _SPACES:
+        space, spaces = space.lower(), self._vocabulary.spaces
+        if not dot or space not in spaces:
             return self._attribute(word)
-        wanted, known = _SPACES[space]
+        if space == "span" and key.lower().startswith("attribute."):
+            space, key = "span_attribute", key.partition(".")[2]
+        wanted, known = spaces[space]
         key = key.replace("`", "")
         if not key or (known and key not in known):
             self._fail(wanted, after=f" after {space!r}")
@@ -231,11 +279,11 @@ class _Parser:
 
     def _attribute(self, word: str) -> Subject:
         name = word.lower().removeprefix("attribute.")
-        if name not in ATTRIBUTES:
-            known = ", ".join(sorted(ATTRIBUTES))
-            self._fail(f"an attribute ({known}), metric.KEY, param.KEY, tag.KEY, dataset.NAME or code.NAME")
+        if name not in self._vocabulary.attributes:
+            known = ", ".join(sorted(self._vocabulary.attributes))
+            self._fail(f"an attribute ({known}), {self._vocabulary.subjects}")
         self._at += 1
-        return Subject("attribute", name)
+        return Subject(self._vocabulary.kind, name)
 
     def _metric(self, key: str) -> Subject:
         stem, _, last = key.rpartition(".")

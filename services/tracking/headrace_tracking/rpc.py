@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 from headrace.api.tracking.v1 import service_pb2 as service
 from headrace.api.tracking.v1.resources_pb2 import Artifact, MetricSummary, Run
 from headrace_kit.context import CommandContext
-from headrace_kit.errors import FailedPrecondition, NotFound
+from headrace_kit.errors import NotFound
 from headrace_kit.eventstore import PostgresEventStore
 from headrace_kit.eventstore.commands import request_hash
 from headrace_kit.masks import picked
@@ -25,7 +25,6 @@ from headrace_kit.validate import require_dataset, require_enum, require_range, 
 from headrace_tracking import domain, requests
 from headrace_tracking.census import Census
 from headrace_tracking.census_rpc import CensusRpc
-from headrace_tracking.experiments_rpc import ExperimentsRpc
 from headrace_tracking.filters import parse_filter, parse_order
 from headrace_tracking.history import thin
 from headrace_tracking.loggedmodels_rpc import LoggedModelsRpc, require_stored
@@ -35,8 +34,11 @@ from headrace_tracking.outputs import OutputStore
 from headrace_tracking.pointstore import MetricCommand, PointStore
 from headrace_tracking.purging import Purger
 from headrace_tracking.purging_rpc import PurgingRpc
-from headrace_tracking.store import EXPERIMENT as EXPERIMENT_STREAM
+from headrace_tracking.spanintake import SpanIntake
 from headrace_tracking.store import RUN, RunStore
+from headrace_tracking.tracedeleting import TraceDeleter
+from headrace_tracking.traces_rpc import TracesRpc
+from headrace_tracking.tracestore import TraceStore
 from headrace_tracking.uploads_rpc import UploadsRpc
 
 R = TypeVar("R", bound=Message)
@@ -45,7 +47,7 @@ Decide = Callable[[Run | None, CommandContext], Sequence[Message]]
 WATCH_POLL_S: Final = 0.25
 
 
-class TrackingServicer(ExperimentsRpc, LoggedModelsRpc, UploadsRpc, CensusRpc, OutputRpc, PurgingRpc):
+class TrackingServicer(TracesRpc, LoggedModelsRpc, UploadsRpc, CensusRpc, OutputRpc, PurgingRpc):
     """Answers tracking's calls.
 
     Args:
@@ -56,6 +58,8 @@ class TrackingServicer(ExperimentsRpc, LoggedModelsRpc, UploadsRpc, CensusRpc, O
         points: The tables of metric points.
         writer: The way of metric points.
         purger: Removes runs for good.
+        traces: The tables of traces.
+        deleter: Removes traces for good.
         objects: Where artifacts lie.
     """
 
@@ -69,25 +73,20 @@ class TrackingServicer(ExperimentsRpc, LoggedModelsRpc, UploadsRpc, CensusRpc, O
         outputs: OutputStore,
         writer: MetricWriter,
         purger: Purger,
+        traces: TraceStore,
+        deleter: TraceDeleter,
         objects: ObjectStore,
     ) -> None:
         self._store, self._runs, self._objects = store, runs, objects
         self._points, self._writer, self._purger = points, writer, purger
         self._census, self._outputs = census, outputs
+        self._traces, self._deleter, self._intake = traces, deleter, SpanIntake(traces, deleter)
 
     async def StartRun(self, request: service.StartRunRequest, context: Context) -> service.StartRunResponse:
         requests.check_start(request)
         command = command_context(request.command_id)
         if await self._store.load(RUN, request.name) is None:  # else the call is refused, or is a repeat
-            loaded = await self._store.load(EXPERIMENT_STREAM, request.experiment)
-            if loaded is None:
-                await self._create_experiment(request.experiment, command)
-            elif loaded[0].HasField("delete_time"):
-                raise FailedPrecondition(
-                    f"{request.experiment} was put away: restore it first",
-                    field="experiment",
-                    reason="EXPERIMENT_DELETED",
-                )
+            await self._usable_experiment(request.experiment, command)
         history = await self._history(request) if request.forked_from else domain.NO_HISTORY
         return await self._command(
             request.name,

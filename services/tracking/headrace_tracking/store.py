@@ -28,8 +28,14 @@ from headrace_tracking.filters import Condition, Order
 from headrace_tracking.history import Series, read_series
 
 
-def experiment_rows(stream_id: str, state: Experiment, _events: Sequence[Message]) -> Sequence[Row]:
-    """The row of an experiment."""
+def experiment_rows(stream_id: str, state: Experiment, changes: Sequence[Message]) -> Sequence[Row]:
+    """The row of an experiment, and those of traces of it that ``changes`` deleted."""
+    deleted = [
+        Row("deleted_traces", {"name": f"projects/{_project(stream_id)}/traces/{trace}"}, {})
+        for each in changes
+        if isinstance(each, events.TracesDeleted)
+        for trace in each.traces
+    ]
     values = {
         "project": _project(stream_id),
         "create_time": state.create_time.ToDatetime(tzinfo=UTC),
@@ -37,7 +43,7 @@ def experiment_rows(stream_id: str, state: Experiment, _events: Sequence[Message
         "number": state.number,
         "delete_time": _moment(state, "delete_time"),
     }
-    return [Row("experiments", {"name": stream_id}, values)]
+    return [Row("experiments", {"name": stream_id}, values), *deleted]
 
 
 def logged_model_rows(stream_id: str, state: LoggedModel, changes: Sequence[Message]) -> Sequence[Row]:
@@ -105,6 +111,9 @@ TABLES: Final = (
     Table("metric_tails", Kind.TRUTH, "batches of points that no event speaks of yet, and in whose name it will be"),
     Table("run_output", Kind.TRUTH, "the first and the last 8 MiB that each run wrote to its standard streams"),
     Table("run_output_sizes", Kind.TRUTH, "how much of that is kept"),
+    Table("deleted_traces", Kind.READ_MODEL, "ids of traces that were deleted: what comes of them later is not kept"),
+    Table("traces", Kind.TRUTH, "traces of applications: what their spans and their application say of them"),
+    Table("spans", Kind.TRUTH, "spans of traces; they go with their trace, by deletion or age"),
     Table("released_objects", Kind.PROGRESS, "bytes of purged runs, until they are freed or found to be needed"),
     Table("claimed_digests", Kind.PROGRESS, "digests that the logs of other services name"),
     Table("claims_read", Kind.PROGRESS, "up to where those logs were read"),
@@ -116,7 +125,7 @@ EXPERIMENT = Aggregate(
     state=Experiment,
     evolve=experiments.evolve,
     rows=experiment_rows,
-    tables=("experiments",),
+    tables=("experiments", "deleted_traces"),
 )
 """Stream: ``projects/{project}/experiments/{experiment}``."""
 

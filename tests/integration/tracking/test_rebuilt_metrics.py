@@ -39,7 +39,7 @@ async def test_points_that_no_event_speaks_of_yet_outlive_a_rebuild(tracking: Tr
     reports.append(await rebuilt(tracking, check=True))
 
     assert await summary(tracking, run) == told
-    assert [each.differences for report in reports for each in report.tables] == [()] * 8 * 3
+    assert [each.differences for report in reports for each in report.tables] == [()] * 9 * 3
 
 
 async def test_a_summary_that_is_wrong_is_found_once_it_is_sealed(tracking: Tracking) -> None:

@@ -15,6 +15,8 @@ from headrace_tracking.claims import Claims
 from headrace_tracking.outputs import OutputStore
 from headrace_tracking.purging import Purger
 from headrace_tracking.rpc import TrackingServicer
+from headrace_tracking.tracedeleting import TraceDeleter
+from headrace_tracking.tracestore import TraceStore
 from tests.support.tracking import Tracking
 
 VALUES = (3.0, 1.0, math.nan, None, 2.0, math.inf, 1.0, None, -math.inf, 2.0, 0.5)
@@ -110,6 +112,8 @@ async def test_the_call_pages_and_refuses_tokens_of_other_searches(tracking: Tra
         outputs=OutputStore(tracking.database),
         writer=tracking.writer,
         purger=Purger(tracking.store, cast("ObjectStore", None), Claims(tracking.database, {})),
+        traces=TraceStore(tracking.database),
+        deleter=TraceDeleter(tracking.store, None),
         objects=cast("ObjectStore", None),
     )
     request = service.SearchRunsRequest(parent="projects/default", order_by="param.kind desc, metric.a", page_size=4)

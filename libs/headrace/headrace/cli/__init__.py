@@ -22,6 +22,7 @@ from headrace.errors import HeadraceError
 
 GROUPS: Final = (
     "runs",
+    "traces",
     "models",
     "pipelines",
     "endpoints",

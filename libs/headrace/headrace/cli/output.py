@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Annotated
@@ -13,6 +14,8 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console
 from rich.table import Table
+
+from headrace.errors import InvalidArgument
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Project = Annotated[str, typer.Option("--project", envvar="HEADRACE_PROJECT", help="Project.")]
@@ -94,6 +97,14 @@ def words(enum_name: str, prefix: str) -> str:
 def number(value: float) -> str:
     """A number for people: six significant digits."""
     return f"{value:.6g}"
+
+
+def point_at(error: InvalidArgument, texts: dict[str, str]) -> None:
+    """Shows the character of a filter or an order at which it could not be read."""
+    text, position = texts.get(error.field, ""), int(error.metadata.get("position", 0))
+    if text and position:
+        start = text.rfind("\n", 0, position - 1) + 1
+        sys.stderr.write(f"{text[start:].partition(chr(10))[0]}\n{' ' * (position - 1 - start)}^\n")
 
 
 def _plain(value: object) -> object:

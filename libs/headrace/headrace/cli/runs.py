@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,6 +21,7 @@ from headrace.cli.output import (
     console,
     duration,
     number,
+    point_at,
     print_fields,
     print_json,
     print_table,
@@ -58,7 +58,7 @@ def list_runs(
         with connect() as client:
             runs = client.tracking.SearchRuns(request).runs
     except InvalidArgument as error:
-        _point_at(error, {"filter": filter_text, "order_by": order_by})
+        point_at(error, {"filter": filter_text, "order_by": order_by})
         raise
     if as_json:
         print_json(list(runs))
@@ -310,14 +310,6 @@ def _comparable(run: Run) -> dict[str, str]:
     side["packages"] = run.environment.packages_digest[:12]
     side["status"] = _status(run)
     return side
-
-
-def _point_at(error: InvalidArgument, texts: dict[str, str]) -> None:
-    """Shows the character of a filter or an order at which it could not be read."""
-    text, position = texts.get(error.field, ""), int(error.metadata.get("position", 0))
-    if text and position:
-        start = text.rfind("\n", 0, position - 1) + 1
-        sys.stderr.write(f"{text[start:].partition(chr(10))[0]}\n{' ' * (position - 1 - start)}^\n")
 
 
 def _mapping(title: str, pairs: list[tuple[str, str]]) -> None:

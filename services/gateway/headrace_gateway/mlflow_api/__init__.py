@@ -15,6 +15,7 @@ from headrace_gateway.mlflow_api import (
     runs,
     search,
     server,
+    traces,
     versions,
     webhooks,
 )
@@ -37,6 +38,7 @@ def endpoints() -> list[Endpoint]:
         *loggedmodels.endpoints(),
         *registered.endpoints(),
         *versions.endpoints(),
+        *traces.endpoints(),
         *webhooks.endpoints(),
         *server.endpoints(),
     ]

@@ -132,6 +132,16 @@ class Arguments:
             raise _wrong(name, "an object", value)
         return Arguments(value)
 
+    def texts_by_key(self, name: str) -> dict[str, str]:
+        """An object whose values are strings; an empty one when it is not given."""
+        held = self.item(name)
+        return {key: held.text(key) for key in held.names}
+
+    @property
+    def names(self) -> list[str]:
+        """What is given."""
+        return list(self._values)
+
     def pairs(self, name: str) -> dict[str, str]:
         """A list of ``{"key", "value"}`` as a mapping; of one key twice, the last."""
         return {each.required("key"): each.text("value") for each in self.items(name)}

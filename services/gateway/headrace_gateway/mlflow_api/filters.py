@@ -13,7 +13,7 @@ Grammar (keywords in any case)::
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,6 +26,12 @@ KINDS: Final = {
     **dict.fromkeys(("tag", "tags"), "tag"),
     **dict.fromkeys(("dataset", "datasets"), "dataset"),
     **dict.fromkeys(("attribute", "attributes", "attr", "run"), "attribute"),
+}
+KINDS_OF_TRACES: Final = {
+    **dict.fromkeys(("tag", "tags"), "tag"),
+    **dict.fromkeys(("metadata", "request_metadata"), "metadata"),
+    **dict.fromkeys(("attribute", "attributes", "trace"), "attribute"),
+    **{each: each for each in ("span", "feedback", "expectation", "issue")},
 }
 MAX_LENGTH: Final = 20_000
 _TOKEN: Final = re.compile(
@@ -59,8 +65,8 @@ class Order:
     descending: bool
 
 
-def parse_filter(text: str) -> list[Comparison]:
-    """The comparisons of a filter; all must hold. Raises MlflowError."""
+def parse_filter(text: str, kinds: Mapping[str, str] = KINDS) -> list[Comparison]:
+    """The comparisons of a filter; all must hold. ``kinds`` are the words before a dot. Raises MlflowError."""
     if len(text) > MAX_LENGTH:
         raise MlflowError(f"Invalid filter string: over {MAX_LENGTH} characters.")
     tokens = _Tokens(text)
@@ -68,13 +74,13 @@ def parse_filter(text: str) -> list[Comparison]:
     while not tokens.ended:
         if found:
             tokens.expect("and")
-        found.append(_comparison(tokens))
+        found.append(_comparison(tokens, kinds))
     return found
 
 
-def parse_order(texts: Sequence[str]) -> list[Order]:
+def parse_order(texts: Sequence[str], kinds: Mapping[str, str] = KINDS) -> list[Order]:
     """Keys to sort by, each with ASC or DESC. Raises MlflowError."""
-    return [_order(_Tokens(text)) for text in texts]
+    return [_order(_Tokens(text), kinds) for text in texts]
 
 
 def holds(comparison: Comparison, value: Value | None) -> bool:
@@ -144,8 +150,8 @@ class _Tokens:
         return MlflowError(f"Invalid filter string {self._text[:200]!r}: {message}.")
 
 
-def _comparison(tokens: _Tokens) -> Comparison:
-    kind, key = _identifier(tokens)
+def _comparison(tokens: _Tokens, kinds: Mapping[str, str]) -> Comparison:
+    kind, key = _identifier(tokens, kinds)
     if tokens.took("is"):
         operator = "is not null" if tokens.took("not") else "is null"
         tokens.expect("null")
@@ -168,12 +174,12 @@ def _comparison(tokens: _Tokens) -> Comparison:
     return Comparison(kind, key, operator, _literal(tokens))
 
 
-def _identifier(tokens: _Tokens) -> tuple[str, str]:
+def _identifier(tokens: _Tokens, kinds: Mapping[str, str]) -> tuple[str, str]:
     word = tokens.take("word", "text")
     head, dot, rest = word.partition(".")
-    if dot and head.lower() in KINDS:
+    if dot and head.lower() in kinds:
         key = rest
-        kind = KINDS[head.lower()]
+        kind = kinds[head.lower()]
     else:
         kind, key = "attribute", word
     if len(key) > 1 and key[0] == key[-1] and key[0] in "`\"'":
@@ -190,8 +196,8 @@ def _literal(tokens: _Tokens) -> Value:
     return float(text)
 
 
-def _order(tokens: _Tokens) -> Order:
-    kind, key = _identifier(tokens)
+def _order(tokens: _Tokens, kinds: Mapping[str, str]) -> Order:
+    kind, key = _identifier(tokens, kinds)
     descending = tokens.took("desc")
     if not descending:
         tokens.took("asc")

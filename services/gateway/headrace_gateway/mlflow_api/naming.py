@@ -35,6 +35,13 @@ def run_id(name: str) -> str:
     return name.rpartition("/")[2].replace("-", "")
 
 
+def dashed(identity: str) -> str:
+    """An id of a run as headrace writes it; a pattern, or what is no id, stays as it is."""
+    if len(identity) != 32:
+        return identity
+    return "-".join((identity[:8], identity[8:12], identity[12:16], identity[16:20], identity[20:]))
+
+
 def new_run_name(ask: Ask) -> str:
     """Resource name of a new run."""
     return f"{ask.parent}/runs/{uuid4()}"

@@ -9,7 +9,7 @@ from headrace.api.tracking.v1.resources_pb2 import Run
 from headrace_gateway.mlflow_api.asking import Ask
 from headrace_gateway.mlflow_api.errors import MlflowError
 from headrace_gateway.mlflow_api.filters import Comparison, Order, Value, parse_filter, parse_order
-from headrace_gateway.mlflow_api.naming import experiment_name, experiment_number, view_of
+from headrace_gateway.mlflow_api.naming import dashed, experiment_name, experiment_number, view_of
 from headrace_gateway.mlflow_api.table import V2, Endpoint
 from headrace_gateway.mlflow_api.wire import USER_TAG, Json, run_json
 
@@ -116,13 +116,6 @@ def _literal(comparison: Comparison, value: Value, *, numeric: bool) -> str:
         return repr(value / 1000) if comparison.kind == "attribute" else repr(value)
     if not isinstance(value, str):
         raise MlflowError(f"Expected a quoted string value for '{comparison.key}', found {value:g}.")
-    text = _dashed(value) if (comparison.kind, comparison.key) == ("attribute", "run_id") else value
+    text = dashed(value) if (comparison.kind, comparison.key) == ("attribute", "run_id") else value
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
-
-
-def _dashed(identity: str) -> str:
-    """An id of a run as headrace writes it; a pattern, or what is no id, stays as it is."""
-    if len(identity) != 32:
-        return identity
-    return "-".join((identity[:8], identity[8:12], identity[12:16], identity[16:20], identity[20:]))

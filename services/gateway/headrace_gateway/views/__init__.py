@@ -17,6 +17,7 @@ from headrace_gateway.views import (
     pipelines,
     run,
     runs,
+    traces,
 )
 from headrace_kit.objects import ObjectStore
 
@@ -29,6 +30,7 @@ def routes(platform: Platform, pages: Pages, hub: Hub, objects: ObjectStore) -> 
         *charts.routes(platform, pages),
         *compare.routes(platform, pages),
         *run.routes(platform, pages, objects),
+        *traces.routes(platform, pages),
         *models.routes(platform, pages),
         *endpoints.routes(platform, pages),
         *drift.routes(platform, pages),

@@ -913,3 +913,95 @@ class LoggedModelDeleted(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LoggedModelDeleted: _TypeAlias = LoggedModelDeleted  # noqa: Y015
+
+@_typing.final
+class TracesDeleted(_message.Message):
+    """Traces of an experiment were removed for good, with their spans. Nothing that is sent of them later is kept."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPERIMENT_FIELD_NUMBER: _builtins.int
+    TRACES_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    SPAN_COUNT_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    experiment: _builtins.str
+    """Resource name of the experiment."""
+    filter: _builtins.str
+    """The filter that chose them; empty when they were named."""
+    span_count: _builtins.int
+    """Spans they had."""
+    size_bytes: _builtins.int
+    """Bytes of their spans."""
+    @_builtins.property
+    def traces(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of the traces. 1 to 1000."""
+
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        experiment: _builtins.str = ...,
+        traces: _abc.Iterable[_builtins.str] | None = ...,
+        filter: _builtins.str = ...,
+        span_count: _builtins.int = ...,
+        size_bytes: _builtins.int = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment", b"experiment", "filter", b"filter", "size_bytes", b"size_bytes", "span_count", b"span_count", "time", b"time", "traces", b"traces"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TracesDeleted: _TypeAlias = TracesDeleted  # noqa: Y015
+
+@_typing.final
+class TracesExpired(_message.Message):
+    """Traces of an experiment went because of their age."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPERIMENT_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    TRACE_COUNT_FIELD_NUMBER: _builtins.int
+    SPAN_COUNT_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    experiment: _builtins.str
+    """Resource name of the experiment."""
+    trace_count: _builtins.int
+    """Traces that went."""
+    span_count: _builtins.int
+    """Spans they had."""
+    size_bytes: _builtins.int
+    """Bytes of their spans."""
+    @_builtins.property
+    def before(self) -> _timestamp_pb2.Timestamp:
+        """All of them began before this."""
+
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        experiment: _builtins.str = ...,
+        before: _timestamp_pb2.Timestamp | None = ...,
+        trace_count: _builtins.int = ...,
+        span_count: _builtins.int = ...,
+        size_bytes: _builtins.int = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["before", b"before", "time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["before", b"before", "experiment", b"experiment", "size_bytes", b"size_bytes", "span_count", b"span_count", "time", b"time", "trace_count", b"trace_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TracesExpired: _TypeAlias = TracesExpired  # noqa: Y015

@@ -173,6 +173,94 @@ OUTPUT_STREAM_STDERR: OutputStream.ValueType  # 2
 """Standard error."""
 Global___OutputStream: _TypeAlias = OutputStream  # noqa: Y015
 
+class _TraceState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TraceStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TraceState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TRACE_STATE_UNSPECIFIED: _TraceState.ValueType  # 0
+    """Not known."""
+    TRACE_STATE_IN_PROGRESS: _TraceState.ValueType  # 1
+    """It goes on, as far as is known."""
+    TRACE_STATE_OK: _TraceState.ValueType  # 2
+    """It ended well."""
+    TRACE_STATE_ERROR: _TraceState.ValueType  # 3
+    """It ended with an error."""
+
+class TraceState(_TraceState, metaclass=_TraceStateEnumTypeWrapper):
+    """How a trace went."""
+
+TRACE_STATE_UNSPECIFIED: TraceState.ValueType  # 0
+"""Not known."""
+TRACE_STATE_IN_PROGRESS: TraceState.ValueType  # 1
+"""It goes on, as far as is known."""
+TRACE_STATE_OK: TraceState.ValueType  # 2
+"""It ended well."""
+TRACE_STATE_ERROR: TraceState.ValueType  # 3
+"""It ended with an error."""
+Global___TraceState: _TypeAlias = TraceState  # noqa: Y015
+
+class _SpanKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SpanKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SpanKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SPAN_KIND_UNSPECIFIED: _SpanKind.ValueType  # 0
+    """Not told."""
+    SPAN_KIND_INTERNAL: _SpanKind.ValueType  # 1
+    """Within a program."""
+    SPAN_KIND_SERVER: _SpanKind.ValueType  # 2
+    """It answers a request from outside."""
+    SPAN_KIND_CLIENT: _SpanKind.ValueType  # 3
+    """It asks another program."""
+    SPAN_KIND_PRODUCER: _SpanKind.ValueType  # 4
+    """It sends a message."""
+    SPAN_KIND_CONSUMER: _SpanKind.ValueType  # 5
+    """It takes a message."""
+
+class SpanKind(_SpanKind, metaclass=_SpanKindEnumTypeWrapper):
+    """What a span is in the exchange between programs."""
+
+SPAN_KIND_UNSPECIFIED: SpanKind.ValueType  # 0
+"""Not told."""
+SPAN_KIND_INTERNAL: SpanKind.ValueType  # 1
+"""Within a program."""
+SPAN_KIND_SERVER: SpanKind.ValueType  # 2
+"""It answers a request from outside."""
+SPAN_KIND_CLIENT: SpanKind.ValueType  # 3
+"""It asks another program."""
+SPAN_KIND_PRODUCER: SpanKind.ValueType  # 4
+"""It sends a message."""
+SPAN_KIND_CONSUMER: SpanKind.ValueType  # 5
+"""It takes a message."""
+Global___SpanKind: _TypeAlias = SpanKind  # noqa: Y015
+
+class _SpanStatus:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SpanStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SpanStatus.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SPAN_STATUS_UNSPECIFIED: _SpanStatus.ValueType  # 0
+    """Not told; it counts as well."""
+    SPAN_STATUS_OK: _SpanStatus.ValueType  # 1
+    """Well."""
+    SPAN_STATUS_ERROR: _SpanStatus.ValueType  # 2
+    """With an error."""
+
+class SpanStatus(_SpanStatus, metaclass=_SpanStatusEnumTypeWrapper):
+    """How a span went."""
+
+SPAN_STATUS_UNSPECIFIED: SpanStatus.ValueType  # 0
+"""Not told; it counts as well."""
+SPAN_STATUS_OK: SpanStatus.ValueType  # 1
+"""Well."""
+SPAN_STATUS_ERROR: SpanStatus.ValueType  # 2
+"""With an error."""
+Global___SpanStatus: _TypeAlias = SpanStatus  # noqa: Y015
+
 @_typing.final
 class Experiment(_message.Message):
     """A group of runs that answer one question."""
@@ -997,3 +1085,365 @@ class OutputChunk(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___OutputChunk: _TypeAlias = OutputChunk  # noqa: Y015
+
+@_typing.final
+class Trace(_message.Message):
+    """A request through an application: its spans tell what was done, in what order, and how long each part took."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class MetadataEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class TagsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    NAME_FIELD_NUMBER: _builtins.int
+    EXPERIMENT_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    DURATION_NS_FIELD_NUMBER: _builtins.int
+    RUN_FIELD_NUMBER: _builtins.int
+    REQUEST_PREVIEW_FIELD_NUMBER: _builtins.int
+    RESPONSE_PREVIEW_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
+    CLIENT_REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SPAN_COUNT_FIELD_NUMBER: _builtins.int
+    DROPPED_SPAN_COUNT_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Resource name: `projects/{project}/traces/{trace}`; the id is OpenTelemetry's, 32 hex digits."""
+    experiment: _builtins.str
+    """Resource name of its experiment."""
+    display_name: _builtins.str
+    """Name for people: that of its root span, unless its application gave one."""
+    state: Global___TraceState.ValueType
+    """How it went."""
+    duration_ns: _builtins.int
+    """How long it took, nanoseconds; 0 while it goes on."""
+    run: _builtins.str
+    """Resource name of the run it belongs to; may be empty."""
+    request_preview: _builtins.str
+    """What it was asked, as it shows in lists."""
+    response_preview: _builtins.str
+    """What it answered, as it shows in lists."""
+    client_request_id: _builtins.str
+    """The application's own id of the request."""
+    span_count: _builtins.int
+    """Spans that are kept."""
+    dropped_span_count: _builtins.int
+    """Spans that came and are not kept, since the trace was full."""
+    size_bytes: _builtins.int
+    """Bytes of its spans."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """When it began."""
+
+    @_builtins.property
+    def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """What its application says of it, by key."""
+
+    @_builtins.property
+    def tags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Tags, by key."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        experiment: _builtins.str = ...,
+        display_name: _builtins.str = ...,
+        state: Global___TraceState.ValueType = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        duration_ns: _builtins.int = ...,
+        run: _builtins.str = ...,
+        request_preview: _builtins.str = ...,
+        response_preview: _builtins.str = ...,
+        metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        tags: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        client_request_id: _builtins.str = ...,
+        span_count: _builtins.int = ...,
+        dropped_span_count: _builtins.int = ...,
+        size_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_request_id", b"client_request_id", "display_name", b"display_name", "dropped_span_count", b"dropped_span_count", "duration_ns", b"duration_ns", "experiment", b"experiment", "metadata", b"metadata", "name", b"name", "request_preview", b"request_preview", "response_preview", b"response_preview", "run", b"run", "size_bytes", b"size_bytes", "span_count", b"span_count", "start_time", b"start_time", "state", b"state", "tags", b"tags"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Trace: _TypeAlias = Trace  # noqa: Y015
+
+@_typing.final
+class Span(_message.Message):
+    """Something done in the course of a trace. Attributes are JSON texts, so that a number stays one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class AttributesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class ResourceEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    TRACE_ID_FIELD_NUMBER: _builtins.int
+    SPAN_ID_FIELD_NUMBER: _builtins.int
+    PARENT_SPAN_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    START_TIME_NS_FIELD_NUMBER: _builtins.int
+    END_TIME_NS_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    STATUS_MESSAGE_FIELD_NUMBER: _builtins.int
+    ATTRIBUTES_FIELD_NUMBER: _builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
+    LINKS_FIELD_NUMBER: _builtins.int
+    RESOURCE_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    DROPPED_ATTRIBUTES_COUNT_FIELD_NUMBER: _builtins.int
+    DROPPED_EVENTS_COUNT_FIELD_NUMBER: _builtins.int
+    DROPPED_LINKS_COUNT_FIELD_NUMBER: _builtins.int
+    trace_id: _builtins.str
+    """OpenTelemetry's id of its trace, 32 hex digits."""
+    span_id: _builtins.str
+    """Its id, 16 hex digits; unique within the trace."""
+    parent_span_id: _builtins.str
+    """Id of the span that it is part of; empty for the root."""
+    name: _builtins.str
+    """What was done. 1 to 250 characters."""
+    kind: Global___SpanKind.ValueType
+    """What it is between programs."""
+    start_time_ns: _builtins.int
+    """When it began, nanoseconds since 1970 UTC."""
+    end_time_ns: _builtins.int
+    """When it ended, nanoseconds since 1970 UTC; 0 while it goes on."""
+    status: Global___SpanStatus.ValueType
+    """How it went."""
+    status_message: _builtins.str
+    """What went wrong. At most 8000 characters."""
+    scope: _builtins.str
+    """The library that made it. At most 250 characters."""
+    dropped_attributes_count: _builtins.int
+    """Attributes, of it, its events and links, that were left out or cut."""
+    dropped_events_count: _builtins.int
+    """Events that were left out."""
+    dropped_links_count: _builtins.int
+    """Links that were left out."""
+    @_builtins.property
+    def attributes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """What is known of it, by key, as JSON; bytes are base64. At most 256; keys 1 to 250, values at most 262144 characters, the whole span at most 1048576 bytes."""
+
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___SpanEvent]:
+        """What happened in it. At most 256."""
+
+    @_builtins.property
+    def links(self) -> _containers.RepeatedCompositeFieldContainer[Global___SpanLink]:
+        """Spans it has to do with. At most 128."""
+
+    @_builtins.property
+    def resource(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """What is known of the program, such as `service.name`, as JSON. At most 128; keys 1 to 250, values at most 8000 characters."""
+
+    def __init__(
+        self,
+        *,
+        trace_id: _builtins.str = ...,
+        span_id: _builtins.str = ...,
+        parent_span_id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        kind: Global___SpanKind.ValueType = ...,
+        start_time_ns: _builtins.int = ...,
+        end_time_ns: _builtins.int = ...,
+        status: Global___SpanStatus.ValueType = ...,
+        status_message: _builtins.str = ...,
+        attributes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        events: _abc.Iterable[Global___SpanEvent] | None = ...,
+        links: _abc.Iterable[Global___SpanLink] | None = ...,
+        resource: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        scope: _builtins.str = ...,
+        dropped_attributes_count: _builtins.int = ...,
+        dropped_events_count: _builtins.int = ...,
+        dropped_links_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "dropped_attributes_count", b"dropped_attributes_count", "dropped_events_count", b"dropped_events_count", "dropped_links_count", b"dropped_links_count", "end_time_ns", b"end_time_ns", "events", b"events", "kind", b"kind", "links", b"links", "name", b"name", "parent_span_id", b"parent_span_id", "resource", b"resource", "scope", b"scope", "span_id", b"span_id", "start_time_ns", b"start_time_ns", "status", b"status", "status_message", b"status_message", "trace_id", b"trace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Span: _TypeAlias = Span  # noqa: Y015
+
+@_typing.final
+class SpanEvent(_message.Message):
+    """Something that happened in a span."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class AttributesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    NAME_FIELD_NUMBER: _builtins.int
+    TIME_NS_FIELD_NUMBER: _builtins.int
+    ATTRIBUTES_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """What. At most 250 characters."""
+    time_ns: _builtins.int
+    """When, nanoseconds since 1970 UTC."""
+    @_builtins.property
+    def attributes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """What is known of it, by key, as JSON. At most 128; keys 1 to 250, values at most 65536 characters."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        time_ns: _builtins.int = ...,
+        attributes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "name", b"name", "time_ns", b"time_ns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SpanEvent: _TypeAlias = SpanEvent  # noqa: Y015
+
+@_typing.final
+class SpanLink(_message.Message):
+    """Another span that a span has to do with."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class AttributesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    TRACE_ID_FIELD_NUMBER: _builtins.int
+    SPAN_ID_FIELD_NUMBER: _builtins.int
+    ATTRIBUTES_FIELD_NUMBER: _builtins.int
+    trace_id: _builtins.str
+    """Id of its trace, 32 hex digits."""
+    span_id: _builtins.str
+    """Its id, 16 hex digits."""
+    @_builtins.property
+    def attributes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """What is known of the link, by key, as JSON. At most 128; keys 1 to 250, values at most 8000 characters."""
+
+    def __init__(
+        self,
+        *,
+        trace_id: _builtins.str = ...,
+        span_id: _builtins.str = ...,
+        attributes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "span_id", b"span_id", "trace_id", b"trace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SpanLink: _TypeAlias = SpanLink  # noqa: Y015

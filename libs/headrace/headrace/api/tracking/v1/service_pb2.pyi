@@ -3002,3 +3002,546 @@ class PurgedRun(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PurgedRun: _TypeAlias = PurgedRun  # noqa: Y015
+
+@_typing.final
+class LogSpansRequest(_message.Message):
+    """Asks to keep spans."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMAND_ID_FIELD_NUMBER: _builtins.int
+    EXPERIMENT_FIELD_NUMBER: _builtins.int
+    RUN_FIELD_NUMBER: _builtins.int
+    SPANS_FIELD_NUMBER: _builtins.int
+    command_id: _builtins.str
+    """Client-made id of this command, a UUID. A repeat is known by the ids of its spans."""
+    experiment: _builtins.str
+    """Resource name of the experiment that their traces belong to; created when there is none. A trace that is there already
+    stays where it is.
+    """
+    run: _builtins.str
+    """Resource name of the run that their traces belong to; may be empty."""
+    @_builtins.property
+    def spans(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.Span]:
+        """Spans: 1 to 10000."""
+
+    def __init__(
+        self,
+        *,
+        command_id: _builtins.str = ...,
+        experiment: _builtins.str = ...,
+        run: _builtins.str = ...,
+        spans: _abc.Iterable[_resources_pb2.Span] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "experiment", b"experiment", "run", b"run", "spans", b"spans"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LogSpansRequest: _TypeAlias = LogSpansRequest  # noqa: Y015
+
+@_typing.final
+class LogSpansResponse(_message.Message):
+    """Acknowledges spans."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNT_FIELD_NUMBER: _builtins.int
+    REJECTED_COUNT_FIELD_NUMBER: _builtins.int
+    REJECTED_REASON_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    """Spans that were new."""
+    rejected_count: _builtins.int
+    """Spans that are not kept, whoever sends them again."""
+    rejected_reason: _builtins.str
+    """Why, of the first of them; empty when none were."""
+    def __init__(
+        self,
+        *,
+        count: _builtins.int = ...,
+        rejected_count: _builtins.int = ...,
+        rejected_reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "rejected_count", b"rejected_count", "rejected_reason", b"rejected_reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LogSpansResponse: _TypeAlias = LogSpansResponse  # noqa: Y015
+
+@_typing.final
+class LogTraceRequest(_message.Message):
+    """Tells of a trace as a whole."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class MetadataEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class TagsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    COMMAND_ID_FIELD_NUMBER: _builtins.int
+    TRACE_FIELD_NUMBER: _builtins.int
+    EXPERIMENT_FIELD_NUMBER: _builtins.int
+    RUN_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    DURATION_NS_FIELD_NUMBER: _builtins.int
+    REQUEST_PREVIEW_FIELD_NUMBER: _builtins.int
+    RESPONSE_PREVIEW_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
+    CLIENT_REQUEST_ID_FIELD_NUMBER: _builtins.int
+    command_id: _builtins.str
+    """Client-made id of this command, a UUID. A repeat is known by the trace's name."""
+    trace: _builtins.str
+    """Resource name of the trace."""
+    experiment: _builtins.str
+    """Resource name of the experiment it belongs to; created when there is none. A trace that is there already stays where it is."""
+    run: _builtins.str
+    """Resource name of the run it belongs to; may be empty."""
+    display_name: _builtins.str
+    """Name for people; empty for that of its root span. At most 250 characters."""
+    state: _resources_pb2.TraceState.ValueType
+    """How it ended, or that it goes on."""
+    duration_ns: _builtins.int
+    """How long it took, nanoseconds: 0 to 31536000000000000."""
+    request_preview: _builtins.str
+    """What it was asked, as it shows in lists. At most 10000 characters."""
+    response_preview: _builtins.str
+    """What it answered, as it shows in lists. At most 10000 characters."""
+    client_request_id: _builtins.str
+    """The application's own id of the request. At most 250 characters."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """When it began."""
+
+    @_builtins.property
+    def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """What its application says of it for ever, by key. At most 200; keys 1 to 250, values at most 8000 characters."""
+
+    @_builtins.property
+    def tags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Tags, by key. At most 200; keys 1 to 250, values at most 8000 characters."""
+
+    def __init__(
+        self,
+        *,
+        command_id: _builtins.str = ...,
+        trace: _builtins.str = ...,
+        experiment: _builtins.str = ...,
+        run: _builtins.str = ...,
+        display_name: _builtins.str = ...,
+        state: _resources_pb2.TraceState.ValueType = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        duration_ns: _builtins.int = ...,
+        request_preview: _builtins.str = ...,
+        response_preview: _builtins.str = ...,
+        metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        tags: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        client_request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_request_id", b"client_request_id", "command_id", b"command_id", "display_name", b"display_name", "duration_ns", b"duration_ns", "experiment", b"experiment", "metadata", b"metadata", "request_preview", b"request_preview", "response_preview", b"response_preview", "run", b"run", "start_time", b"start_time", "state", b"state", "tags", b"tags", "trace", b"trace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LogTraceRequest: _TypeAlias = LogTraceRequest  # noqa: Y015
+
+@_typing.final
+class LogTraceResponse(_message.Message):
+    """The trace."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRACE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def trace(self) -> _resources_pb2.Trace:
+        """The trace."""
+
+    def __init__(
+        self,
+        *,
+        trace: _resources_pb2.Trace | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["trace", b"trace"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["trace", b"trace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LogTraceResponse: _TypeAlias = LogTraceResponse  # noqa: Y015
+
+@_typing.final
+class GetTraceRequest(_message.Message):
+    """Asks for a trace."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Resource name of the trace."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetTraceRequest: _TypeAlias = GetTraceRequest  # noqa: Y015
+
+@_typing.final
+class GetTraceResponse(_message.Message):
+    """The trace."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRACE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def trace(self) -> _resources_pb2.Trace:
+        """The trace."""
+
+    def __init__(
+        self,
+        *,
+        trace: _resources_pb2.Trace | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["trace", b"trace"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["trace", b"trace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetTraceResponse: _TypeAlias = GetTraceResponse  # noqa: Y015
+
+@_typing.final
+class ListSpansRequest(_message.Message):
+    """Asks for spans of a trace."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRACE_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    trace: _builtins.str
+    """Resource name of the trace."""
+    page_size: _builtins.int
+    """Spans wanted: 1 to 1000; 0 means 100. A page ends before it, after about 4 MiB."""
+    page_token: _builtins.str
+    """Token of the page before."""
+    def __init__(
+        self,
+        *,
+        trace: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "trace", b"trace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSpansRequest: _TypeAlias = ListSpansRequest  # noqa: Y015
+
+@_typing.final
+class ListSpansResponse(_message.Message):
+    """Spans of a trace."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPANS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty at the end."""
+    @_builtins.property
+    def spans(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.Span]:
+        """Spans by start, then by id."""
+
+    def __init__(
+        self,
+        *,
+        spans: _abc.Iterable[_resources_pb2.Span] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "spans", b"spans"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSpansResponse: _TypeAlias = ListSpansResponse  # noqa: Y015
+
+@_typing.final
+class SearchTracesRequest(_message.Message):
+    """Asks for traces."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    EXPERIMENTS_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """`projects/{project}`."""
+    filter: _builtins.str
+    """Conditions such as `status = "ERROR" and duration_s > 2 and tag.team = "ops" and span.name = "retrieve"`, in the language of SearchRuns. Attributes: trace, name,
+    status, experiment, run, request, response, client_request_id, start_time, end_time, duration_s, span_count; `tag.k`; `metadata.k`; and of some span of the trace `span.name`,
+    `span.kind`, `span.type`, `span.status`, and `span.attribute.k`, which is a number, true, false, or a text of at most 256 characters. At most 4000 characters.
+    """
+    order_by: _builtins.str
+    """Order such as `duration_s desc, name`; empty for newest first. At most 1000 characters and 8 keys."""
+    page_size: _builtins.int
+    """Traces wanted: 1 to 1000; 0 means 100."""
+    page_token: _builtins.str
+    """Token of the page before: it stays right while traces are added."""
+    @_builtins.property
+    def experiments(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only these experiments; empty for all. At most 1000."""
+
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        filter: _builtins.str = ...,
+        order_by: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        experiments: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiments", b"experiments", "filter", b"filter", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchTracesRequest: _TypeAlias = SearchTracesRequest  # noqa: Y015
+
+@_typing.final
+class SearchTracesResponse(_message.Message):
+    """Traces."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRACES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty at the end."""
+    @_builtins.property
+    def traces(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.Trace]:
+        """Traces in order."""
+
+    def __init__(
+        self,
+        *,
+        traces: _abc.Iterable[_resources_pb2.Trace] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "traces", b"traces"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchTracesResponse: _TypeAlias = SearchTracesResponse  # noqa: Y015
+
+@_typing.final
+class ChangeTraceTagsRequest(_message.Message):
+    """Asks to change tags of a trace."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class SetEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    COMMAND_ID_FIELD_NUMBER: _builtins.int
+    TRACE_FIELD_NUMBER: _builtins.int
+    SET_FIELD_NUMBER: _builtins.int
+    REMOVED_FIELD_NUMBER: _builtins.int
+    command_id: _builtins.str
+    """Client-made id of this command, a UUID. A repeat changes nothing."""
+    trace: _builtins.str
+    """Resource name of the trace."""
+    @_builtins.property
+    def set(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Tags to set. At most 200; keys 1 to 250, values at most 8000 characters."""
+
+    @_builtins.property
+    def removed(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Keys to remove. At most 200."""
+
+    def __init__(
+        self,
+        *,
+        command_id: _builtins.str = ...,
+        trace: _builtins.str = ...,
+        set: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        removed: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "removed", b"removed", "set", b"set", "trace", b"trace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChangeTraceTagsRequest: _TypeAlias = ChangeTraceTagsRequest  # noqa: Y015
+
+@_typing.final
+class ChangeTraceTagsResponse(_message.Message):
+    """The trace."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRACE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def trace(self) -> _resources_pb2.Trace:
+        """The trace as it is now."""
+
+    def __init__(
+        self,
+        *,
+        trace: _resources_pb2.Trace | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["trace", b"trace"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["trace", b"trace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChangeTraceTagsResponse: _TypeAlias = ChangeTraceTagsResponse  # noqa: Y015
+
+@_typing.final
+class DeleteTracesRequest(_message.Message):
+    """Asks to remove traces."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMAND_ID_FIELD_NUMBER: _builtins.int
+    EXPERIMENT_FIELD_NUMBER: _builtins.int
+    TRACES_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    command_id: _builtins.str
+    """Client-made id of this command, a UUID."""
+    experiment: _builtins.str
+    """Resource name of the experiment they belong to."""
+    filter: _builtins.str
+    """Instead of names: which traces, in the language of SearchTraces, oldest first. At most 4000 characters."""
+    limit: _builtins.int
+    """Traces to remove now: 1 to 1000; 0 means 1000."""
+    @_builtins.property
+    def traces(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Resource names of the traces; those that are not there, or of another experiment, are passed over. At most 1000."""
+
+    def __init__(
+        self,
+        *,
+        command_id: _builtins.str = ...,
+        experiment: _builtins.str = ...,
+        traces: _abc.Iterable[_builtins.str] | None = ...,
+        filter: _builtins.str = ...,
+        limit: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "experiment", b"experiment", "filter", b"filter", "limit", b"limit", "traces", b"traces"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteTracesRequest: _TypeAlias = DeleteTracesRequest  # noqa: Y015
+
+@_typing.final
+class DeleteTracesResponse(_message.Message):
+    """What was removed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRACE_COUNT_FIELD_NUMBER: _builtins.int
+    SPAN_COUNT_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
+    trace_count: _builtins.int
+    """Traces that are gone."""
+    span_count: _builtins.int
+    """Their spans."""
+    size_bytes: _builtins.int
+    """Bytes of their spans."""
+    more: _builtins.bool
+    """Whether more traces match: ask again, with another command id."""
+    def __init__(
+        self,
+        *,
+        trace_count: _builtins.int = ...,
+        span_count: _builtins.int = ...,
+        size_bytes: _builtins.int = ...,
+        more: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["more", b"more", "size_bytes", b"size_bytes", "span_count", b"span_count", "trace_count", b"trace_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteTracesResponse: _TypeAlias = DeleteTracesResponse  # noqa: Y015

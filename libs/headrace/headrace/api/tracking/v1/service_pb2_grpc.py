@@ -245,6 +245,41 @@ class TrackingServiceStub:
                 request_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.DeleteLoggedModelRequest.SerializeToString,
                 response_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.DeleteLoggedModelResponse.FromString,
                 _registered_method=True)
+        self.LogSpans = channel.unary_unary(
+                '/headrace.api.tracking.v1.TrackingService/LogSpans',
+                request_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.LogSpansRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.LogSpansResponse.FromString,
+                _registered_method=True)
+        self.LogTrace = channel.unary_unary(
+                '/headrace.api.tracking.v1.TrackingService/LogTrace',
+                request_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.LogTraceRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.LogTraceResponse.FromString,
+                _registered_method=True)
+        self.GetTrace = channel.unary_unary(
+                '/headrace.api.tracking.v1.TrackingService/GetTrace',
+                request_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.GetTraceRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.GetTraceResponse.FromString,
+                _registered_method=True)
+        self.ListSpans = channel.unary_unary(
+                '/headrace.api.tracking.v1.TrackingService/ListSpans',
+                request_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.ListSpansRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.ListSpansResponse.FromString,
+                _registered_method=True)
+        self.SearchTraces = channel.unary_unary(
+                '/headrace.api.tracking.v1.TrackingService/SearchTraces',
+                request_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.SearchTracesRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.SearchTracesResponse.FromString,
+                _registered_method=True)
+        self.ChangeTraceTags = channel.unary_unary(
+                '/headrace.api.tracking.v1.TrackingService/ChangeTraceTags',
+                request_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.ChangeTraceTagsRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.ChangeTraceTagsResponse.FromString,
+                _registered_method=True)
+        self.DeleteTraces = channel.unary_unary(
+                '/headrace.api.tracking.v1.TrackingService/DeleteTraces',
+                request_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.DeleteTracesRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.DeleteTracesResponse.FromString,
+                _registered_method=True)
 
 
 class TrackingServiceServicer:
@@ -547,6 +582,55 @@ class TrackingServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def LogSpans(self, request, context):
+        """Keeps spans of traces, each once. Spans that can not be kept are counted in the answer, with the reason of the first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LogTrace(self, request, context):
+        """Tells what its application knows of a trace as a whole. What was told first stays; what a repeat adds is added.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetTrace(self, request, context):
+        """One trace, without its spans.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSpans(self, request, context):
+        """Spans of a trace, by their start.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SearchTraces(self, request, context):
+        """Traces by filter and order, without their spans.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ChangeTraceTags(self, request, context):
+        """Sets and removes tags of a trace.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteTraces(self, request, context):
+        """Removes traces and their spans for good. The log tells which, and in whose name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TrackingServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -759,6 +843,41 @@ def add_TrackingServiceServicer_to_server(servicer, server):
                     servicer.DeleteLoggedModel,
                     request_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.DeleteLoggedModelRequest.FromString,
                     response_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.DeleteLoggedModelResponse.SerializeToString,
+            ),
+            'LogSpans': grpc.unary_unary_rpc_method_handler(
+                    servicer.LogSpans,
+                    request_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.LogSpansRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.LogSpansResponse.SerializeToString,
+            ),
+            'LogTrace': grpc.unary_unary_rpc_method_handler(
+                    servicer.LogTrace,
+                    request_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.LogTraceRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.LogTraceResponse.SerializeToString,
+            ),
+            'GetTrace': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTrace,
+                    request_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.GetTraceRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.GetTraceResponse.SerializeToString,
+            ),
+            'ListSpans': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSpans,
+                    request_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.ListSpansRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.ListSpansResponse.SerializeToString,
+            ),
+            'SearchTraces': grpc.unary_unary_rpc_method_handler(
+                    servicer.SearchTraces,
+                    request_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.SearchTracesRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.SearchTracesResponse.SerializeToString,
+            ),
+            'ChangeTraceTags': grpc.unary_unary_rpc_method_handler(
+                    servicer.ChangeTraceTags,
+                    request_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.ChangeTraceTagsRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.ChangeTraceTagsResponse.SerializeToString,
+            ),
+            'DeleteTraces': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteTraces,
+                    request_deserializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.DeleteTracesRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.DeleteTracesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1896,6 +2015,195 @@ class TrackingService:
             '/headrace.api.tracking.v1.TrackingService/DeleteLoggedModel',
             headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.DeleteLoggedModelRequest.SerializeToString,
             headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.DeleteLoggedModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LogSpans(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.tracking.v1.TrackingService/LogSpans',
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.LogSpansRequest.SerializeToString,
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.LogSpansResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LogTrace(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.tracking.v1.TrackingService/LogTrace',
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.LogTraceRequest.SerializeToString,
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.LogTraceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTrace(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.tracking.v1.TrackingService/GetTrace',
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.GetTraceRequest.SerializeToString,
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.GetTraceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSpans(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.tracking.v1.TrackingService/ListSpans',
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.ListSpansRequest.SerializeToString,
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.ListSpansResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SearchTraces(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.tracking.v1.TrackingService/SearchTraces',
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.SearchTracesRequest.SerializeToString,
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.SearchTracesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ChangeTraceTags(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.tracking.v1.TrackingService/ChangeTraceTags',
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.ChangeTraceTagsRequest.SerializeToString,
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.ChangeTraceTagsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteTraces(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.tracking.v1.TrackingService/DeleteTraces',
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.DeleteTracesRequest.SerializeToString,
+            headrace_dot_api_dot_tracking_dot_v1_dot_service__pb2.DeleteTracesResponse.FromString,
             options,
             channel_credentials,
             insecure,

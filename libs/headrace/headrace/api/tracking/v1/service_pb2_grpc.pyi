@@ -121,6 +121,20 @@ class TrackingServiceStub:
     """Says that a logged model is complete, or that its logging failed."""
     DeleteLoggedModel: _grpc.UnaryUnaryMultiCallable[_service_pb2.DeleteLoggedModelRequest, _service_pb2.DeleteLoggedModelResponse]
     """Puts a logged model away."""
+    LogSpans: _grpc.UnaryUnaryMultiCallable[_service_pb2.LogSpansRequest, _service_pb2.LogSpansResponse]
+    """Keeps spans of traces, each once. Spans that can not be kept are counted in the answer, with the reason of the first."""
+    LogTrace: _grpc.UnaryUnaryMultiCallable[_service_pb2.LogTraceRequest, _service_pb2.LogTraceResponse]
+    """Tells what its application knows of a trace as a whole. What was told first stays; what a repeat adds is added."""
+    GetTrace: _grpc.UnaryUnaryMultiCallable[_service_pb2.GetTraceRequest, _service_pb2.GetTraceResponse]
+    """One trace, without its spans."""
+    ListSpans: _grpc.UnaryUnaryMultiCallable[_service_pb2.ListSpansRequest, _service_pb2.ListSpansResponse]
+    """Spans of a trace, by their start."""
+    SearchTraces: _grpc.UnaryUnaryMultiCallable[_service_pb2.SearchTracesRequest, _service_pb2.SearchTracesResponse]
+    """Traces by filter and order, without their spans."""
+    ChangeTraceTags: _grpc.UnaryUnaryMultiCallable[_service_pb2.ChangeTraceTagsRequest, _service_pb2.ChangeTraceTagsResponse]
+    """Sets and removes tags of a trace."""
+    DeleteTraces: _grpc.UnaryUnaryMultiCallable[_service_pb2.DeleteTracesRequest, _service_pb2.DeleteTracesResponse]
+    """Removes traces and their spans for good. The log tells which, and in whose name."""
 
 @_typing.type_check_only
 class TrackingServiceAsyncStub(TrackingServiceStub):
@@ -215,6 +229,20 @@ class TrackingServiceAsyncStub(TrackingServiceStub):
     """Says that a logged model is complete, or that its logging failed."""
     DeleteLoggedModel: _aio.UnaryUnaryMultiCallable[_service_pb2.DeleteLoggedModelRequest, _service_pb2.DeleteLoggedModelResponse]  # type: ignore[assignment]
     """Puts a logged model away."""
+    LogSpans: _aio.UnaryUnaryMultiCallable[_service_pb2.LogSpansRequest, _service_pb2.LogSpansResponse]  # type: ignore[assignment]
+    """Keeps spans of traces, each once. Spans that can not be kept are counted in the answer, with the reason of the first."""
+    LogTrace: _aio.UnaryUnaryMultiCallable[_service_pb2.LogTraceRequest, _service_pb2.LogTraceResponse]  # type: ignore[assignment]
+    """Tells what its application knows of a trace as a whole. What was told first stays; what a repeat adds is added."""
+    GetTrace: _aio.UnaryUnaryMultiCallable[_service_pb2.GetTraceRequest, _service_pb2.GetTraceResponse]  # type: ignore[assignment]
+    """One trace, without its spans."""
+    ListSpans: _aio.UnaryUnaryMultiCallable[_service_pb2.ListSpansRequest, _service_pb2.ListSpansResponse]  # type: ignore[assignment]
+    """Spans of a trace, by their start."""
+    SearchTraces: _aio.UnaryUnaryMultiCallable[_service_pb2.SearchTracesRequest, _service_pb2.SearchTracesResponse]  # type: ignore[assignment]
+    """Traces by filter and order, without their spans."""
+    ChangeTraceTags: _aio.UnaryUnaryMultiCallable[_service_pb2.ChangeTraceTagsRequest, _service_pb2.ChangeTraceTagsResponse]  # type: ignore[assignment]
+    """Sets and removes tags of a trace."""
+    DeleteTraces: _aio.UnaryUnaryMultiCallable[_service_pb2.DeleteTracesRequest, _service_pb2.DeleteTracesResponse]  # type: ignore[assignment]
+    """Removes traces and their spans for good. The log tells which, and in whose name."""
 
 class TrackingServiceServicer(metaclass=_abc_1.ABCMeta):
     """Experiments, runs, metrics and artifacts."""
@@ -558,5 +586,61 @@ class TrackingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.DeleteLoggedModelResponse, _abc.Awaitable[_service_pb2.DeleteLoggedModelResponse]]:
         """Puts a logged model away."""
+
+    @_abc_1.abstractmethod
+    def LogSpans(
+        self,
+        request: _service_pb2.LogSpansRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.LogSpansResponse, _abc.Awaitable[_service_pb2.LogSpansResponse]]:
+        """Keeps spans of traces, each once. Spans that can not be kept are counted in the answer, with the reason of the first."""
+
+    @_abc_1.abstractmethod
+    def LogTrace(
+        self,
+        request: _service_pb2.LogTraceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.LogTraceResponse, _abc.Awaitable[_service_pb2.LogTraceResponse]]:
+        """Tells what its application knows of a trace as a whole. What was told first stays; what a repeat adds is added."""
+
+    @_abc_1.abstractmethod
+    def GetTrace(
+        self,
+        request: _service_pb2.GetTraceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.GetTraceResponse, _abc.Awaitable[_service_pb2.GetTraceResponse]]:
+        """One trace, without its spans."""
+
+    @_abc_1.abstractmethod
+    def ListSpans(
+        self,
+        request: _service_pb2.ListSpansRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.ListSpansResponse, _abc.Awaitable[_service_pb2.ListSpansResponse]]:
+        """Spans of a trace, by their start."""
+
+    @_abc_1.abstractmethod
+    def SearchTraces(
+        self,
+        request: _service_pb2.SearchTracesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.SearchTracesResponse, _abc.Awaitable[_service_pb2.SearchTracesResponse]]:
+        """Traces by filter and order, without their spans."""
+
+    @_abc_1.abstractmethod
+    def ChangeTraceTags(
+        self,
+        request: _service_pb2.ChangeTraceTagsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.ChangeTraceTagsResponse, _abc.Awaitable[_service_pb2.ChangeTraceTagsResponse]]:
+        """Sets and removes tags of a trace."""
+
+    @_abc_1.abstractmethod
+    def DeleteTraces(
+        self,
+        request: _service_pb2.DeleteTracesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.DeleteTracesResponse, _abc.Awaitable[_service_pb2.DeleteTracesResponse]]:
+        """Removes traces and their spans for good. The log tells which, and in whose name."""
 
 def add_TrackingServiceServicer_to_server(servicer: TrackingServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
