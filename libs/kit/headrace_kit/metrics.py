@@ -70,3 +70,8 @@ WEBHOOK_ATTEMPTS = Counter(
     "Attempts to deliver to webhooks, by outcome (delivered, failed, dead).",
     ["outcome"],
 )
+
+WATCH_STATES_SKIPPED = Counter(
+    "headrace_watch_states_skipped_total",
+    "States of watched runs that were not sent, since a newer one came before the client took them.",
+)

@@ -106,9 +106,9 @@ function opened(details) {
 document.addEventListener("toggle", (event) => { if (event.target.open) opened(event.target); }, true);
 for (const each of document.querySelectorAll("details.preview[open]")) opened(each);
 
-// What the run writes, while it writes: the end of it first, then what comes. Nobody is asked while nobody looks.
-const OUTPUT_MS = 1000;
+// What the run writes, while it writes: the end of it first, then what comes. A page nobody looks at holds no connection.
 const OUTPUT_MOST = 4_000_000; // characters that stay on the page
+const AGAIN_MS = 5000;
 const CONTROLS = /\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])/g;
 
 /** Text as a terminal leaves it behind: without control sequences; a line that is written over is its last form. */
@@ -116,31 +116,48 @@ export function left(text) {
   return text.replace(CONTROLS, "").replace(/\r+\n/g, "\n").replace(/[^\n]*\r(?=[^\n])/g, "");
 }
 
-async function output(box) {
-  let query = "last=1";
+function watch(box) {
+  let source = null;
   let length = 0;
-  for (;;) {
-    if (document.hidden) await new Promise((shown) => document.addEventListener("visibilitychange", shown, { once: true }));
-    const answer = await fetch(`${box.dataset.output}?${query}`).catch(() => null);
-    const found = answer?.ok ? await answer.json() : null;
-    if (found?.chunks.length) {
-      const atEnd = box.hidden || box.scrollHeight - box.scrollTop - box.clientHeight < 40;
-      box.hidden = false;
-      document.querySelector("[data-no-output]").hidden = true;
-      for (const [time, isError, text, leftOut] of found.chunks) {
-        if (leftOut) box.append(span(`… ${leftOut} bytes left out …\n`, "muted"));
-        const part = span(left(text), isError ? "stderr" : "");
-        part.title = new Date(time).toISOString();
-        length += part.textContent.length;
-        box.append(part);
-      }
-      while (length > OUTPUT_MOST) { length -= box.firstChild.textContent.length; box.firstChild.remove(); }
-      if (atEnd) box.scrollTop = box.scrollHeight;
+  let place = "";
+
+  function show({ chunks }) {
+    const atEnd = box.hidden || box.scrollHeight - box.scrollTop - box.clientHeight < 40;
+    box.hidden = false;
+    document.querySelector("[data-no-output]").hidden = true;
+    for (const chunk of chunks) {
+      if (chunk.left_out_bytes) box.append(span(`… ${chunk.left_out_bytes} bytes left out …\n`, "muted"));
+      const part = span(left(chunk.text), chunk.stream);
+      part.title = new Date(Number(chunk.time_us) / 1000).toISOString();
+      length += part.textContent.length;
+      box.append(part);
     }
-    if (found?.ended) { box.dataset.ended = "yes"; return; }
-    if (found) query = `after=${found.after}`;
-    if (!found?.more) await new Promise((done) => setTimeout(done, OUTPUT_MS));
+    while (length > OUTPUT_MOST) { length -= box.firstChild.textContent.length; box.firstChild.remove(); }
+    if (atEnd) box.scrollTop = box.scrollHeight;
   }
+  const changed = () => document.querySelector("#summary")?.dispatchEvent(new CustomEvent("refresh"));
+
+  function open() {
+    if (source || box.dataset.ended) return;
+    source = new EventSource(place ? `${box.dataset.output}?after=${place}` : box.dataset.output);
+    source.addEventListener("output", (message) => {
+      place = message.lastEventId;
+      show(JSON.parse(message.data));
+    });
+    source.addEventListener("error", () => { // refused: browsers try again by themselves only where a connection broke
+      if (source?.readyState !== EventSource.CLOSED) return;
+      close();
+      setTimeout(() => { if (!document.hidden) open(); }, AGAIN_MS);
+    });
+    source.addEventListener("end", () => { box.dataset.ended = "yes"; close(); changed(); });
+  }
+  function close() {
+    source?.close();
+    source = null;
+  }
+  document.addEventListener("visibilitychange", () => (document.hidden ? close() : open()));
+  addEventListener("pagehide", close);
+  if (!document.hidden) open();
 }
 
 function span(text, kind) {
@@ -149,7 +166,7 @@ function span(text, kind) {
   made.textContent = text;
   return made;
 }
-for (const each of document.querySelectorAll("[data-output]")) output(each);
+for (const each of document.querySelectorAll("[data-output]")) watch(each);
 
 // Which part of the page is in sight.
 const tabs = new Map([...document.querySelectorAll(".tabs a")].map((each) => [each.hash.slice(1), each]));

@@ -19,17 +19,18 @@ from headrace_gateway.views import (
     run,
     runs,
 )
+from headrace_gateway.watching import Watches
 from headrace_kit.objects import ObjectStore
 
 
-def routes(platform: Platform, pages: Pages, hub: Hub, objects: ObjectStore) -> list[BaseRoute]:
+def routes(platform: Platform, pages: Pages, hub: Hub, objects: ObjectStore, watches: Watches) -> list[BaseRoute]:
     """Every page."""
     return [
         *home.routes(platform, pages, hub),
         *runs.routes(platform, pages),
         *charts.routes(platform, pages),
         *compare.routes(platform, pages),
-        *run.routes(platform, pages, objects),
+        *run.routes(platform, pages, objects, watches),
         *gates.routes(platform, pages),
         *models.routes(platform, pages),
         *endpoints.routes(platform, pages),

@@ -8,7 +8,6 @@ from typing import Final
 from urllib.parse import quote
 
 import grpc
-import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -17,7 +16,6 @@ from headrace.api.orchestrator.v1 import service_pb2 as orchestrator
 from headrace.api.tracking.v1 import service_pb2 as service
 from headrace.api.tracking.v1.resources_pb2 import (
     ARTIFACT_KIND_DIFF,
-    OUTPUT_STREAM_STDERR,
     Artifact,
     ArtifactKind,
     Run,
@@ -27,6 +25,7 @@ from headrace_gateway.pages import Pages
 from headrace_gateway.platform import Platform, ServiceMissingError
 from headrace_gateway.views.lineage import WITHIN_S, lineage
 from headrace_gateway.views.runs import whole
+from headrace_gateway.watching import Watches, place_of
 from headrace_kit.errors import InvalidArgument, NotFound
 from headrace_kit.objects import ObjectStore
 
@@ -41,7 +40,7 @@ SYSTEM: Final = "system/"
 PLAIN: Final = ("text/", "application/json")
 
 
-def routes(platform: Platform, pages: Pages, objects: ObjectStore) -> list[BaseRoute]:
+def routes(platform: Platform, pages: Pages, objects: ObjectStore, watches: Watches) -> list[BaseRoute]:
     """The page of a run, and its files."""
 
     async def get(run_id: str) -> Run:
@@ -78,29 +77,14 @@ def routes(platform: Platform, pages: Pages, objects: ObjectStore) -> list[BaseR
         headers = {"Content-Disposition": 'attachment; filename="requirements.txt"'}
         return Response(text, media_type="text/plain; charset=utf-8", headers=headers)
 
-    async def output(request: Request) -> Response:
-        asked = service.ReadOutputRequest(
-            run=f"{platform.parent}/runs/{request.path_params['run']}",
-            after_us=whole(request.query_params, "after", digits=18),
-            last_bytes=OUTPUT_SHOWN if "last" in request.query_params else 0,
+    async def watch(request: Request) -> Response:
+        session = request.state.session
+        return await watches.open(
+            f"{platform.parent}/runs/{request.path_params['run']}",
+            client=session.id if session else request.headers["authorization"],
+            after_us=place_of(request.headers.get("last-event-id", request.query_params.get("after", ""))),
+            last_bytes=OUTPUT_SHOWN,
         )
-        found: service.ReadOutputResponse = await platform.read.tracking.ReadOutput(asked)
-        told = {
-            # As text: numbers of JavaScript end at 2^53, which is in the year 2255.
-            "after": str(found.next_after_us),
-            "ended": found.end and found.run_ended,
-            "more": not found.end,
-            "chunks": [
-                [
-                    each.time_us // 1000,
-                    each.stream == OUTPUT_STREAM_STDERR,
-                    each.content.decode(errors="replace"),
-                    each.left_out_bytes,
-                ]
-                for each in found.chunks
-            ],
-        }
-        return Response(orjson.dumps(told), media_type="application/json", headers={"Cache-Control": "no-store"})
 
     async def artifact(request: Request) -> Response:
         run = await get(request.path_params["run"])
@@ -128,7 +112,7 @@ def routes(platform: Platform, pages: Pages, objects: ObjectStore) -> list[BaseR
     return [
         Route("/runs/{run}", show),
         Route("/runs/{run}/requirements.txt", requirements),
-        Route("/runs/{run}/output", output),
+        Route("/runs/{run}/watch", watch),
         Route("/runs/{run}/artifacts/{path:path}", artifact),
     ]
 
