@@ -100,6 +100,9 @@ def console() -> Iterator[Console]:
     """All services, with something of every kind recorded."""
     with temporary_folder() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setenv("HEADRACE_DATA", str(folder / "data"))
+        patch.setenv("HEADRACE_WEBHOOK_ALLOWED", "127.0.0.0/8")  # receivers of tests listen on loopback
+        patch.setenv("HEADRACE_WEBHOOK_ATTEMPTS", "2")
+        patch.setenv("HEADRACE_WEBHOOK_BACKOFF_S", "1")
         stack = BackgroundStack(Stack(folder / "data"))
         stack.start()
         try:

@@ -8,6 +8,7 @@ from headrace_gateway.platform import Platform
 from headrace_gateway.views import (
     charts,
     compare,
+    deleted,
     drift,
     endpoints,
     events,
@@ -18,6 +19,7 @@ from headrace_gateway.views import (
     pipelines,
     run,
     runs,
+    webhooks,
 )
 from headrace_gateway.watching import Watches
 from headrace_kit.objects import ObjectStore
@@ -30,12 +32,14 @@ def routes(platform: Platform, pages: Pages, hub: Hub, objects: ObjectStore, wat
         *runs.routes(platform, pages),
         *charts.routes(platform, pages),
         *compare.routes(platform, pages),
+        *deleted.routes(platform, pages),
         *run.routes(platform, pages, objects, watches),
         *gates.routes(platform, pages),
         *models.routes(platform, pages),
         *endpoints.routes(platform, pages),
         *drift.routes(platform, pages),
         *pipelines.routes(platform, pages),
+        *webhooks.routes(platform, pages),
         *history.routes(platform, pages),
         *events.routes(platform, pages),
     ]

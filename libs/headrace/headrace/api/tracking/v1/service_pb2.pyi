@@ -2927,9 +2927,9 @@ class PurgeRunsResponse(_message.Message):
     kept_count: _builtins.int
     """Runs that stay because others were forked from them."""
     freed_count: _builtins.int
-    """Files of purged runs whose bytes were freed."""
+    """Files of purged runs whose bytes were freed; with `validate_only` would be: nobody else needs them now."""
     freed_bytes: _builtins.int
-    """Bytes that were freed."""
+    """Bytes that were freed, or would be."""
     waiting_count: _builtins.int
     """Files of purged runs whose bytes are still there: ask again."""
     waiting_reason: _builtins.str
