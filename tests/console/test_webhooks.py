@@ -8,6 +8,7 @@ import pytest
 from playwright.async_api import BrowserContext, Page, expect
 
 from headrace.api.registry.v1 import service_pb2 as service
+from headrace.api.registry.v1.resources_pb2 import WEBHOOK_DELIVERY_STATE_DEAD, WEBHOOK_DELIVERY_STATE_DELIVERED
 from tests.console.conftest import HOSTILE, PARENT, Console, command_id
 from tests.console.test_pages import complaints_of
 from tests.support.eventually import eventually
@@ -83,7 +84,7 @@ async def test_dead_letters_are_listed_and_made_due_again(page: Page, console: C
             create_model(console, name)
         with console.operator() as client:
             letters = service.ListDeliveriesRequest(
-                parent=f"{PARENT}/webhooks/{hook}", state="WEBHOOK_DELIVERY_STATE_DEAD"
+                parent=f"{PARENT}/webhooks/{hook}", state=WEBHOOK_DELIVERY_STATE_DEAD
             )
             eventually(lambda: len(client.webhooks.ListDeliveries(letters).deliveries) == 2)
 
@@ -101,13 +102,18 @@ async def test_dead_letters_are_listed_and_made_due_again(page: Page, console: C
         with console.operator() as client:
             eventually(lambda: not client.webhooks.ListDeliveries(letters).deliveries)
             done = service.ListDeliveriesRequest(
-                parent=f"{PARENT}/webhooks/{hook}", state="WEBHOOK_DELIVERY_STATE_DELIVERED"
+                parent=f"{PARENT}/webhooks/{hook}", state=WEBHOOK_DELIVERY_STATE_DELIVERED
             )
             eventually(lambda: len(client.webhooks.ListDeliveries(done).deliveries) == 2)
 
 
 async def test_a_webhook_is_not_made_without_the_forms_token(context: BrowserContext, console: Console) -> None:
-    fields = {"name": "forged", "url": "https://example.org/", "secret": "s" * 20, "command_id": command_id()}
+    fields: dict[str, str | float | bool] = {
+        "name": "forged",
+        "url": "https://example.org/",
+        "secret": "s" * 20,
+        "command_id": command_id(),
+    }
     answer = await context.request.post(f"{console.url}/webhooks", form=fields)
     assert answer.status == 403
     with console.operator() as client:

@@ -12,7 +12,8 @@ from headrace_kit.postgres import Database
 from headrace_tracking.filters import Condition, Subject, type_of
 from headrace_tracking.forks import line_of
 from headrace_tracking.searching import SqlBuilder
-from headrace_tracking.store import Series, matching, thin
+from headrace_tracking.store import matching
+from headrace_tracking.thinning import Series, thin
 
 MAX_KEYS: Final = 2000
 """Keys of a kind that are told."""
@@ -116,7 +117,7 @@ class Census:
         ]
 
     async def histories(
-        self, runs: Sequence[str], key: str, *, max_points: int, x_key: str = ""
+        self, runs: Sequence[str], key: str, *, max_points: int, x_key: str = "", thinning: int = 0
     ) -> AsyncIterator[tuple[str, Series, list[float]]]:
         """Points of a metric of each run that has it, thinned, and the values of another at the same steps.
 
@@ -134,7 +135,7 @@ class Census:
             for name in batch:
                 if name not in whole:
                     continue
-                series = thin(whole[name], most)
+                series = thin(whole[name], most, thinning)
                 yield name, series, _aligned(series, beside.get(name)) if x_key else []
 
     async def _points(self, runs: Sequence[str], key: str) -> dict[str, Series]:

@@ -35,7 +35,8 @@ from headrace_tracking.pointstore import MetricCommand, PointStore
 from headrace_tracking.purging import Purger
 from headrace_tracking.purging_rpc import PurgingRpc
 from headrace_tracking.store import EXPERIMENT as EXPERIMENT_STREAM
-from headrace_tracking.store import RUN, RunStore, thin
+from headrace_tracking.store import RUN, RunStore
+from headrace_tracking.thinning import thin
 from headrace_tracking.uploads_rpc import UploadsRpc
 
 R = TypeVar("R", bound=Message)
@@ -253,10 +254,11 @@ class TrackingServicer(ExperimentsRpc, LoggedModelsRpc, UploadsRpc, CensusRpc, O
         requests.check_run(request.run)
         require_text(request.key, field="key", most=250)
         require_range(request.max_points, field="max_points", least=0, most=1_000_000)
+        requests.check_thinning(request.thinning)
         run = await self._run(request.run, field="run")
         if request.key not in run.metrics:
             raise NotFound("metric", request.key, field="key")
-        series = thin(await self._runs.series(request.run, request.key), request.max_points)
+        series = thin(await self._runs.series(request.run, request.key), request.max_points, request.thinning)
         return service.GetMetricHistoryResponse(steps=series.steps, times_us=series.times_us, values=series.values)
 
     async def WatchRun(

@@ -1,6 +1,5 @@
 """Tracking's aggregates and read models."""
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,6 +25,7 @@ from headrace_kit.tables import Kind, Table
 from headrace_tracking import experiments, forks, loggedmodels, searching
 from headrace_tracking.domain import evolve_run
 from headrace_tracking.filters import Condition, Order
+from headrace_tracking.thinning import Series
 
 
 def experiment_rows(stream_id: str, state: Experiment, _events: Sequence[Message]) -> Sequence[Row]:
@@ -140,15 +140,6 @@ LOGGED_MODEL = Aggregate(
     revision=2,
 )
 """Stream: ``projects/{project}/loggedModels/{model}``."""
-
-
-@dataclass(frozen=True, slots=True)
-class Series:
-    """Points of one metric by step and time: three lists of equal length; times in microseconds since 1970 UTC."""
-
-    steps: list[int]
-    times_us: list[int]
-    values: list[float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,27 +315,6 @@ def matching(
     if condition is not None:
         where.append(sql.condition(condition))
     return " AND ".join(where)
-
-
-def thin(series: Series, max_points: int) -> Series:
-    """At most ``max_points`` points that keep first, last, and the extremes of each stretch; 0 keeps all."""
-    size = len(series.values)
-    if max_points <= 0 or size <= max_points:
-        return series
-    stretches = max(max_points // 2 - 1, 1)
-    kept = {0, size - 1}
-    for stretch in range(stretches):
-        low, high = stretch * size // stretches, (stretch + 1) * size // stretches
-        numbers = [index for index in range(low, high) if not math.isnan(series.values[index])]
-        if numbers:
-            kept.add(min(numbers, key=series.values.__getitem__))
-            kept.add(max(numbers, key=series.values.__getitem__))
-    chosen = sorted(kept)[:max_points] if max_points > 1 else [size - 1]
-    return Series(
-        [series.steps[index] for index in chosen],
-        [series.times_us[index] for index in chosen],
-        [series.values[index] for index in chosen],
-    )
 
 
 def _purged_rows(stream_id: str, changes: Sequence[Message]) -> Iterator[Row]:

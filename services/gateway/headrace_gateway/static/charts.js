@@ -207,7 +207,8 @@ function metric(parent, key, { root, state, fields }) {
 /** Columns by run: see lines_response in views/charts.py for the form. */
 async function fetchSeries(key, runs, fields) {
   const query = new URLSearchParams({ key });
-  if (fields.points.value) query.set("points", fields.points.value);
+  const points = fields.points.value;
+  if (points) query.set(points === "lttb" ? "downsample" : "points", points);
   if (fields.x.value.startsWith("metric.")) query.set("x", fields.x.value.slice("metric.".length));
   const answer = await fetch(`/runs/series?${runs}&${query}`);
   if (!answer.ok) return new Map();
