@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from playwright.async_api import BrowserContext, Page, expect
 
-from headrace.api.registry.v1.resources_pb2 import Gates
-from headrace.api.registry.v1.service_pb2 import CheckPromotionRequest, GetModelRequest
-from tests.console.conftest import PARENT, Console
+from headrace.api.registry.v1.resources_pb2 import MODEL_FORMAT_PICKLE, Gates
+from headrace.api.registry.v1.service_pb2 import CheckPromotionRequest, GetModelRequest, SetGatesRequest
+from tests.console.conftest import PARENT, Console, command_id
 from tests.console.test_pages import complaints_of
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
@@ -79,6 +79,39 @@ async def test_what_is_refused_shows_its_field_and_keeps_the_rest(
     await expect(fault.locator(f"[name={name}]")).to_have_value(text)
     await expect(page.locator("[name=champion]")).to_have_value("rmse<0.5")
     assert gates_of(console, "delays") == []
+
+
+async def test_a_person_consents_to_a_pickle_and_takes_it_back(page: Page, console: Console) -> None:
+    complaints = complaints_of(page)
+    number = console.version_by_a_service("pickled", MODEL_FORMAT_PICKLE)
+    gates = Gates(alias="production", required_checks=["quality"], safe_format_required=True)
+    with console.operator() as client:
+        client.registry.SetGates(
+            SetGatesRequest(command_id=command_id(), model=f"{PARENT}/models/pickled", gates=gates)
+        )
+    await page.goto(f"{console.url}/models/pickled/versions/{number}")
+    production = page.locator('[data-alias="production"]')
+    await expect(page.locator("#consent")).to_contain_text("nobody consented")
+    await expect(production.locator(".unmet")).to_contain_text("format")
+
+    consent = page.locator("form", has=page.get_by_role("button", name="Consent to its format"))
+    await consent.locator("[name=reason]").fill("made by our own pipeline")
+    await consent.get_by_role("button").click()
+    await expect(page.locator("#consent")).to_contain_text("made by our own pipeline")
+    await expect(production.locator(".unmet")).to_have_count(0)
+    await production.locator("[name=reason]").fill("it passes")
+    await production.get_by_role("button").click()
+    await expect(production).to_contain_text("this version")
+
+    withdrawal = page.locator("form", has=page.get_by_role("button", name="Take the consent back"))
+    await withdrawal.locator("[name=reason]").fill("the pipeline was tampered with")
+    await withdrawal.get_by_role("button").click()
+    await expect(page.locator("#consent")).to_contain_text("nobody consented")
+    with console.operator() as client:
+        model = client.registry.GetModel(GetModelRequest(name=f"{PARENT}/models/pickled")).model
+    assert model.versions[0].format_consent.given is False
+    assert model.aliases[0].version == 1
+    assert complaints == []
 
 
 async def test_gates_are_not_set_without_the_forms_token(context: BrowserContext, console: Console) -> None:

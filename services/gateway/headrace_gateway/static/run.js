@@ -6,6 +6,7 @@ const ROWS = 500;
 async function load(box) {
   if (box.dataset.loaded) return;
   box.dataset.loaded = "yes";
+  if (box.dataset.as === "page") return void box.replaceChildren(page(box.dataset.preview));
   box.textContent = "loading …";
   const answer = await fetch(`${box.dataset.preview}?head=${HEAD}`).catch(() => null);
   if (!answer?.ok) {
@@ -22,6 +23,17 @@ async function load(box) {
   box.prepend(note);
 }
 
+/** A page that a run stored, with its scripts, in a frame without any right: not even to know where it is. */
+function page(address) {
+  const frame = document.createElement("iframe");
+  frame.className = "framed";
+  frame.title = decodeURIComponent(address.split("/artifacts/")[1]);
+  frame.setAttribute("sandbox", "allow-scripts");
+  frame.referrerPolicy = "no-referrer";
+  frame.src = `${address}?framed`;
+  return frame;
+}
+
 function plain(text) {
   const pre = document.createElement("pre");
   pre.textContent = text;
@@ -29,7 +41,14 @@ function plain(text) {
 }
 
 function json(text) {
-  try { return plain(JSON.stringify(JSON.parse(text), null, 2)); } catch { return plain(text); }
+  let found;
+  try { found = JSON.parse(text); } catch { return plain(text); }
+  // Tables of MLflow's log_table and of pandas' orient="split".
+  if (Array.isArray(found?.columns) && Array.isArray(found.data) && found.data.every(Array.isArray)) {
+    const told = (each) => (each !== null && typeof each === "object" ? JSON.stringify(each) : String(each ?? ""));
+    return tabular([found.columns.map(told), ...found.data.map((row) => row.map(told))]);
+  }
+  return plain(JSON.stringify(found, null, 2));
 }
 
 function diff(text) {
@@ -45,7 +64,10 @@ function diff(text) {
 }
 
 function table(text, address) {
-  const rows = cells(text, address.endsWith(".tsv") || (!text.includes(",") && text.includes("\t")) ? "\t" : ",");
+  return tabular(cells(text, address.endsWith(".tsv") || (!text.includes(",") && text.includes("\t")) ? "\t" : ","));
+}
+
+function tabular(rows) {
   const made = document.createElement("table");
   made.className = "rows plain";
   const head = made.createTHead().insertRow();

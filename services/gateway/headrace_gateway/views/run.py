@@ -34,6 +34,13 @@ MAX_SHOWN: Final = 16 * 1024 * 1024
 OUTPUT_SHOWN: Final = 512 * 1024
 """Bytes of a run's output that its page begins with: the newest."""
 PICTURES: Final = ("image/svg+xml", "image/png", "image/jpeg", "image/webp", "image/gif")
+SOUNDS: Final = ("audio/wav", "audio/x-wav", "audio/mpeg", "audio/ogg", "audio/flac", "audio/webm")
+PAGES: Final = ("text/html", "application/xhtml+xml")
+"""What may hold scripts, as figures of plotly do: shown in a frame that has no right of this site, when asked for."""
+FRAMED: Final = (
+    "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline';"
+    " img-src data: blob:; font-src data:; media-src data:; worker-src blob:; frame-ancestors 'self'"
+)
 TABLES: Final = ("text/csv", "text/tab-separated-values")
 SYSTEM: Final = "system/"
 """What the keys of metrics about the machine begin with."""
@@ -61,6 +68,7 @@ def routes(platform: Platform, pages: Pages, objects: ObjectStore, watches: Watc
             RunStatus=RunStatus,
             Kind=ArtifactKind,
             pictures=PICTURES,
+            sounds=SOUNDS,
             preview=preview,
             keys=charted,
             system=[key for key in charted if key.startswith(SYSTEM)],
@@ -95,7 +103,7 @@ def routes(platform: Platform, pages: Pages, objects: ObjectStore, watches: Watc
         if found.object.size_bytes > MAX_SHOWN:
             raise InvalidArgument(f"{path} is too large for the console: fetch it with the SDK", field="path")
         kind = found.object.media_type
-        shown = kind in PICTURES or kind.startswith(PLAIN)
+        shown = kind in PICTURES or kind in SOUNDS or kind.startswith(PLAIN)
         # What a run stored is shown without any right of this site: no script in it runs, HTML is text.
         headers = {
             "Content-Security-Policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'",
@@ -104,6 +112,10 @@ def routes(platform: Platform, pages: Pages, objects: ObjectStore, watches: Watc
         if not shown:
             headers["Content-Disposition"] = "attachment"
         plain = "text/plain; charset=utf-8" if kind.startswith(PLAIN) else kind
+        # Only a frame of ours gets a page: opened by itself, or by a browser that does not say where, it is text.
+        if kind in PAGES and "framed" in request.query_params and request.headers.get("sec-fetch-dest") == "iframe":
+            plain = "text/html; charset=utf-8"
+            headers |= {"Content-Security-Policy": FRAMED, "Cache-Control": "no-store", "Vary": "Sec-Fetch-Dest"}
         content = await objects.get(found.object)
         if most := whole(request.query_params, "head"):
             content = content[:most]
@@ -118,10 +130,12 @@ def routes(platform: Platform, pages: Pages, objects: ObjectStore, watches: Watc
 
 
 def preview(artifact: Artifact) -> str:
-    """How the page shows a file: ``json``, ``table``, ``diff``, ``text``, or not at all (empty)."""
+    """How the page shows a file: ``page``, ``json``, ``table``, ``diff``, ``text``, or not at all (empty)."""
     kind = artifact.object.media_type
     if artifact.object.size_bytes > MAX_SHOWN or not kind.startswith(PLAIN):
         return ""
+    if kind in PAGES:
+        return "page"
     if artifact.kind == ARTIFACT_KIND_DIFF or artifact.path.endswith((".diff", ".patch")):
         return "diff"
     if kind == "application/json" or artifact.path.endswith(".json"):
