@@ -116,7 +116,7 @@ def test_figures_of_matplotlib_and_plotly_are_stored_as_their_path_says() -> Non
     with pytest.raises(ValueError, match="plotly"):
         figure_bytes(plot, "a.png")
     with pytest.raises(TypeError, match="no figure"):
-        figure_bytes("text", "a.png")  # type: ignore[arg-type] # what a caller may do
+        figure_bytes("text", "a.png")
 
 
 def test_what_is_logged_is_kept_with_its_media_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

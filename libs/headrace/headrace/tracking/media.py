@@ -52,9 +52,11 @@ class Plot(Protocol):
 
     def to_html(self, *, include_plotlyjs: bool, full_html: bool) -> str:
         """A page that needs nothing besides."""
+        ...
 
     def to_json(self) -> str | None:
         """The picture as data."""
+        ...
 
 
 @runtime_checkable
@@ -78,7 +80,7 @@ def at_step(path: str, step: int | None) -> str:
     return str(whole.with_suffix("") / f"{step:012d}{whole.suffix}")
 
 
-def figure_bytes(figure: Figure | Plot | bytes, path: str) -> bytes:
+def figure_bytes(figure: object, path: str) -> bytes:
     """A figure in the form that the path's end asks for. Raises TypeError and ValueError."""
     suffix = PurePosixPath(path).suffix.lower()
     if isinstance(figure, bytes):

@@ -71,18 +71,20 @@ function tabular(rows) {
   const made = document.createElement("table");
   made.className = "rows plain";
   const head = made.createTHead().insertRow();
-  for (const each of rows[0] ?? []) {
+  const isNumber = (each) => each !== undefined && each !== "" && Number.isFinite(Number(each));
+  (rows[0] ?? []).forEach((each, place) => {
     const cell = document.createElement("th");
     cell.textContent = each;
+    if (isNumber(rows[1]?.[place])) cell.className = "num";
     head.append(cell);
-  }
+  });
   const body = made.createTBody();
   for (const row of rows.slice(1, ROWS + 1)) {
     const line = body.insertRow();
     for (const each of row) {
       const cell = line.insertCell();
       cell.textContent = each;
-      if (each !== "" && Number.isFinite(Number(each))) cell.className = "num";
+      if (isNumber(each)) cell.className = "num";
     }
   }
   const scroll = document.createElement("div");
