@@ -17,7 +17,7 @@ from headrace.api.monitor.v1 import resources_pb2 as monitors
 from headrace.api.monitor.v1.service_pb2 import CreateMonitorRequest
 from headrace.api.orchestrator.v1 import resources_pb2 as pipelines
 from headrace.api.orchestrator.v1.service_pb2 import RegisterPipelineRequest, StartPipelineRunRequest
-from headrace.api.registry.v1.resources_pb2 import MODEL_FORMAT_ONNX
+from headrace.api.registry.v1.resources_pb2 import MODEL_FORMAT_ONNX, ModelFormat
 from headrace.api.registry.v1.service_pb2 import CreateVersionRequest, RecordValidationRequest
 from headrace.api.serving.v1.service_pb2 import CreateEndpointRequest
 from headrace.connection import find
@@ -66,7 +66,7 @@ class Console:
         token = (self.data / "secrets" / "orchestrator.token").read_text()
         return headrace.connect(dataclasses.replace(find(self.data), token=token))
 
-    def version_by_a_service(self, model: str) -> str:
+    def version_by_a_service(self, model: str, form: ModelFormat.ValueType = MODEL_FORMAT_ONNX) -> str:
         """Registers a version that somebody else than the operator made; returns its number."""
         with headrace.start_run("delays") as run:
             package = run.log_model(b"a model package of " + model.encode())
@@ -78,7 +78,7 @@ class Console:
                     create_model=True,
                     run=f"{PARENT}/runs/{run.id}",
                     artifact=package,
-                    format=MODEL_FORMAT_ONNX,
+                    format=form,
                     signature=Signature(
                         inputs=[
                             TensorSpec(name="x", datatype=DataType.DATA_TYPE_FP32, shape=[-1, 1], columns=["hour"])
@@ -100,6 +100,9 @@ def console() -> Iterator[Console]:
     """All services, with something of every kind recorded."""
     with temporary_folder() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setenv("HEADRACE_DATA", str(folder / "data"))
+        patch.setenv("HEADRACE_WEBHOOK_ALLOWED", "127.0.0.0/8")  # receivers of tests listen on loopback
+        patch.setenv("HEADRACE_WEBHOOK_ATTEMPTS", "2")
+        patch.setenv("HEADRACE_WEBHOOK_BACKOFF_S", "1")
         stack = BackgroundStack(Stack(folder / "data"))
         stack.start()
         try:

@@ -205,3 +205,19 @@ async def test_chosen_runs_are_tagged_and_deleted_together(page: Page, many: Man
         for each in chosen:
             assert client.tracking.GetRun(GetRunRequest(name=f"{PARENT}/runs/{each}")).run.HasField("delete_time")
     assert complaints == []
+
+
+async def test_the_last_metric_shows_how_it_went(page: Page, many: Many) -> None:
+    complaints = complaints_of(page)
+    fetched: list[str] = []
+    page.on("request", lambda request: fetched.append(request.url) if "/runs/series" in request.url else None)
+    await page.goto(many.address("&order=display_name&column=metric.val/f1.last&column=metric.val/loss.last"))
+
+    drawn = page.locator("#runs svg.spark polyline[points]")
+    await expect(drawn.first).to_be_visible()
+    assert await page.locator("#runs svg.spark").first.get_attribute("data-key") == "val/loss"
+    assert len(str(await drawn.first.get_attribute("points")).split()) == 3
+    rows = await page.locator("#runs tr[data-run]").count()
+    await expect(drawn).to_have_count(rows)
+    assert len(fetched) <= 1 + rows // 50
+    assert complaints == []

@@ -77,10 +77,16 @@ def test_a_purged_run_is_gone_and_what_a_version_needs_stays(connected: Platform
     assert "No run" in command("purge", "--older-than", "1d", "--project", project).stdout
     told = json.loads(command("purge", "--older-than", "0s", "--dry-run", "--project", project, "--json").stdout)
     assert [each["run"] for each in told["runs"]] == [run.name]
+    freed = {key: int(told[key]) for key in ("freed_count", "freed_bytes")}
+    with connected.client() as client:
+        artifacts = client.tracking.GetRun(service.GetRunRequest(name=run.name)).run.artifacts
+    own = [each.object.size_bytes for each in artifacts if each.path != "model.onnx"]
+    assert freed == {"freed_count": len(own), "freed_bytes": sum(own)}
     assert all(is_there(url) for url in urls.values())
     purged = json.loads(command("purge", "--older-than", "0s", "--project", project, "--json").stdout)
     assert [(each["run"], each["point_count"]) for each in purged["runs"]] == [(run.name, "1")]
     assert purged.get("waiting_count", "0") == "0"
+    assert {key: int(purged[key]) for key in freed} == freed
     assert (is_there(urls["mine.bin"]), is_there(urls["model.onnx"])) == (False, True)
     with pytest.raises(NotFound), connected.client() as client:
         client.tracking.GetRun(service.GetRunRequest(name=run.name))

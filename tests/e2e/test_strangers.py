@@ -47,7 +47,7 @@ def console_routes() -> list[tuple[str, str]]:
         NOBODY,
         sessions=NOBODY,
         tokens=NOBODY,
-        routes=routes(NOBODY, NOBODY, NOBODY, NOBODY),
+        routes=routes(NOBODY, NOBODY, NOBODY, NOBODY, NOBODY),
     )
     return sorted(set(called(web.routes)))
 

@@ -77,3 +77,7 @@ SPANS_DROPPED = Counter(
     "Spans of traces that are not kept, by why: rejected when they came, or expired.",
     ["why"],
 )
+WATCH_STATES_SKIPPED = Counter(
+    "headrace_watch_states_skipped_total",
+    "States of watched runs that were not sent, since a newer one came before the client took them.",
+)

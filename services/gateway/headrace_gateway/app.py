@@ -15,6 +15,7 @@ from headrace_gateway.people import People
 from headrace_gateway.platform import Platform
 from headrace_gateway.sessions import Sessions
 from headrace_gateway.views import routes
+from headrace_gateway.watching import Watches
 from headrace_gateway.web import build_web
 from headrace_kit.app import Application
 from headrace_kit.auth import Tokens
@@ -31,15 +32,16 @@ async def build(settings: GatewaySettings) -> Application:
     pages = Pages(settings.project, people.named)
     objects = open_objects(settings)
     hub = Hub(platform.read, f"{platform.parent}/")
+    watches = Watches(platform.read, hub)
     web = build_web(
         pages,
         sessions=Sessions(settings.data, settings.console_code_file),
         tokens=Tokens(settings.tokens_file),
         routes=[
-            *routes(platform, pages, hub, objects),
+            *routes(platform, pages, hub, objects, watches),
             *mlflow_api.routes(platform.read, objects, settings.project),
             *otlp.routes(platform.read, objects, settings.project),
-            *rest.routes(platform.read),
+            *rest.routes(platform.read, watches, platform.parent),
         ],
     )
     host, _, port = settings.http_listen.rpartition(":")

@@ -35,7 +35,8 @@ class Hub:
     def __init__(self, services: Services, prefix: str) -> None:
         self._services, self._prefix = services, prefix
         self._pages: set[Feed] = set()
-        self._ended = False
+        self.ended = asyncio.Event()
+        """Set when the gateway stops."""
 
     async def run(self) -> None:
         """Follows every log until cancelled; then ends the feeds, so that open pages do not hold the stop up."""
@@ -45,7 +46,7 @@ class Hub:
                     tasks.create_task(self._follow(name), name=f"follow-{name}")
                 await asyncio.Event().wait()
         finally:
-            self._ended = True
+            self.ended.set()
             for feed in self._pages:
                 push(feed, Notice.END)
 
@@ -53,7 +54,7 @@ class Hub:
     def feed(self) -> Iterator[Feed]:
         """What one page gets from now on: events as they come."""
         feed: Feed = asyncio.Queue(QUEUE)
-        if self._ended:
+        if self.ended.is_set():
             feed.put_nowait(Notice.END)
         self._pages.add(feed)
         try:

@@ -33,6 +33,7 @@ NAVIGATION: Final = (
     ("/drift", "Drift", "d"),
     ("/pipelines", "Pipelines", "p"),
     ("/events", "Events", "v"),
+    ("/webhooks", "Webhooks", "w"),
 )
 """Path, name, and the key that goes there after ``g``."""
 _KINDS: Final = {
@@ -45,6 +46,7 @@ _KINDS: Final = {
     "pipelines": "/pipelines#{}",
     "experiments": "/runs?experiment={}",
     "alerts": "/drift#{}",
+    "webhooks": "/webhooks/{}",
 }
 _WORDS: Final = {
     "runs": "run",
@@ -61,6 +63,7 @@ _WORDS: Final = {
     "schedules": "schedule",
     "persons": "person",
     "archives": "archived range",
+    "webhooks": "webhook",
 }
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 

@@ -22,7 +22,7 @@ from headrace_gateway.pages import Pages
 from headrace_gateway.platform import ServiceMissingError
 from headrace_gateway.sessions import COOKIE, LIFETIME_S, Sessions
 from headrace_kit.auth import Tokens
-from headrace_kit.errors import FailedPrecondition, InvalidArgument, KitError, NotFound
+from headrace_kit.errors import FailedPrecondition, InvalidArgument, KitError, NotFound, ResourceExhausted
 
 STATIC: Final = Path(__file__).parent / "static"
 _HTTP: Final = {
@@ -42,6 +42,7 @@ _KIT: Final = {
     InvalidArgument: HTTPStatus.BAD_REQUEST,
     NotFound: HTTPStatus.NOT_FOUND,
     FailedPrecondition: HTTPStatus.CONFLICT,
+    ResourceExhausted: HTTPStatus.TOO_MANY_REQUESTS,
 }
 _TITLES: Final = {
     HTTPStatus.BAD_REQUEST: "That can not be asked",

@@ -42,7 +42,7 @@ class Verdict:
         approvals: Persons' approvals it stands on.
         standing_approval: The standing approval it cites when no person approved the version itself.
         validations: The newest result of each check, those that passed.
-        gates: The gates that were set for the alias, or None.
+        gates: The gates that were asked, or None where none are set.
         opened_by: Who opened the aliases of the model, where nobody approved the version; else empty.
     """
 
@@ -75,9 +75,14 @@ def newest_validations(version: Version) -> dict[str, Validation]:
     return {each.check: each for each in version.validations}
 
 
-def judge(model: Model, version: Version, *, alias: str, actor: str, now: datetime) -> Verdict:
-    """Whether ``actor`` may move ``alias`` to ``version`` at ``now``, and on what grounds."""
-    found = next((each for each in model.gates if each.alias == alias), None)
+def judge(
+    model: Model, version: Version, *, alias: str, actor: str, now: datetime, asked: Gates | None = None
+) -> Verdict:
+    """Whether ``actor`` may move ``alias`` to ``version`` at ``now``, and on what grounds.
+
+    ``asked`` are gates to ask instead of those that are set.
+    """
+    found = asked or next((each for each in model.gates if each.alias == alias), None)
     gates = found or Gates(alias=alias, approval_required=True)
     newest = newest_validations(version)
     reviews = standing_reviews(version)

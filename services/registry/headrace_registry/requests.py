@@ -125,6 +125,17 @@ def check_gates(gates: Gates) -> None:
         require_text(wanted.role, field=f"{at}.role", least=0, most=250)
 
 
+def check_asked_gates(request: service.CheckPromotionRequest, *, actor: str) -> Gates | None:
+    """The gates that a question brings, as if ``actor`` had set them; None when it brings none."""
+    if not request.HasField("gates"):
+        return None
+    asked = Gates()
+    asked.CopyFrom(request.gates)
+    asked.alias, asked.actor = request.alias, actor
+    check_gates(asked)
+    return asked
+
+
 def require_finite(value: float, *, field: str, least: float = -math.inf) -> None:
     """A number that is one, and not below ``least``."""
     if not math.isfinite(value) or value < least:

@@ -186,7 +186,8 @@ class RegistryServicer(RegistryServiceServicer):
         model = await self._model(requests.model_of(request.version, field="version"), field="version")
         version = domain.version_of(model, request.version)
         actor = request.actor or current_principal().id
-        verdict = gates.judge(model, version, alias=request.alias, actor=actor, now=datetime.now(UTC))
+        asked = requests.check_asked_gates(request, actor=current_principal().id)
+        verdict = gates.judge(model, version, alias=request.alias, actor=actor, now=datetime.now(UTC), asked=asked)
         pointer = gates.find_alias(model, request.alias)
         return service.CheckPromotionResponse(
             unmet=verdict.unmet,

@@ -10,9 +10,10 @@ from typing import Final
 from headrace.api.tracking.v1.resources_pb2 import VIEW_ALL, View
 from headrace_kit.postgres import Database
 from headrace_tracking.filters import Condition, Subject, type_of
-from headrace_tracking.history import Series, read_series, thin
+from headrace_tracking.history import read_series
 from headrace_tracking.searching import SqlBuilder
 from headrace_tracking.store import matching
+from headrace_tracking.thinning import Series, thin
 
 MAX_KEYS: Final = 2000
 """Keys of a kind that are told."""
@@ -122,7 +123,7 @@ class Census:
         ]
 
     async def histories(
-        self, runs: Sequence[str], key: str, *, max_points: int, x_key: str = ""
+        self, runs: Sequence[str], key: str, *, max_points: int, x_key: str = "", thinning: int = 0
     ) -> AsyncIterator[tuple[str, Series, list[float]]]:
         """Points of a metric of each run that has it, thinned, and the values of another at the same steps.
 
@@ -140,7 +141,7 @@ class Census:
             for name in batch:
                 if name not in whole:
                     continue
-                series = thin(whole[name], most)
+                series = thin(whole[name], most, thinning)
                 yield name, series, _aligned(series, beside.get(name)) if x_key else []
 
 

@@ -42,8 +42,13 @@ class CensusRpc(TrackingServiceServicer):
         require_text(request.key, field="key", most=250)
         require_text(request.x_key, field="x_key", least=0, most=250)
         require_range(request.max_points, field="max_points", least=0, most=200_000)
+        requests.check_thinning(request.thinning)
         found = self._census.histories(
-            request.runs, request.key, max_points=request.max_points or DEFAULT_POINTS, x_key=request.x_key
+            request.runs,
+            request.key,
+            max_points=request.max_points or DEFAULT_POINTS,
+            x_key=request.x_key,
+            thinning=request.thinning,
         )
         return service.GetMetricHistoriesResponse(
             series=[

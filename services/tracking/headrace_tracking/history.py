@@ -1,13 +1,12 @@
 """Histories of metrics: all points of one, in order, with those of the runs it goes on with."""
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
 from headrace_kit.postgres import Database
 from headrace_tracking.columns import Columns
 from headrace_tracking.forks import line_of
+from headrace_tracking.thinning import Series
 
 _CHUNKS: Final = f"""
 WITH RECURSIVE {line_of("SELECT * FROM unnest($1::text[])")}
@@ -15,20 +14,6 @@ SELECT l.root, l.up_to, c.last_step, c.places, c.steps, c.times_us, c.values
 FROM line l JOIN metric_chunks c ON c.run = l.run AND c.key = $2 AND c.first_step <= l.up_to
 ORDER BY l.root, c.first_place
 """  # noqa: S608 - text of this package
-
-
-@dataclass(frozen=True, slots=True)
-class Series:
-    """Points of one metric by step and time: three lists of equal length; times in microseconds since 1970 UTC."""
-
-    steps: list[int] = field(default_factory=list[int])
-    times_us: list[int] = field(default_factory=list[int])
-    values: list[float] = field(default_factory=list[float])
-
-    def chosen(self, indexes: Sequence[int]) -> "Series":
-        """Some of the points."""
-        times = [self.times_us[index] for index in indexes]
-        return Series([self.steps[index] for index in indexes], times, [self.values[index] for index in indexes])
 
 
 async def read_series(database: Database, runs: Sequence[str], key: str) -> dict[str, Series]:
@@ -52,19 +37,3 @@ def in_order(points: Columns) -> Series:
             range(len(points)), key=lambda index: (points.steps[index], points.times_us[index], points.places[index])
         )
     )
-
-
-def thin(series: Series, max_points: int) -> Series:
-    """At most ``max_points`` points that keep first, last, and the extremes of each stretch; 0 keeps all."""
-    size = len(series.values)
-    if max_points <= 0 or size <= max_points:
-        return series
-    stretches = max(max_points // 2 - 1, 1)
-    kept = {0, size - 1}
-    for stretch in range(stretches):
-        low, high = stretch * size // stretches, (stretch + 1) * size // stretches
-        numbers = [index for index in range(low, high) if not math.isnan(series.values[index])]
-        if numbers:
-            kept.add(min(numbers, key=series.values.__getitem__))
-            kept.add(max(numbers, key=series.values.__getitem__))
-    return series.chosen(sorted(kept)[:max_points] if max_points > 1 else [size - 1])

@@ -34,6 +34,16 @@ SELECT EXISTS (SELECT FROM run_objects WHERE uri = $1)
     OR EXISTS (SELECT FROM logged_model_objects WHERE uri = $1)
     OR EXISTS (SELECT FROM claimed_digests WHERE sha256 = $2)
 """
+_WOULD_GO: Final = """
+SELECT count(*), coalesce(sum(o.size_bytes), 0) FROM (
+    SELECT uri, sha256, size_bytes FROM run_objects WHERE run = ANY($2::text[])
+    UNION
+    SELECT uri, sha256, size_bytes FROM released_objects WHERE project = $1
+) o
+WHERE NOT EXISTS (SELECT FROM run_objects n WHERE n.uri = o.uri AND n.run <> ALL($2::text[]))
+  AND NOT EXISTS (SELECT FROM logged_model_objects m WHERE m.uri = o.uri)
+  AND NOT EXISTS (SELECT FROM claimed_digests c WHERE c.sha256 = o.sha256)
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +113,17 @@ class Purger:
             respond=lambda _: service.PurgedRun(run=found.run),
             within=within,
         )
+
+    async def would_free(self, project: str, runs: Sequence[str]) -> Freed:
+        """What would be freed if these runs were purged now; nothing is changed."""
+        try:
+            await self._claims.catch_up()
+        except Unavailable as error:
+            return Freed(reason=str(error))
+        if project in RESERVED:
+            return Freed(reason=f"bytes of the project {project} are not freed")
+        row = await self._database.fetchrow(_WOULD_GO, project, list(runs))
+        return Freed(row[0], int(row[1])) if row else Freed()
 
     async def keep(self, uri: str) -> None:
         """Somebody is about to refer to these bytes: they stay. Waits for one who is freeing them just now."""

@@ -41,10 +41,11 @@ class PurgingRpc(TrackingServiceServicer):
             runs=found[:limit], more=len(found) > limit, kept_count=await self._purger.kept(project, before=before)
         )
         if request.validate_only:
-            return answer
-        for each in answer.runs:
-            await self._purger.purge(each, command)
-        freed = await self._purger.free(project)
+            freed = await self._purger.would_free(project, [each.run for each in answer.runs])
+        else:
+            for each in answer.runs:
+                await self._purger.purge(each, command)
+            freed = await self._purger.free(project)
         answer.freed_count, answer.freed_bytes = freed.objects, freed.size_bytes
         answer.waiting_count, answer.waiting_reason = freed.waiting, freed.reason
         return answer

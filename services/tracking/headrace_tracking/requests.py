@@ -39,6 +39,7 @@ MODEL_ENDS: Final = {
 }
 LOGGED_MODEL: Final = NamePattern("projects/{project}/loggedModels/{model}")
 STREAMS: Final = {int(number): name for name, number in resources.OutputStream.items() if number}
+THINNINGS = {int(number): name for name, number in service.Thinning.items() if number}
 VIEWS: Final = {int(number): name for name, number in resources.View.items()}
 KINDS: Final = {int(number): name for name, number in resources.ArtifactKind.items()}
 _METRIC_KEY: Final = re.compile(r"[\w \-./:@=]{1,250}")
@@ -227,6 +228,12 @@ def check_abort_upload(request: service.AbortUploadRequest) -> str:
     require_sha256(request.sha256, field="sha256")
     require_text(request.upload_id, field="upload_id", most=1000)
     return PROJECT.parse(request.parent, field="parent")["project"]
+
+
+def check_thinning(thinning: int) -> None:
+    """How points are thinned: known, or not given."""
+    if thinning:
+        require_enum(thinning, field="thinning", names=THINNINGS)
 
 
 def metric_points(request: service.LogMetricsRequest | service.StreamMetricsRequest) -> list[Columns]:

@@ -26,7 +26,6 @@ from headrace_tracking import domain, requests
 from headrace_tracking.census import Census
 from headrace_tracking.census_rpc import CensusRpc
 from headrace_tracking.filters import parse_filter, parse_order
-from headrace_tracking.history import thin
 from headrace_tracking.loggedmodels_rpc import LoggedModelsRpc, require_stored
 from headrace_tracking.metrics import MetricWriter
 from headrace_tracking.output_rpc import OutputRpc
@@ -36,6 +35,7 @@ from headrace_tracking.purging import Purger
 from headrace_tracking.purging_rpc import PurgingRpc
 from headrace_tracking.spanintake import SpanIntake
 from headrace_tracking.store import RUN, RunStore
+from headrace_tracking.thinning import thin
 from headrace_tracking.tracedeleting import TraceDeleter
 from headrace_tracking.traces_rpc import TracesRpc
 from headrace_tracking.tracestore import TraceStore
@@ -254,10 +254,11 @@ class TrackingServicer(TracesRpc, LoggedModelsRpc, UploadsRpc, CensusRpc, Output
         requests.check_run(request.run)
         require_text(request.key, field="key", most=250)
         require_range(request.max_points, field="max_points", least=0, most=1_000_000)
+        requests.check_thinning(request.thinning)
         run = await self._run(request.run, field="run")
         if request.key not in run.metrics:
             raise NotFound("metric", request.key, field="key")
-        series = thin(await self._runs.series(request.run, request.key), request.max_points)
+        series = thin(await self._runs.series(request.run, request.key), request.max_points, request.thinning)
         return service.GetMetricHistoryResponse(steps=series.steps, times_us=series.times_us, values=series.values)
 
     async def WatchRun(

@@ -25,7 +25,8 @@ from headrace_kit.tables import Kind, Table
 from headrace_tracking import experiments, forks, loggedmodels, searching
 from headrace_tracking.domain import evolve_run
 from headrace_tracking.filters import Condition, Order
-from headrace_tracking.history import Series, read_series
+from headrace_tracking.history import read_series
+from headrace_tracking.thinning import Series
 
 
 def experiment_rows(stream_id: str, state: Experiment, changes: Sequence[Message]) -> Sequence[Row]:

@@ -7,11 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.api.tracking.v1.resources_pb2 import MetricSummary
+from headrace.api.tracking.v1.service_pb2 import THINNING_LTTB
 from headrace_kit.errors import InvalidArgument
 from headrace_tracking.columns import digest, joined
 from headrace_tracking.filters import parse_filter, parse_order
-from headrace_tracking.history import Series, in_order, thin
+from headrace_tracking.history import in_order
 from headrace_tracking.summaries import merge, summarise
+from headrace_tracking.thinning import Series, thin
 from tests.support.points import Point, columns_of, digest_of, points_of
 
 points = st.tuples(st.sampled_from(["loss", "rmse"]), st.integers(-3, 3), st.integers(0, 3), st.floats())
@@ -73,6 +75,28 @@ def test_a_thinned_series_keeps_its_extremes(values: list[float], max_points: in
     if max_points >= 4 and numbers:
         assert min(numbers) in thinned.values
         assert max(numbers) in thinned.values
+
+
+@given(st.lists(st.floats()), st.integers(1, 20))
+def test_a_series_thinned_by_triangles_has_its_ends_and_no_more_than_asked_for(
+    values: list[float], max_points: int
+) -> None:
+    steps = list(range(len(values)))
+    thinned = thin(Series(steps, steps, values), max_points, THINNING_LTTB)
+    numbers = [step for step, value in zip(steps, values, strict=True) if math.isfinite(value)]
+    assert thinned.steps == sorted(set(thinned.steps))
+    assert len(thinned.steps) == min(max_points, len(numbers)) or len(values) <= max_points
+    if len(values) > max_points >= 2 and len(numbers) >= 2:
+        assert (thinned.steps[0], thinned.steps[-1]) == (numbers[0], numbers[-1])
+
+
+def test_triangles_keep_what_bends_the_line() -> None:
+    values = [0.0] * 1000
+    values[123], values[777] = 5.0, -3.0
+    steps = list(range(1000))
+    thinned = thin(Series(steps, steps, values), 50, THINNING_LTTB)
+    assert len(thinned.steps) == 50
+    assert {123, 777} < set(thinned.steps)
 
 
 @given(st.text(alphabet=st.sampled_from("metric.param tag`\"'<>=!()andor,in1 x\\é\0"), max_size=40))

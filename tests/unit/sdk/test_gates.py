@@ -5,9 +5,18 @@ from __future__ import annotations
 import pytest
 
 from headrace.api.registry.v1 import resources_pb2 as resources
-from headrace.cli.gates import contest, persons, seconds, threshold
 from headrace.errors import InvalidArgument
 from headrace.gates import sentences
+from headrace.gatewords import (
+    contest,
+    persons,
+    seconds,
+    threshold,
+    written_age,
+    written_contest,
+    written_persons,
+    written_threshold,
+)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +51,7 @@ def test_ages_and_persons_are_read() -> None:
 @pytest.mark.parametrize("text", ["", "rmse", "<=1", "rmse<=", "rmse<=x", "rmse==3"])
 def test_what_is_no_threshold_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(InvalidArgument, match="--metric"):
-        threshold(text)
+        threshold(text, "--metric")
 
 
 def test_other_nonsense_is_refused() -> None:
@@ -78,3 +87,14 @@ def test_gates_are_told_in_phrases() -> None:
         "approval",
     ]
     assert list(sentences(resources.Gates(alias="a"))) == ["no approval"]
+
+
+@pytest.mark.parametrize("text", ["rmse<=25", "holdout/rmse>-0.001", "f1>=1e+22", "a b/c d<0.1"])
+def test_a_threshold_is_written_as_it_is_read(text: str) -> None:
+    assert written_threshold(threshold(text)) == text
+
+
+def test_other_gates_are_written_as_they_are_read() -> None:
+    assert [written_contest(contest(each)) for each in ("rmse<", "h/auc>0.01")] == ["rmse<", "h/auc>0.01"]
+    assert [written_age(seconds(each)) for each in ("", "90s", "15m", "12h", "30d")] == ["", "90s", "15m", "12h", "30d"]
+    assert [written_persons(persons(each)) for each in ("2", "1:reviewer")] == ["2", "1:reviewer"]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, Final
+from typing import Annotated
 from uuid import uuid4
 
 import typer
@@ -12,14 +11,8 @@ from headrace.api.registry.v1 import resources_pb2 as resources
 from headrace.api.registry.v1 import service_pb2 as service
 from headrace.cli.output import Json, Project, print_done, print_json, print_table, when
 from headrace.client import connect
-from headrace.errors import InvalidArgument
-from headrace.gates import COMPARISONS, sentences
-
-UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_THRESHOLD = re.compile(r"(?:(?P<check>[^/<>=]+)/)?(?P<metric>[^<>=]+?)\s*(?P<sign><=|>=|<|>)\s*(?P<value>\S+)")
-_CONTEST = re.compile(r"(?:(?P<check>[^/<>]+)/)?(?P<metric>[^<>]+?)\s*(?P<sign>[<>])\s*(?P<margin>\S*)")
-_AGE = re.compile(r"(\d{1,9})([smhd])")
-_PERSONS = re.compile(r"(\d{1,3})(?::(.+))?")
+from headrace.gates import sentences
+from headrace.gatewords import contest, persons, seconds, threshold
 
 Model = Annotated[str, typer.Argument(help="Id of the model.")]
 
@@ -70,68 +63,17 @@ def set_gates(
         required_checks=check or [],
         approval_required=approval,
         compatible_signature_required=compatible_signature,
-        metrics=[threshold(each) for each in metric or []],
-        champion=[contest(each) for each in beats or []],
+        metrics=[threshold(each, "--metric") for each in metric or []],
+        champion=[contest(each, "--beats") for each in beats or []],
         max_age_s=seconds(max_age, "--max-age"),
         max_run_age_s=seconds(max_run_age, "--max-run-age"),
         safe_format_required=safe_format,
-        approvals=[persons(each) for each in approvals or []],
+        approvals=[persons(each, "--approvals") for each in approvals or []],
     )
     request = service.SetGatesRequest(command_id=str(uuid4()), model=_name(project, model), gates=gates)
     with connect() as client:
         found = client.registry.SetGates(request).model
     print_done(f"{alias} needs {'; '.join(sentences(gates))}", found, as_json=as_json)
-
-
-def threshold(text: str) -> resources.MetricGate:
-    """The gate that ``metric<=value`` or ``check/metric<=value`` says. Raises InvalidArgument."""
-    found = _THRESHOLD.fullmatch(text)
-    if found is None:
-        raise InvalidArgument(f"--metric: write it as 'rmse<=25' or 'check/rmse<=25', not {text!r}")
-    return resources.MetricGate(
-        metric=found["metric"],
-        comparison=COMPARISONS[found["sign"]],
-        threshold=_number(found["value"], "--metric"),
-        check=found["check"] or "",
-    )
-
-
-def contest(text: str) -> resources.ChampionGate:
-    """The gate that ``metric<``, ``metric>margin`` or ``check/metric<margin`` says. Raises InvalidArgument."""
-    found = _CONTEST.fullmatch(text)
-    if found is None:
-        raise InvalidArgument(f"--beats: write it as 'rmse<' or 'auc>0.01', not {text!r}")
-    return resources.ChampionGate(
-        metric=found["metric"],
-        higher_is_better=found["sign"] == ">",
-        margin=_number(found["margin"] or "0", "--beats"),
-        check=found["check"] or "",
-    )
-
-
-def seconds(text: str, option: str) -> int:
-    """Seconds of ``90s``, ``15m``, ``12h`` or ``30d``; 0 for nothing. Raises InvalidArgument."""
-    if not text:
-        return 0
-    found = _AGE.fullmatch(text)
-    if found is None:
-        raise InvalidArgument(f"{option}: write it as 30d, 12h, 15m or 90s, not {text!r}")
-    return int(found[1]) * UNITS_S[found[2]]
-
-
-def persons(text: str) -> resources.ApprovalGate:
-    """The gate that ``2`` or ``1:reviewer`` says. Raises InvalidArgument."""
-    found = _PERSONS.fullmatch(text)
-    if found is None:
-        raise InvalidArgument(f"--approvals: write it as 2 or 1:reviewer, not {text!r}")
-    return resources.ApprovalGate(count=int(found[1]), role=found[2] or "")
-
-
-def _number(text: str, option: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise InvalidArgument(f"{option}: {text!r} is no number") from None
 
 
 def _name(project: str, model: str) -> str:

@@ -205,9 +205,12 @@ def purge(
     if whole.more:
         console.print("and more")
     if whole.freed_count:
-        console.print(f"{whole.freed_count} files of {whole.freed_bytes} bytes were freed.")
+        done = "would be" if dry_run else "were"
+        console.print(f"{whole.freed_count} files of {whole.freed_bytes} bytes {done} freed.")
     if whole.kept_count:
         console.print(f"{whole.kept_count} runs stay: others were forked from them.")
+    if dry_run and whole.waiting_reason:
+        console.print(f"What would be freed is not known: {whole.waiting_reason}")
     if whole.waiting_count:
         console.print(f"{whole.waiting_count} files wait, call again: {whole.waiting_reason}")
 

@@ -74,7 +74,7 @@ def of_datasets(facts: Facts, project: str, datasets: Iterable[DatasetVersion], 
 
 
 def of_run(facts: Facts, run: runs.Run) -> None:
-    """A run: its datasets, the models it took and made, what it is part of."""
+    """A run: its datasets, the models it took and made, what it is part of and forked from."""
     status = runs.RunStatus.Name(run.status).removeprefix("RUN_STATUS_").lower()
     name = facts.node(
         Node(
@@ -92,6 +92,7 @@ def of_run(facts: Facts, run: runs.Run) -> None:
     of_datasets(facts, _project(name), run.datasets, name, "read by")
     facts.edge(run.pipeline_run, name, "ran")
     facts.edge(run.parent_run, name, "had the child")
+    facts.edge(run.forked_from, name, f"forked at step {run.fork_step}")
     for each in run.model_inputs:
         facts.edge(each.model, name, "read by")
     for each in run.model_outputs:

@@ -39,7 +39,7 @@ GONE: Final = (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT)
 """Answers of a service that has no such thing, or where a name can not be one."""
 RUN: Final = (
     *("name", "display_name", "experiment", "status", "actor", "error", "start_time", "end_time"),
-    *("datasets", "pipeline_run", "parent_run", "model_inputs", "model_outputs"),
+    *("datasets", "pipeline_run", "parent_run", "forked_from", "fork_step", "model_inputs", "model_outputs"),
 )
 """Fields of runs that lineage looks at."""
 
@@ -230,6 +230,13 @@ class _Asker:
         found = yield from self._ask("tracking", "GetRun", request, tracking.GetRunResponse)
         if found is not None:
             told.of_run(self.facts, found.run)
+            identity = _quoted(name.rpartition("/")[2])
+            mask = FieldMask(paths=RUN)
+            wanted = f"forked_from = {identity} or parent = {identity}"
+            asked = tracking.SearchRunsRequest(parent=parent, filter=wanted, page_size=MOST, read_mask=mask)
+            later = yield from self._ask("tracking", "SearchRuns", asked, tracking.SearchRunsResponse)
+            for each in later.runs if later is not None else ():
+                told.of_run(self.facts, each)
         yield from self._versions(parent, name)
 
     def _logged_model(self, parent: str, name: str) -> Asking[None]:

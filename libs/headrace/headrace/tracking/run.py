@@ -2,14 +2,13 @@
 
 import atexit
 import hashlib
-import io
 import mimetypes
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self, runtime_checkable
+from typing import Self
 from uuid import UUID, uuid4, uuid5
 
 import grpc
@@ -21,6 +20,7 @@ from numpy.typing import ArrayLike
 from headrace.api.common.v1.resources_pb2 import ObjectRef
 from headrace.api.tracking.v1 import resources_pb2 as resources
 from headrace.api.tracking.v1 import service_pb2 as service
+from headrace.tracking import media
 from headrace.tracking.capture import Code
 from headrace.tracking.datasets import describe_dataset
 from headrace.tracking.evaluation import confusion_matrix, importances_json, importances_svg
@@ -35,14 +35,6 @@ MAX_POINTS = 1000
 """Points of one record."""
 MAX_VALUE_LENGTH = 8000
 _SHOWN_OF_LONG = 500
-
-
-@runtime_checkable
-class Figure(Protocol):
-    """A picture that can save itself, as those of matplotlib do."""
-
-    def savefig(self, file: io.BytesIO, /, *, format: str) -> None:
-        """Writes the picture."""
 
 
 class Run:
@@ -214,17 +206,64 @@ class Run:
         """Uploads a model package; returns its digest and size, by which a version is registered."""
         return self.log_bytes(content, path, kind=resources.ARTIFACT_KIND_MODEL)
 
-    def log_figure(self, figure: Figure | bytes, path: str) -> None:
-        """Uploads a picture: a figure of matplotlib (or with its ``savefig``), or bytes of PNG or SVG."""
-        suffix = Path(path).suffix.lstrip(".") or "png"
-        if isinstance(figure, bytes):
-            content = figure
-        else:
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format=suffix)
-            content = buffer.getvalue()
-        media_type = {"svg": "image/svg+xml", "jpg": "image/jpeg"}.get(suffix, f"image/{suffix}")
-        self.log_bytes(content, path, media_type=media_type, kind=resources.ARTIFACT_KIND_FIGURE)
+    def log_figure(self, figure: media.Figure | media.Plot | bytes, path: str) -> None:
+        """Uploads a figure: of matplotlib (or with its ``savefig``), of plotly as ``.html`` or ``.json``, or bytes.
+
+        Raises:
+            TypeError: It is no figure.
+            ValueError: It can not be stored in the form of the path's end.
+        """
+        content = media.figure_bytes(figure, path)
+        suffix = ".html" if isinstance(figure, media.Plot) else ".png"
+        kind = media.media_type_of(path if "." in path else path + suffix)
+        self.log_bytes(content, path, media_type=kind, kind=resources.ARTIFACT_KIND_FIGURE)
+
+    def log_image(self, image: media.Image | ArrayLike | bytes, path: str, *, step: int | None = None) -> None:
+        """Uploads a picture: of Pillow, an array as PNG, or bytes; with a step to a path of its own.
+
+        Args:
+            image: An array is ``(height, width)`` or ``(height, width, 1 to 4)``, of integers 0 to 255 or reals 0 to 1.
+            path: Where it is kept; with a step ``samples.png`` becomes ``samples/000000000010.png``.
+            step: When it was seen.
+
+        Raises:
+            ValueError: An array has another shape or other values, or the path does not end in ``.png``.
+        """
+        kept = media.at_step(path, step)
+        content, kind = media.image_bytes(image, path), media.media_type_of(path)
+        self.log_bytes(content, kept, media_type=kind, kind=resources.ARTIFACT_KIND_FIGURE)
+
+    def log_audio(
+        self, audio: ArrayLike | bytes, path: str, *, sample_rate: int | None = None, step: int | None = None
+    ) -> None:
+        """Uploads a sound: samples as WAV, or bytes.
+
+        Args:
+            audio: Samples are ``(n,)`` or ``(n, channels)``, of reals -1 to 1 or of int16.
+            path: Where it is kept; as for ``log_image``.
+            sample_rate: Samples a second; needed for samples.
+            step: When it was heard.
+
+        Raises:
+            ValueError: Samples have another shape or other values, the rate is missing, or the path does not end in
+                ``.wav``.
+        """
+        content = media.audio_bytes(audio, sample_rate, path)
+        self.log_bytes(content, media.at_step(path, step), media_type=media.media_type_of(path))
+
+    def log_text(self, text: str, path: str) -> None:
+        """Uploads a text, as UTF-8."""
+        kind = media.media_type_of(path)
+        shown = kind.startswith("text/") or kind == "application/json"
+        self.log_bytes(text.encode(), path, media_type=kind if shown else "text/plain")
+
+    def log_table(self, table: object, path: str) -> None:
+        """Uploads a table as ``.csv`` or ``.tsv``: columns by name, or a data frame of pandas or polars.
+
+        Raises:
+            ValueError: Columns differ in length, or the path ends otherwise.
+        """
+        self.log_bytes(media.table_bytes(table, path), path, media_type=media.media_type_of(path))
 
     def log_confusion_matrix(
         self,

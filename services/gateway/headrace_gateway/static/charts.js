@@ -2,6 +2,7 @@
 // form that addresses have. The choices of the bar stand in the address.
 import { card, number } from "./plot.js";
 import { Lines, smooth } from "./lines.js";
+import { series } from "./series.js";
 
 // All roots of a page have one bar and one zoom.
 const view = { zoom: null, axis: "", redraws: [] };
@@ -145,7 +146,7 @@ function metric(parent, key, { root, state, fields }) {
   const legend = document.createElement("p");
   legend.className = "chart-legend";
   element.append(legend);
-  let series = null; // run id -> [steps, seconds, values, other metric's values]
+  let held = null; // run id -> [steps, seconds, values, other metric's values]
   let loading = null;
   let chart = null;
 
@@ -153,14 +154,14 @@ function metric(parent, key, { root, state, fields }) {
     element,
     visible: false,
     stale: false,
-    forget: () => { series = null; },
+    forget: () => { held = null; },
     span: () => chart?.chart.plot && [chart.chart.plot.scales.x.min, chart.chart.plot.scales.x.max],
     async show() {
-      if (!series) {
+      if (!held) {
         loading ??= fetchSeries(key, root.dataset.charts, fields);
         const found = await loading;
         loading = null;
-        series = found;
+        held = found;
         self.stale = true;
       }
       if (chart && !self.stale) return;
@@ -171,9 +172,9 @@ function metric(parent, key, { root, state, fields }) {
       legend.replaceChildren(...chart.summary());
     },
     async follow(ids) {
-      if (!series) return self.show();
+      if (!held) return self.show();
       const found = await fetchSeries(key, ids ? `run=${ids.join(",")}` : root.dataset.charts, fields);
-      for (const [id, columns] of found) series.set(id, columns);
+      for (const [id, columns] of found) held.set(id, columns);
       self.stale = true;
       return self.show();
     },
@@ -183,12 +184,12 @@ function metric(parent, key, { root, state, fields }) {
     const axis = axisOf(key, fields);
     const logX = fields.logx.checked && axis !== "time";
     const logY = fields.logy.checked;
-    const lines = [...series].map(([id, columns]) => {
+    const lines = [...held].map(([id, columns]) => {
       const run = state.runs.get(id) ?? { name: id, colour: 0 };
       const [x, values] = ordered(columns, axis, logX);
       const raw = logY ? values.map((each) => (each > 0 ? each : NaN)) : values;
       const y = smooth(raw, weight);
-      return { name: run.name, colour: run.colour, x, y, raw: weight && series.size <= 10 ? raw : null };
+      return { name: run.name, colour: run.colour, x, y, raw: weight && held.size <= 10 ? raw : null };
     });
     const zoom = view.axis !== axis || (logX && view.zoom?.[0] <= 0) ? null : view.zoom;
     return { lines, time: axis === "time", logX, logY, clip: fields.clip.checked, zoom };
@@ -204,24 +205,13 @@ function metric(parent, key, { root, state, fields }) {
   return self;
 }
 
-/** Columns by run: see lines_response in views/charts.py for the form. */
-async function fetchSeries(key, runs, fields) {
+/** Columns by run: see series.js. */
+function fetchSeries(key, runs, fields) {
   const query = new URLSearchParams({ key });
-  if (fields.points.value) query.set("points", fields.points.value);
+  const points = fields.points.value;
+  if (points) query.set(points === "lttb" ? "downsample" : "points", points);
   if (fields.x.value.startsWith("metric.")) query.set("x", fields.x.value.slice("metric.".length));
-  const answer = await fetch(`/runs/series?${runs}&${query}`);
-  if (!answer.ok) return new Map();
-  const bytes = await answer.arrayBuffer();
-  const length = new DataView(bytes).getUint32(0, true);
-  const heads = JSON.parse(new TextDecoder().decode(new Uint8Array(bytes, 4, length)));
-  const total = heads.reduce((sum, [, points]) => sum + points, 0);
-  const width = query.has("x") ? 4 : 3;
-  let at = 0;
-  return new Map(heads.map(([id, points]) => {
-    const columns = Array.from({ length: width }, (_, column) => new Float64Array(bytes, 4 + length + (column * total + at) * 8, points));
-    at += points;
-    return [id, columns];
-  }));
+  return series(runs, query);
 }
 
 /** x, ascending, and the values there; points without an x are left out. */

@@ -1,5 +1,5 @@
 // A chart of any number of lines, each with points of its own: uPlot draws the axes and the cursor, this the lines.
-import { Chart, axes, lineColour, number, utc } from "./plot.js";
+import { Chart, axes, colour, lineColour, number, utc } from "./plot.js";
 
 const NEAR = 6; // lines that the legend tells at the cursor
 const FAINT = 40; // from so many lines on they are drawn thinner
@@ -50,6 +50,8 @@ export class Lines {
     this.began = performance.now();
     const seen = this.seen = this.look();
     this.colours = new Map();
+    this.halo = colour("--surface");
+    this.marked = null;
     const spans = seen.lines.filter((line) => line.x.length);
     if (!spans.length) return null;
     const least = Math.min(...extremes(spans, (line) => line.x[0]));
@@ -92,8 +94,9 @@ export class Lines {
   }
 
   tone(line) {
-    if (!this.colours.has(line.colour)) this.colours.set(line.colour, lineColour(line.colour));
-    return this.colours.get(line.colour);
+    const index = line.colour % 8; // asking the page for a colour takes longer than drawing a line
+    if (!this.colours.has(index)) this.colours.set(index, lineColour(index));
+    return this.colours.get(index);
   }
 
   paint(plot) {
@@ -122,9 +125,33 @@ export class Lines {
     this.drawn({ points, lines: this.spans.length, ms: performance.now() - this.began });
   }
 
+  /** Draws the line nearest to the cursor above the others: null for none. */
+  mark(plot, line) {
+    if (line === this.marked || this.spans.length < 2) return;
+    this.marked = line;
+    plot.over.querySelector("canvas")?.remove();
+    if (!line) return;
+    const { width, height } = plot.bbox;
+    const canvas = document.createElement("canvas");
+    canvas.className = "marked";
+    Object.assign(canvas, { width, height });
+    const ctx = canvas.getContext("2d");
+    const { x, y } = plot.scales;
+    const toX = pixels(x.min, x.max, this.seen.logX, 0, width);
+    const toY = pixels(y.min, y.max, this.seen.logY, height, -height);
+    ctx.lineJoin = "round";
+    for (const [colour, thick] of [[this.halo, 5], [this.tone(line), 2.4]]) {
+      ctx.strokeStyle = ctx.fillStyle = colour;
+      ctx.lineWidth = thick * devicePixelRatio;
+      trace(ctx, line.x, line.y, { toX, toY, min: x.min, max: x.max });
+    }
+    plot.over.append(canvas);
+  }
+
   tell(plot) {
     const { left, top } = plot.cursor;
     if (left < 0 || !this.spans) {
+      if (this.spans) this.mark(plot, null);
       this.legend.replaceChildren(...this.summary());
       return;
     }
@@ -138,6 +165,7 @@ export class Lines {
       near.push([Math.abs(plot.valToPos(value, "y") - top), line, value]);
     }
     near.sort((one, other) => one[0] - other[0]);
+    this.mark(plot, near[0]?.[1] ?? null);
     const when = document.createElement("span");
     when.textContent = this.seen.time ? `${new Date(at * 1000).toISOString().slice(0, 19).replace("T", " ")} UTC` : number(at);
     this.legend.replaceChildren(when, ...near.slice(0, NEAR).map(([, line, value]) => this.entry(line, number(value))));

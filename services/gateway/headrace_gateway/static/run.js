@@ -6,6 +6,7 @@ const ROWS = 500;
 async function load(box) {
   if (box.dataset.loaded) return;
   box.dataset.loaded = "yes";
+  if (box.dataset.as === "page") return void box.replaceChildren(page(box.dataset.preview));
   box.textContent = "loading …";
   const answer = await fetch(`${box.dataset.preview}?head=${HEAD}`).catch(() => null);
   if (!answer?.ok) {
@@ -22,6 +23,17 @@ async function load(box) {
   box.prepend(note);
 }
 
+/** A page that a run stored, with its scripts, in a frame without any right: not even to know where it is. */
+function page(address) {
+  const frame = document.createElement("iframe");
+  frame.className = "framed";
+  frame.title = decodeURIComponent(address.split("/artifacts/")[1]);
+  frame.setAttribute("sandbox", "allow-scripts");
+  frame.referrerPolicy = "no-referrer";
+  frame.src = `${address}?framed`;
+  return frame;
+}
+
 function plain(text) {
   const pre = document.createElement("pre");
   pre.textContent = text;
@@ -29,7 +41,14 @@ function plain(text) {
 }
 
 function json(text) {
-  try { return plain(JSON.stringify(JSON.parse(text), null, 2)); } catch { return plain(text); }
+  let found;
+  try { found = JSON.parse(text); } catch { return plain(text); }
+  // Tables of MLflow's log_table and of pandas' orient="split".
+  if (Array.isArray(found?.columns) && Array.isArray(found.data) && found.data.every(Array.isArray)) {
+    const told = (each) => (each !== null && typeof each === "object" ? JSON.stringify(each) : String(each ?? ""));
+    return tabular([found.columns.map(told), ...found.data.map((row) => row.map(told))]);
+  }
+  return plain(JSON.stringify(found, null, 2));
 }
 
 function diff(text) {
@@ -45,22 +64,27 @@ function diff(text) {
 }
 
 function table(text, address) {
-  const rows = cells(text, address.endsWith(".tsv") || (!text.includes(",") && text.includes("\t")) ? "\t" : ",");
+  return tabular(cells(text, address.endsWith(".tsv") || (!text.includes(",") && text.includes("\t")) ? "\t" : ","));
+}
+
+function tabular(rows) {
   const made = document.createElement("table");
   made.className = "rows plain";
   const head = made.createTHead().insertRow();
-  for (const each of rows[0] ?? []) {
+  const isNumber = (each) => each !== undefined && each !== "" && Number.isFinite(Number(each));
+  (rows[0] ?? []).forEach((each, place) => {
     const cell = document.createElement("th");
     cell.textContent = each;
+    if (isNumber(rows[1]?.[place])) cell.className = "num";
     head.append(cell);
-  }
+  });
   const body = made.createTBody();
   for (const row of rows.slice(1, ROWS + 1)) {
     const line = body.insertRow();
     for (const each of row) {
       const cell = line.insertCell();
       cell.textContent = each;
-      if (each !== "" && Number.isFinite(Number(each))) cell.className = "num";
+      if (isNumber(each)) cell.className = "num";
     }
   }
   const scroll = document.createElement("div");
@@ -106,9 +130,9 @@ function opened(details) {
 document.addEventListener("toggle", (event) => { if (event.target.open) opened(event.target); }, true);
 for (const each of document.querySelectorAll("details.preview[open]")) opened(each);
 
-// What the run writes, while it writes: the end of it first, then what comes. Nobody is asked while nobody looks.
-const OUTPUT_MS = 1000;
+// What the run writes, while it writes: the end of it first, then what comes. A page nobody looks at holds no connection.
 const OUTPUT_MOST = 4_000_000; // characters that stay on the page
+const AGAIN_MS = 5000;
 const CONTROLS = /\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])/g;
 
 /** Text as a terminal leaves it behind: without control sequences; a line that is written over is its last form. */
@@ -116,31 +140,48 @@ export function left(text) {
   return text.replace(CONTROLS, "").replace(/\r+\n/g, "\n").replace(/[^\n]*\r(?=[^\n])/g, "");
 }
 
-async function output(box) {
-  let query = "last=1";
+function watch(box) {
+  let source = null;
   let length = 0;
-  for (;;) {
-    if (document.hidden) await new Promise((shown) => document.addEventListener("visibilitychange", shown, { once: true }));
-    const answer = await fetch(`${box.dataset.output}?${query}`).catch(() => null);
-    const found = answer?.ok ? await answer.json() : null;
-    if (found?.chunks.length) {
-      const atEnd = box.hidden || box.scrollHeight - box.scrollTop - box.clientHeight < 40;
-      box.hidden = false;
-      document.querySelector("[data-no-output]").hidden = true;
-      for (const [time, isError, text, leftOut] of found.chunks) {
-        if (leftOut) box.append(span(`… ${leftOut} bytes left out …\n`, "muted"));
-        const part = span(left(text), isError ? "stderr" : "");
-        part.title = new Date(time).toISOString();
-        length += part.textContent.length;
-        box.append(part);
-      }
-      while (length > OUTPUT_MOST) { length -= box.firstChild.textContent.length; box.firstChild.remove(); }
-      if (atEnd) box.scrollTop = box.scrollHeight;
+  let place = "";
+
+  function show({ chunks }) {
+    const atEnd = box.hidden || box.scrollHeight - box.scrollTop - box.clientHeight < 40;
+    box.hidden = false;
+    document.querySelector("[data-no-output]").hidden = true;
+    for (const chunk of chunks) {
+      if (chunk.left_out_bytes) box.append(span(`… ${chunk.left_out_bytes} bytes left out …\n`, "muted"));
+      const part = span(left(chunk.text), chunk.stream);
+      part.title = new Date(Number(chunk.time_us) / 1000).toISOString();
+      length += part.textContent.length;
+      box.append(part);
     }
-    if (found?.ended) { box.dataset.ended = "yes"; return; }
-    if (found) query = `after=${found.after}`;
-    if (!found?.more) await new Promise((done) => setTimeout(done, OUTPUT_MS));
+    while (length > OUTPUT_MOST) { length -= box.firstChild.textContent.length; box.firstChild.remove(); }
+    if (atEnd) box.scrollTop = box.scrollHeight;
   }
+  const changed = () => document.querySelector("#summary")?.dispatchEvent(new CustomEvent("refresh"));
+
+  function open() {
+    if (source || box.dataset.ended) return;
+    source = new EventSource(place ? `${box.dataset.output}?after=${place}` : box.dataset.output);
+    source.addEventListener("output", (message) => {
+      place = message.lastEventId;
+      show(JSON.parse(message.data));
+    });
+    source.addEventListener("error", () => { // refused: browsers try again by themselves only where a connection broke
+      if (source?.readyState !== EventSource.CLOSED) return;
+      close();
+      setTimeout(() => { if (!document.hidden) open(); }, AGAIN_MS);
+    });
+    source.addEventListener("end", () => { box.dataset.ended = "yes"; close(); changed(); });
+  }
+  function close() {
+    source?.close();
+    source = null;
+  }
+  document.addEventListener("visibilitychange", () => (document.hidden ? close() : open()));
+  addEventListener("pagehide", close);
+  if (!document.hidden) open();
 }
 
 function span(text, kind) {
@@ -149,7 +190,7 @@ function span(text, kind) {
   made.textContent = text;
   return made;
 }
-for (const each of document.querySelectorAll("[data-output]")) output(each);
+for (const each of document.querySelectorAll("[data-output]")) watch(each);
 
 // Which part of the page is in sight.
 const tabs = new Map([...document.querySelectorAll(".tabs a")].map((each) => [each.hash.slice(1), each]));

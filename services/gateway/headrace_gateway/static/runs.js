@@ -2,9 +2,11 @@
 import { number } from "./plot.js";
 import { complete, explain, quoted, subject } from "./query.js";
 import { Grid } from "./grid.js";
+import { Sparks } from "./sparks.js";
 
 const ROW = 37;
 const WAIT_MS = 350;
+const SPARK = 72; // pixels that a line takes beside its value
 const MOST_COMPARED = 2000;
 const WIDTHS = { status: 96, experiment: 130, group: 130, start_time: 120, end_time: 120, duration_s: 96, run: 290, by: 120, commit: 120 };
 const TITLES = { start_time: "started", end_time: "ended", duration_s: "took" };
@@ -54,6 +56,7 @@ function shown() {
 const chosen = new Set();
 let all = false;
 let lastChosen = -1;
+const sparks = new Sparks();
 const grid = new Grid(box, {
   height: ROW,
   load: async (from, count) => {
@@ -76,18 +79,28 @@ function drawRow(row, index) {
     return line;
   }
   line.dataset.run = row.id;
-  const box = document.createElement("input");
-  Object.assign(box, { type: "checkbox", name: "run", value: row.id, checked: all || chosen.has(row.id), tabIndex: -1 });
-  box.setAttribute("aria-label", `Choose ${row.name}`);
-  box.addEventListener("click", (event) => choose(index, box.checked, event.shiftKey));
-  line.insertCell().append(box);
+  const tick = document.createElement("input");
+  Object.assign(tick, { type: "checkbox", name: "run", value: row.id, checked: all || chosen.has(row.id), tabIndex: -1 });
+  tick.setAttribute("aria-label", `Choose ${row.name}`);
+  tick.addEventListener("click", (event) => choose(index, tick.checked, event.shiftKey));
+  line.insertCell().append(tick);
   const link = document.createElement("a");
   Object.assign(link, { className: "row-link", href: `/runs/${row.id}`, textContent: row.name, title: row.name });
   const name = line.insertCell();
   name.className = "name";
   name.append(link);
-  columns.forEach((column, place) => drawCell(line.insertCell(), column, row.cells[place]));
+  const drawn = sparked(columns);
+  columns.forEach((column, place) => {
+    const cell = line.insertCell();
+    drawCell(cell, column, row.cells[place]);
+    if (place === drawn && row.cells[place] !== null) cell.prepend(sparks.make(box, parts(column)[1], row.id, row.cells[place]));
+  });
   return line;
+}
+
+/** Place of the column that shows how its metric went: the last one of a metric's last value; -1 for none. */
+function sparked(columns) {
+  return columns.findLastIndex((each) => parts(each)[2] === "last");
 }
 
 function drawCell(cell, column, value) {
@@ -149,7 +162,8 @@ function drawHead() {
     const [kind, key, part] = parts(column);
     const text = kind === "attribute" ? TITLES[key] ?? key : part && part !== "last" ? `${key} ${part}` : key;
     line.append(titled(text, subjectOf(column), isNumber(column), kind));
-    widths.push(WIDTHS[column] ?? Math.min(Math.max(text.length * 8 + 34, 92), 240));
+    const spark = column === shown()[sparked(shown())] ? SPARK : 0;
+    widths.push(WIDTHS[column] ?? Math.min(Math.max(text.length * 8 + 34, 104 + spark), 240));
   }
   const columns = document.createElement("colgroup");
   for (const width of widths) {

@@ -8,9 +8,11 @@ from headrace_gateway.platform import Platform
 from headrace_gateway.views import (
     charts,
     compare,
+    deleted,
     drift,
     endpoints,
     events,
+    gates,
     history,
     home,
     models,
@@ -18,23 +20,28 @@ from headrace_gateway.views import (
     run,
     runs,
     traces,
+    webhooks,
 )
+from headrace_gateway.watching import Watches
 from headrace_kit.objects import ObjectStore
 
 
-def routes(platform: Platform, pages: Pages, hub: Hub, objects: ObjectStore) -> list[BaseRoute]:
+def routes(platform: Platform, pages: Pages, hub: Hub, objects: ObjectStore, watches: Watches) -> list[BaseRoute]:
     """Every page."""
     return [
         *home.routes(platform, pages, hub),
         *runs.routes(platform, pages),
         *charts.routes(platform, pages),
         *compare.routes(platform, pages),
-        *run.routes(platform, pages, objects),
+        *deleted.routes(platform, pages),
+        *run.routes(platform, pages, objects, watches),
         *traces.routes(platform, pages),
+        *gates.routes(platform, pages),
         *models.routes(platform, pages),
         *endpoints.routes(platform, pages),
         *drift.routes(platform, pages),
         *pipelines.routes(platform, pages),
+        *webhooks.routes(platform, pages),
         *history.routes(platform, pages),
         *events.routes(platform, pages),
     ]

@@ -18,6 +18,7 @@ from headrace_gateway.pages import Pages, label, short
 from headrace_gateway.platform import Platform
 from headrace_gateway.selecting import Selection
 from headrace_gateway.views.runs import whole
+from headrace_kit.errors import InvalidArgument
 
 CHART_POINTS: Final = 2000
 """Most points of one line, unless an address asks for more."""
@@ -52,12 +53,24 @@ def routes(platform: Platform, pages: Pages) -> list[BaseRoute]:
         lines: list[service.MetricSeries] = []
         for at in range(0, len(names), CHUNK):
             asked = service.GetMetricHistoriesRequest(
-                runs=names[at : at + CHUNK], key=query.get("key", ""), max_points=wanted, x_key=query.get("x", "")
+                runs=names[at : at + CHUNK],
+                key=query.get("key", ""),
+                max_points=wanted,
+                x_key=query.get("x", ""),
+                thinning=thinning_of(query.get("downsample", "")),
             )
             lines.extend((await platform.read.tracking.GetMetricHistories(asked)).series)
         return lines_response(lines, beside=bool(query.get("x")))
 
     return [Route("/runs/charts", show), Route("/runs/charted", charted), Route("/runs/series", series)]
+
+
+def thinning_of(text: str) -> service.Thinning.ValueType:
+    """How an address says points are thinned: ``minmax``, which is the default, or ``lttb``. Raises InvalidArgument."""
+    known = {"": service.THINNING_MIN_MAX, "minmax": service.THINNING_MIN_MAX, "lttb": service.THINNING_LTTB}
+    if text not in known:
+        raise InvalidArgument("give minmax or lttb", field="downsample")
+    return known[text]
 
 
 class _Names:

@@ -44,6 +44,11 @@ async def lineage(platform: Platform, run: Run) -> Graph[Node]:
     versions, children = await asyncio.gather(_versions(platform, run), _children(platform, run))
     before = [
         *(Node("parent run", label(each), link(each)) for each in (run.parent_run,) if each),
+        *(
+            Node(f"forked from, at step {run.fork_step}", label(each), link(each))
+            for each in (run.forked_from,)
+            if each
+        ),
         *(Node("pipeline run", label(each), link(each)) for each in (run.pipeline_run,) if each),
         *(Node("dataset", each.name) for each in run.datasets),
         *(Node("logged model", label(each.model)) for each in run.model_inputs),
@@ -51,7 +56,7 @@ async def lineage(platform: Platform, run: Run) -> Graph[Node]:
     after = [
         *(Node("logged model", label(each.model)) for each in run.model_outputs),
         *(Node("version", f"{each.split('/')[3]} v{label(each)}", link(each)) for each in versions),
-        *(Node("run", label(each.name), link(each.name)) for each in children),
+        *(Node(_kin(each, run), each.display_name or label(each.name), link(each.name)) for each in children),
     ]
     here = Node("run", run.display_name or label(run.name), here=True)
     columns = [before[:SHOWN], [here], after[:SHOWN]]
@@ -88,6 +93,10 @@ def _shown(node: Entity, entity: str) -> Node:
     return Node(node.kind, node.label, "" if node.name == entity else link(name), here=node.name == entity)
 
 
+def _kin(run: Run, of: Run) -> str:
+    return f"fork, from step {run.fork_step}" if run.forked_from == of.name else "run"
+
+
 async def _versions(platform: Platform, run: Run) -> list[str]:
     """Registered versions that this run made."""
     request = registry.ListModelsRequest(parent=platform.parent, page_size=1000)
@@ -100,12 +109,11 @@ async def _versions(platform: Platform, run: Run) -> list[str]:
 
 
 async def _children(platform: Platform, run: Run) -> list[Run]:
-    """Runs that say they are part of this one, as MLflow's clients do, by a tag."""
+    """Runs that were forked from this one, or say that they are part of it; MLflow's clients say so by a tag."""
     identity = run.name.rpartition("/")[2]
-    request = tracking.SearchRunsRequest(
-        parent=platform.parent, filter=f"tag.`mlflow.parentRunId` = '{identity}'", page_size=SHOWN
-    )
-    request.read_mask.paths.append("name")
+    wanted = f"forked_from = '{identity}' or parent = '{identity}' or tag.`mlflow.parentRunId` = '{identity}'"
+    request = tracking.SearchRunsRequest(parent=platform.parent, filter=wanted, page_size=SHOWN)
+    request.read_mask.paths.extend(["name", "display_name", "forked_from", "fork_step"])
     try:
         found = await platform.read.tracking.SearchRuns(request, timeout=WITHIN_S)
     except grpc.aio.AioRpcError:

@@ -8,7 +8,6 @@ from typing import Final
 from urllib.parse import quote
 
 import grpc
-import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -17,7 +16,6 @@ from headrace.api.orchestrator.v1 import service_pb2 as orchestrator
 from headrace.api.tracking.v1 import service_pb2 as service
 from headrace.api.tracking.v1.resources_pb2 import (
     ARTIFACT_KIND_DIFF,
-    OUTPUT_STREAM_STDERR,
     Artifact,
     ArtifactKind,
     Run,
@@ -27,6 +25,7 @@ from headrace_gateway.pages import Pages
 from headrace_gateway.platform import Platform, ServiceMissingError
 from headrace_gateway.views.lineage import WITHIN_S, lineage
 from headrace_gateway.views.runs import whole
+from headrace_gateway.watching import Watches, place_of
 from headrace_kit.errors import InvalidArgument, NotFound
 from headrace_kit.objects import ObjectStore
 
@@ -35,13 +34,20 @@ MAX_SHOWN: Final = 16 * 1024 * 1024
 OUTPUT_SHOWN: Final = 512 * 1024
 """Bytes of a run's output that its page begins with: the newest."""
 PICTURES: Final = ("image/svg+xml", "image/png", "image/jpeg", "image/webp", "image/gif")
+SOUNDS: Final = ("audio/wav", "audio/x-wav", "audio/mpeg", "audio/ogg", "audio/flac", "audio/webm")
+PAGES: Final = ("text/html", "application/xhtml+xml")
+"""What may hold scripts, as figures of plotly do: shown in a frame that has no right of this site, when asked for."""
+FRAMED: Final = (
+    "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline';"
+    " img-src data: blob:; font-src data:; media-src data:; worker-src blob:; frame-ancestors 'self'"
+)
 TABLES: Final = ("text/csv", "text/tab-separated-values")
 SYSTEM: Final = "system/"
 """What the keys of metrics about the machine begin with."""
 PLAIN: Final = ("text/", "application/json")
 
 
-def routes(platform: Platform, pages: Pages, objects: ObjectStore) -> list[BaseRoute]:
+def routes(platform: Platform, pages: Pages, objects: ObjectStore, watches: Watches) -> list[BaseRoute]:
     """The page of a run, and its files."""
 
     async def get(run_id: str) -> Run:
@@ -62,6 +68,7 @@ def routes(platform: Platform, pages: Pages, objects: ObjectStore) -> list[BaseR
             RunStatus=RunStatus,
             Kind=ArtifactKind,
             pictures=PICTURES,
+            sounds=SOUNDS,
             preview=preview,
             keys=charted,
             system=[key for key in charted if key.startswith(SYSTEM)],
@@ -78,29 +85,14 @@ def routes(platform: Platform, pages: Pages, objects: ObjectStore) -> list[BaseR
         headers = {"Content-Disposition": 'attachment; filename="requirements.txt"'}
         return Response(text, media_type="text/plain; charset=utf-8", headers=headers)
 
-    async def output(request: Request) -> Response:
-        asked = service.ReadOutputRequest(
-            run=f"{platform.parent}/runs/{request.path_params['run']}",
-            after_us=whole(request.query_params, "after", digits=18),
-            last_bytes=OUTPUT_SHOWN if "last" in request.query_params else 0,
+    async def watch(request: Request) -> Response:
+        session = request.state.session
+        return await watches.open(
+            f"{platform.parent}/runs/{request.path_params['run']}",
+            client=session.id if session else request.headers["authorization"],
+            after_us=place_of(request.headers.get("last-event-id", request.query_params.get("after", ""))),
+            last_bytes=OUTPUT_SHOWN,
         )
-        found: service.ReadOutputResponse = await platform.read.tracking.ReadOutput(asked)
-        told = {
-            # As text: numbers of JavaScript end at 2^53, which is in the year 2255.
-            "after": str(found.next_after_us),
-            "ended": found.end and found.run_ended,
-            "more": not found.end,
-            "chunks": [
-                [
-                    each.time_us // 1000,
-                    each.stream == OUTPUT_STREAM_STDERR,
-                    each.content.decode(errors="replace"),
-                    each.left_out_bytes,
-                ]
-                for each in found.chunks
-            ],
-        }
-        return Response(orjson.dumps(told), media_type="application/json", headers={"Cache-Control": "no-store"})
 
     async def artifact(request: Request) -> Response:
         run = await get(request.path_params["run"])
@@ -111,7 +103,7 @@ def routes(platform: Platform, pages: Pages, objects: ObjectStore) -> list[BaseR
         if found.object.size_bytes > MAX_SHOWN:
             raise InvalidArgument(f"{path} is too large for the console: fetch it with the SDK", field="path")
         kind = found.object.media_type
-        shown = kind in PICTURES or kind.startswith(PLAIN)
+        shown = kind in PICTURES or kind in SOUNDS or kind.startswith(PLAIN)
         # What a run stored is shown without any right of this site: no script in it runs, HTML is text.
         headers = {
             "Content-Security-Policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'",
@@ -120,6 +112,10 @@ def routes(platform: Platform, pages: Pages, objects: ObjectStore) -> list[BaseR
         if not shown:
             headers["Content-Disposition"] = "attachment"
         plain = "text/plain; charset=utf-8" if kind.startswith(PLAIN) else kind
+        # Only a frame of ours gets a page: opened by itself, or by a browser that does not say where, it is text.
+        if kind in PAGES and "framed" in request.query_params and request.headers.get("sec-fetch-dest") == "iframe":
+            plain = "text/html; charset=utf-8"
+            headers |= {"Content-Security-Policy": FRAMED, "Cache-Control": "no-store", "Vary": "Sec-Fetch-Dest"}
         content = await objects.get(found.object)
         if most := whole(request.query_params, "head"):
             content = content[:most]
@@ -128,16 +124,18 @@ def routes(platform: Platform, pages: Pages, objects: ObjectStore) -> list[BaseR
     return [
         Route("/runs/{run}", show),
         Route("/runs/{run}/requirements.txt", requirements),
-        Route("/runs/{run}/output", output),
+        Route("/runs/{run}/watch", watch),
         Route("/runs/{run}/artifacts/{path:path}", artifact),
     ]
 
 
 def preview(artifact: Artifact) -> str:
-    """How the page shows a file: ``json``, ``table``, ``diff``, ``text``, or not at all (empty)."""
+    """How the page shows a file: ``page``, ``json``, ``table``, ``diff``, ``text``, or not at all (empty)."""
     kind = artifact.object.media_type
     if artifact.object.size_bytes > MAX_SHOWN or not kind.startswith(PLAIN):
         return ""
+    if kind in PAGES:
+        return "page"
     if artifact.kind == ARTIFACT_KIND_DIFF or artifact.path.endswith((".diff", ".patch")):
         return "diff"
     if kind == "application/json" or artifact.path.endswith(".json"):

@@ -833,22 +833,30 @@ class CheckPromotionRequest(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     ALIAS_FIELD_NUMBER: _builtins.int
     ACTOR_FIELD_NUMBER: _builtins.int
+    GATES_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """Resource name of the version."""
     alias: _builtins.str
     """Alias it would get."""
     actor: _builtins.str
     """Principal that would promote; empty for the caller."""
+    @_builtins.property
+    def gates(self) -> _resources_pb2.Gates:
+        """Gates to ask instead of those that are set for the alias, as if the caller had set them; absent for those set.
+        Nothing is changed.
+        """
+
     def __init__(
         self,
         *,
         version: _builtins.str = ...,
         alias: _builtins.str = ...,
         actor: _builtins.str = ...,
+        gates: _resources_pb2.Gates | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["gates", b"gates"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "alias", b"alias", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "alias", b"alias", "gates", b"gates", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

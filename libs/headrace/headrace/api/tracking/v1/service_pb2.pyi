@@ -9,6 +9,7 @@ from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from headrace.api.common.v1 import resources_pb2 as _resources_pb2_1
 from headrace.api.tracking.v1 import resources_pb2 as _resources_pb2
 import builtins as _builtins
@@ -21,6 +22,34 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _Thinning:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ThinningEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Thinning.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    THINNING_UNSPECIFIED: _Thinning.ValueType  # 0
+    """Not given: the same as min-max."""
+    THINNING_MIN_MAX: _Thinning.ValueType  # 1
+    """The smallest and the greatest of each stretch: no extreme is lost."""
+    THINNING_LTTB: _Thinning.ValueType  # 2
+    """Largest triangle three buckets: the point of each stretch that bends the line most, for lines that look like the
+    whole with few points; extremes may be lost. Points without a number are left out.
+    """
+
+class Thinning(_Thinning, metaclass=_ThinningEnumTypeWrapper):
+    """How points are thinned."""
+
+THINNING_UNSPECIFIED: Thinning.ValueType  # 0
+"""Not given: the same as min-max."""
+THINNING_MIN_MAX: Thinning.ValueType  # 1
+"""The smallest and the greatest of each stretch: no extreme is lost."""
+THINNING_LTTB: Thinning.ValueType  # 2
+"""Largest triangle three buckets: the point of each stretch that bends the line most, for lines that look like the
+whole with few points; extremes may be lost. Points without a number are left out.
+"""
+Global___Thinning: _TypeAlias = Thinning  # noqa: Y015
 
 @_typing.final
 class StartRunRequest(_message.Message):
@@ -1320,22 +1349,26 @@ class GetMetricHistoryRequest(_message.Message):
     RUN_FIELD_NUMBER: _builtins.int
     KEY_FIELD_NUMBER: _builtins.int
     MAX_POINTS_FIELD_NUMBER: _builtins.int
+    THINNING_FIELD_NUMBER: _builtins.int
     run: _builtins.str
     """Resource name of the run."""
     key: _builtins.str
     """Key of the metric."""
     max_points: _builtins.int
-    """Points wanted at most, thinned to keep minima and maxima: 1 to 1000000; 0 for all."""
+    """Points wanted at most, thinned as `thinning` says: 1 to 1000000; 0 for all."""
+    thinning: Global___Thinning.ValueType
+    """How they are thinned."""
     def __init__(
         self,
         *,
         run: _builtins.str = ...,
         key: _builtins.str = ...,
         max_points: _builtins.int = ...,
+        thinning: Global___Thinning.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "max_points", b"max_points", "run", b"run"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "max_points", b"max_points", "run", b"run", "thinning", b"thinning"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1387,12 +1420,15 @@ class GetMetricHistoriesRequest(_message.Message):
     KEY_FIELD_NUMBER: _builtins.int
     MAX_POINTS_FIELD_NUMBER: _builtins.int
     X_KEY_FIELD_NUMBER: _builtins.int
+    THINNING_FIELD_NUMBER: _builtins.int
     key: _builtins.str
     """Key of the metric."""
     max_points: _builtins.int
-    """Points of each run wanted, thinned to keep minima and maxima: 1 to 200000; 0 means 1000. There are fewer when they would be more than 500000 together."""
+    """Points of each run wanted, thinned as `thinning` says: 1 to 200000; 0 means 1000. There are fewer when they would be more than 500000 together."""
     x_key: _builtins.str
     """Key of another metric whose values stand beside; empty for none."""
+    thinning: Global___Thinning.ValueType
+    """How they are thinned."""
     @_builtins.property
     def runs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Resource names of the runs: 1 to 1000."""
@@ -1404,10 +1440,11 @@ class GetMetricHistoriesRequest(_message.Message):
         key: _builtins.str = ...,
         max_points: _builtins.int = ...,
         x_key: _builtins.str = ...,
+        thinning: Global___Thinning.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "max_points", b"max_points", "runs", b"runs", "x_key", b"x_key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "max_points", b"max_points", "runs", b"runs", "thinning", b"thinning", "x_key", b"x_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2939,9 +2976,9 @@ class PurgeRunsResponse(_message.Message):
     kept_count: _builtins.int
     """Runs that stay because others were forked from them."""
     freed_count: _builtins.int
-    """Files of purged runs whose bytes were freed."""
+    """Files of purged runs whose bytes were freed; with `validate_only` would be: nobody else needs them now."""
     freed_bytes: _builtins.int
-    """Bytes that were freed."""
+    """Bytes that were freed, or would be."""
     waiting_count: _builtins.int
     """Files of purged runs whose bytes are still there: ask again."""
     waiting_reason: _builtins.str
