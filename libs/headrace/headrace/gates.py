@@ -29,6 +29,7 @@ def sentences(gates: resources.Gates) -> Iterator[str]:
     yield from [f"a version of at most {_span(gates.max_age_s)}"] * bool(gates.max_age_s)
     yield from [f"a run of at most {_span(gates.max_run_age_s)}"] * bool(gates.max_run_age_s)
     yield from ["a safe format, or consent to it"] * gates.safe_format_required
+    yield from ["a package signed by a trusted key"] * gates.signed_package_required
     yield from ["a compatible signature"] * gates.compatible_signature_required
     for some in gates.approvals:
         of_role = f" with the role {some.role}" if some.role else ""

@@ -20,7 +20,7 @@ from headrace_kit.errors import (
     NotFound,
     PermissionDenied,
 )
-from headrace_registry import cards, gates, moves, overrides, references, upkeep
+from headrace_registry import cards, gates, moves, overrides, references, signing, upkeep
 from headrace_registry.upkeep import stamp
 
 PRODUCTION = "production"
@@ -331,7 +331,7 @@ def evolve(state: resources.Model | None, event: Message) -> resources.Model:
             references.note(model, event.routed)
         case events.AliasRemoved():
             _remove_alias(model, event)
-        case _ if upkeep.evolve(model, event):
+        case _ if upkeep.evolve(model, event) or signing.evolve(model, event):
             pass
         case _:
             pass

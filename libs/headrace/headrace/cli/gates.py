@@ -57,6 +57,9 @@ def set_gates(
     safe_format: Annotated[
         bool, typer.Option("--safe-format", help="No format that may run code, unless a person consented.")
     ] = False,
+    signed: Annotated[
+        bool, typer.Option("--signed", help="A trusted key must have signed the package; unsigned ones are not loaded.")
+    ] = False,
     compatible_signature: Annotated[
         bool, typer.Option("--compatible-signature", help="It must take what the version before takes.")
     ] = False,
@@ -75,6 +78,7 @@ def set_gates(
         max_age_s=seconds(max_age, "--max-age"),
         max_run_age_s=seconds(max_run_age, "--max-run-age"),
         safe_format_required=safe_format,
+        signed_package_required=signed,
         approvals=[persons(each) for each in approvals or []],
     )
     request = service.SetGatesRequest(command_id=str(uuid4()), model=_name(project, model), gates=gates)

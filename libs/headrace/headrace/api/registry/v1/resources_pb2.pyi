@@ -235,6 +235,7 @@ class Model(_message.Message):
     REMOVED_ALIASES_FIELD_NUMBER: _builtins.int
     ROUTED_FIELD_NUMBER: _builtins.int
     CARD_FIELD_NUMBER: _builtins.int
+    SIGNING_KEYS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name: `projects/{project}/models/{model}`."""
     description: _builtins.str
@@ -291,6 +292,10 @@ class Model(_message.Message):
     def card(self) -> Global___ModelCard:
         """What people say of all its versions; absent when nobody wrote one."""
 
+    @_builtins.property
+    def signing_keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___SigningKey]:
+        """Keys whose signatures of packages count, and those that were withdrawn, oldest first. At most 100."""
+
     def __init__(
         self,
         *,
@@ -310,14 +315,177 @@ class Model(_message.Message):
         removed_aliases: _abc.Iterable[Global___Alias] | None = ...,
         routed: _abc.Iterable[Global___RoutedVersions] | None = ...,
         card: Global___ModelCard | None = ...,
+        signing_keys: _abc.Iterable[Global___SigningKey] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["card", b"card", "create_time", b"create_time", "delete_time", b"delete_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "card", b"card", "create_time", b"create_time", "creator", b"creator", "delete_time", b"delete_time", "description", b"description", "gates", b"gates", "name", b"name", "open_aliases", b"open_aliases", "removed_aliases", b"removed_aliases", "revision", b"revision", "routed", b"routed", "standing_approvals", b"standing_approvals", "tags", b"tags", "update_time", b"update_time", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "card", b"card", "create_time", b"create_time", "creator", b"creator", "delete_time", b"delete_time", "description", b"description", "gates", b"gates", "name", b"name", "open_aliases", b"open_aliases", "removed_aliases", b"removed_aliases", "revision", b"revision", "routed", b"routed", "signing_keys", b"signing_keys", "standing_approvals", b"standing_approvals", "tags", b"tags", "update_time", b"update_time", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Model: _TypeAlias = Model  # noqa: Y015
+
+@_typing.final
+class SigningKey(_message.Message):
+    """A public key whose signatures of packages count for a model. Its private key is with whoever signs, never here."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    PUBLIC_KEY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    EVENT_ID_FIELD_NUMBER: _builtins.int
+    WITHDRAWAL_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """SHA-256 of the public key as PEM, 64 hex digits: the key's hint in signatures."""
+    public_key: _builtins.str
+    """The public key: SubjectPublicKeyInfo as PEM, on the curve P-256, P-384 or P-521."""
+    reason: _builtins.str
+    """Whose it is, or why it is trusted. 1 to 2000 characters."""
+    actor: _builtins.str
+    """Who trusted it."""
+    event_id: _builtins.str
+    """Event that recorded it."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    @_builtins.property
+    def withdrawal(self) -> Global___KeyWithdrawal:
+        """Why it counts no more; absent while it does."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        public_key: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        event_id: _builtins.str = ...,
+        withdrawal: Global___KeyWithdrawal | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time", "withdrawal", b"withdrawal"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "event_id", b"event_id", "id", b"id", "public_key", b"public_key", "reason", b"reason", "time", b"time", "withdrawal", b"withdrawal"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SigningKey: _TypeAlias = SigningKey  # noqa: Y015
+
+@_typing.final
+class KeyWithdrawal(_message.Message):
+    """A key's signatures count no more, whenever they were made."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    EVENT_ID_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """Why. 1 to 2000 characters."""
+    actor: _builtins.str
+    """Who withdrew it."""
+    event_id: _builtins.str
+    """Event that recorded it."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        event_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "event_id", b"event_id", "reason", b"reason", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeyWithdrawal: _TypeAlias = KeyWithdrawal  # noqa: Y015
+
+@_typing.final
+class PackageSignature(_message.Message):
+    """A signature of a version's package, in the format of OpenSSF Model Signing 1.0."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    BUNDLE_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    EVENT_ID_FIELD_NUMBER: _builtins.int
+    key_id: _builtins.str
+    """Id of the key that made it."""
+    actor: _builtins.str
+    """Who recorded it."""
+    event_id: _builtins.str
+    """Event that recorded it."""
+    @_builtins.property
+    def bundle(self) -> _resources_pb2.ObjectRef:
+        """The signature: a Sigstore bundle with a DSSE envelope of an in-toto statement, JSON."""
+
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        key_id: _builtins.str = ...,
+        bundle: _resources_pb2.ObjectRef | None = ...,
+        actor: _builtins.str = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        event_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "bundle", b"bundle", "event_id", b"event_id", "key_id", b"key_id", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PackageSignature: _TypeAlias = PackageSignature  # noqa: Y015
+
+@_typing.final
+class PackageTrust(_message.Message):
+    """What whoever loads a version has to verify beside the digests."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUIRED_FIELD_NUMBER: _builtins.int
+    KEYS_FIELD_NUMBER: _builtins.int
+    SIGNATURES_FIELD_NUMBER: _builtins.int
+    required: _builtins.bool
+    """Whether the package must be signed: gates of an alias of the model ask for that."""
+    @_builtins.property
+    def keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___SigningKey]:
+        """Keys of the model, withdrawn ones among them."""
+
+    @_builtins.property
+    def signatures(self) -> _containers.RepeatedCompositeFieldContainer[Global___PackageSignature]:
+        """Signatures of the package, oldest first."""
+
+    def __init__(
+        self,
+        *,
+        required: _builtins.bool = ...,
+        keys: _abc.Iterable[Global___SigningKey] | None = ...,
+        signatures: _abc.Iterable[Global___PackageSignature] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keys", b"keys", "required", b"required", "signatures", b"signatures"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PackageTrust: _TypeAlias = PackageTrust  # noqa: Y015
 
 @_typing.final
 class ModelCard(_message.Message):
@@ -456,6 +624,7 @@ class Version(_message.Message):
     FORMAT_CONSENT_FIELD_NUMBER: _builtins.int
     OVERRIDES_FIELD_NUMBER: _builtins.int
     CARD_FIELD_NUMBER: _builtins.int
+    PACKAGE_SIGNATURES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name: `projects/{project}/models/{model}/versions/{number}`."""
     number: _builtins.int
@@ -536,6 +705,10 @@ class Version(_message.Message):
     def card(self) -> Global___ModelCard:
         """What people say of this version; absent when nobody wrote one."""
 
+    @_builtins.property
+    def package_signatures(self) -> _containers.RepeatedCompositeFieldContainer[Global___PackageSignature]:
+        """Signatures of its package by keys that were trusted then, one a key, oldest first. At most 100."""
+
     def __init__(
         self,
         *,
@@ -564,10 +737,11 @@ class Version(_message.Message):
         format_consent: Global___FormatConsent | None = ...,
         overrides: _abc.Iterable[Global___Override] | None = ...,
         card: Global___ModelCard | None = ...,
+        package_signatures: _abc.Iterable[Global___PackageSignature] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "card", b"card", "create_time", b"create_time", "delete_time", b"delete_time", "format_consent", b"format_consent", "reference_profile", b"reference_profile", "run_time", b"run_time", "signature", b"signature", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["approvals", b"approvals", "artifact", b"artifact", "author", b"author", "card", b"card", "create_time", b"create_time", "datasets", b"datasets", "delete_time", b"delete_time", "description", b"description", "event_id", b"event_id", "format", b"format", "format_consent", b"format_consent", "logged_model", b"logged_model", "metrics", b"metrics", "name", b"name", "number", b"number", "overrides", b"overrides", "reference_profile", b"reference_profile", "run", b"run", "run_time", b"run_time", "signature", b"signature", "source", b"source", "state", b"state", "tags", b"tags", "update_time", b"update_time", "validations", b"validations"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approvals", b"approvals", "artifact", b"artifact", "author", b"author", "card", b"card", "create_time", b"create_time", "datasets", b"datasets", "delete_time", b"delete_time", "description", b"description", "event_id", b"event_id", "format", b"format", "format_consent", b"format_consent", "logged_model", b"logged_model", "metrics", b"metrics", "name", b"name", "number", b"number", "overrides", b"overrides", "package_signatures", b"package_signatures", "reference_profile", b"reference_profile", "run", b"run", "run_time", b"run_time", "signature", b"signature", "source", b"source", "state", b"state", "tags", b"tags", "update_time", b"update_time", "validations", b"validations"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -958,6 +1132,7 @@ class Gates(_message.Message):
     MAX_RUN_AGE_S_FIELD_NUMBER: _builtins.int
     SAFE_FORMAT_REQUIRED_FIELD_NUMBER: _builtins.int
     APPROVALS_FIELD_NUMBER: _builtins.int
+    SIGNED_PACKAGE_REQUIRED_FIELD_NUMBER: _builtins.int
     alias: _builtins.str
     """Alias they guard."""
     approval_required: _builtins.bool
@@ -976,6 +1151,8 @@ class Gates(_message.Message):
     """Oldest that its run may be, since it began, in seconds: 0 to 3153600000; 0 for any age."""
     safe_format_required: _builtins.bool
     """Whether the package must be of a format that can not run code, or a person must have consented to it."""
+    signed_package_required: _builtins.bool
+    """Whether a trusted key must have signed the package. No version of the model is loaded without that, then."""
     @_builtins.property
     def required_checks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Checks whose newest result must have passed. At most 100."""
@@ -1014,10 +1191,11 @@ class Gates(_message.Message):
         max_run_age_s: _builtins.int = ...,
         safe_format_required: _builtins.bool = ...,
         approvals: _abc.Iterable[Global___ApprovalGate] | None = ...,
+        signed_package_required: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "alias", b"alias", "approval_required", b"approval_required", "approvals", b"approvals", "champion", b"champion", "compatible_signature_required", b"compatible_signature_required", "event_id", b"event_id", "max_age_s", b"max_age_s", "max_run_age_s", b"max_run_age_s", "metrics", b"metrics", "required_checks", b"required_checks", "safe_format_required", b"safe_format_required", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "alias", b"alias", "approval_required", b"approval_required", "approvals", b"approvals", "champion", b"champion", "compatible_signature_required", b"compatible_signature_required", "event_id", b"event_id", "max_age_s", b"max_age_s", "max_run_age_s", b"max_run_age_s", "metrics", b"metrics", "required_checks", b"required_checks", "safe_format_required", b"safe_format_required", "signed_package_required", b"signed_package_required", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1136,6 +1314,7 @@ class GateResult(_message.Message):
     DATASET_DIGEST_FIELD_NUMBER: _builtins.int
     ACTORS_FIELD_NUMBER: _builtins.int
     EVENT_IDS_FIELD_NUMBER: _builtins.int
+    KEY_IDS_FIELD_NUMBER: _builtins.int
     gate: _builtins.str
     """Which gate: see `UnmetGate.gate`."""
     passed: _builtins.bool
@@ -1162,6 +1341,10 @@ class GateResult(_message.Message):
     def event_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Events that it stands on: that recorded the check, the approval, the version."""
 
+    @_builtins.property
+    def key_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of the keys that signed the package."""
+
     def __init__(
         self,
         *,
@@ -1176,10 +1359,11 @@ class GateResult(_message.Message):
         dataset_digest: _builtins.str = ...,
         actors: _abc.Iterable[_builtins.str] | None = ...,
         event_ids: _abc.Iterable[_builtins.str] | None = ...,
+        key_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_threshold", b"_threshold", "_value", b"_value", "threshold", b"threshold", "value", b"value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_threshold", b"_threshold", "_value", b"_value", "actors", b"actors", "champion", b"champion", "comparison", b"comparison", "dataset_digest", b"dataset_digest", "event_ids", b"event_ids", "gate", b"gate", "margin", b"margin", "passed", b"passed", "reason", b"reason", "threshold", b"threshold", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_threshold", b"_threshold", "_value", b"_value", "actors", b"actors", "champion", b"champion", "comparison", b"comparison", "dataset_digest", b"dataset_digest", "event_ids", b"event_ids", "gate", b"gate", "key_ids", b"key_ids", "margin", b"margin", "passed", b"passed", "reason", b"reason", "threshold", b"threshold", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__threshold: _TypeAlias = _typing.Literal["threshold"]  # noqa: Y015
     _WhichOneofArgType__threshold: _TypeAlias = _typing.Literal["_threshold", b"_threshold"]  # noqa: Y015
@@ -1268,7 +1452,7 @@ class UnmetGate(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     gate: _builtins.str
     """Which gate: `check:quality`, `metric:rmse`, `champion:rmse`, `freshness`, `run_freshness`, `format`, `approval`,
-    `approvals`, `approvals:reviewer`, `signature`, `archived`.
+    `approvals`, `approvals:reviewer`, `signature`, `signed`, `archived`.
     """
     reason: _builtins.str
     """Why, in a sentence that says what to do."""
