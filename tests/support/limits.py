@@ -22,6 +22,7 @@ _HEAD: Final = "headrace.api"
 _RUN: Final = f"{_HEAD}.tracking.v1.TrackingService"
 _MODEL: Final = f"{_HEAD}.registry.v1.RegistryService"
 _HOOK: Final = f"{_HEAD}.registry.v1.WebhookService"
+_SIGN: Final = f"{_HEAD}.registry.v1.SigningService"
 _PERSON: Final = f"{_HEAD}.registry.v1.PersonService"
 _PIPE: Final = f"{_HEAD}.orchestrator.v1.OrchestratorService"
 _WORK: Final = f"{_HEAD}.orchestrator.v1.WorkerService.Work"
@@ -131,6 +132,7 @@ def _all() -> Iterator[Limit]:
     yield from _serving()
     yield from _monitor()
     yield from _archive()
+    yield from _signing()
     yield from _persons()
     yield from _webhooks()
     yield from _pages(f"{_LOG}.ReadLog")
@@ -347,6 +349,13 @@ def _gates(method: str) -> Iterator[Limit]:
     yield Limit(method, "gates.approvals", persons[:20], persons)
     short, long = ([models.ApprovalGate(count=1, role="x" * size)] for size in (250, 251))
     yield Limit(method, "gates.approvals", short, long)
+
+
+def _signing() -> Iterator[Limit]:
+    for method in ("TrustKey", "WithdrawKey"):
+        yield from _text(f"{_SIGN}.{method}", "reason", 2000, least=1)
+    yield Limit(f"{_SIGN}.TrustKey", "public_key", None, "x" * 2001)
+    yield Limit(f"{_SIGN}.SignVersion", "bundle", None, b"x" * (4 * 1024 * 1024 + 1))
 
 
 def _webhooks() -> Iterator[Limit]:

@@ -20,7 +20,7 @@ async def require_signed(known: KnownVersion, read: Callable[[ObjectRef], Awaita
         read: The bytes of a signature, verified by their digest.
 
     Raises:
-        ModelNotLoadable: ``PACKAGE_NOT_SIGNED``, ``SIGNING_KEY_WITHDRAWN`` or ``PACKAGE_SIGNATURE_INVALID``.
+        ModelNotLoadable: With the reason of a ``NotTrusted``.
         KitError: What ``read`` raises.
     """
     version, files = known.version, {SINGLE: known.version.artifact.sha256}

@@ -86,8 +86,7 @@ def inspect(client: Client, version: str, *, keys: Sequence[PublicKey] = ()) -> 
         keys: With any, one of these must have signed it, whatever the registry says of keys.
 
     Raises:
-        FailedPrecondition: It is not to be loaded: ``PACKAGE_NOT_SIGNED``, ``SIGNING_KEY_WITHDRAWN``,
-            ``PACKAGE_SIGNATURE_INVALID``, ``MANIFEST_INVALID``.
+        FailedPrecondition: It is not to be loaded, with the reason of a ``NotTrusted``; or ``MANIFEST_INVALID``.
     """
     found, trust = _look_up(client, version)
     if keys:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from headrace.packages.signatures import PublicKey
 
 NOT_SIGNED = "PACKAGE_NOT_SIGNED"
+NOT_TRUSTED = "SIGNING_KEY_NOT_TRUSTED"
 WITHDRAWN = "SIGNING_KEY_WITHDRAWN"
 INVALID = "PACKAGE_SIGNATURE_INVALID"
 
@@ -19,7 +20,8 @@ class NotTrusted(Exception):
     """A package is not to be loaded.
 
     Attributes:
-        reason: ``PACKAGE_NOT_SIGNED``, ``SIGNING_KEY_WITHDRAWN`` or ``PACKAGE_SIGNATURE_INVALID``.
+        reason: ``PACKAGE_NOT_SIGNED``, ``SIGNING_KEY_NOT_TRUSTED``, ``SIGNING_KEY_WITHDRAWN`` or
+            ``PACKAGE_SIGNATURE_INVALID``.
     """
 
     def __init__(self, message: str, *, reason: str) -> None:
@@ -43,14 +45,18 @@ def require_countable(trust: PackageTrust, name: str) -> list[tuple[SigningKey, 
     """The signatures that are to be verified; none where the package needs none.
 
     Raises:
-        NotTrusted: A signature is required and none was made, or none that was made counts.
+        NotTrusted: A signature is required and none was made; or none that was made counts, required or not.
     """
     found = standing(trust)
     if found:
         return found
     if trust.signatures:
-        keys = ", ".join(sorted({each.key_id[:12] for each in trust.signatures}))
-        raise NotTrusted(f"{name} is signed by no key that counts: only by {keys}", reason=WITHDRAWN)
+        made = {each.key_id for each in trust.signatures}
+        gone = [f"{each.id[:12]} ({each.withdrawal.reason})" for each in trust.keys if each.id in made]
+        if gone:
+            raise NotTrusted(f"{name} is signed by keys that were withdrawn: {', '.join(gone)}", reason=WITHDRAWN)
+        told = ", ".join(sorted(each[:12] for each in made))
+        raise NotTrusted(f"{name} is signed by no key that is trusted: only by {told}", reason=NOT_TRUSTED)
     if trust.required:
         raise NotTrusted(f"{name} is not signed, and its model asks for that", reason=NOT_SIGNED)
     return []
