@@ -26,7 +26,7 @@ from tests.support.eventually import eventually
 from tests.support.platform import Platform
 from tests.support.signing import KeyPair, openssf_signs, openssf_verifies
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)  # commands are processes, and there are many
 FILES = {"MLmodel": b"flavors: {}\n", "data/model.bin": bytes(range(256)) * 64}
 Run = Callable[..., tuple[int, str]]
 
