@@ -307,6 +307,7 @@ def _registry() -> Iterator[Limit]:
     yield from _numbers(check)
     yield from _text(check, "check", 250, least=1)
     yield from _text(check, "detail", 2000)
+    yield from _replays(check)
     yield from _text(f"{_MODEL}.ReviewVersion", "reason", 2000, least=1)
     many = [f"c{each}" for each in range(101)]
     yield Limit(f"{_MODEL}.SetGates", "gates.required_checks", many[:100], many)
@@ -345,10 +346,26 @@ def _gates(method: str) -> Iterator[Limit]:
     contests = [models.ChampionGate(metric="m")] * 101
     yield Limit(method, "gates.champion", contests[:100], contests)
     yield from _number(method, "gates.approvals.count", 1, 100)
+    yield from _number(method, "gates.replay.requests", 1, 1_000_000)
+    yield Limit(method, "gates.replay", *(models.ReplayGate(requests=1, most=each) for each in (0.5, math.inf)))
+    yield Limit(method, "gates.replay", *(models.ReplayGate(requests=1, max_age_s=each) for each in (0, 3_153_600_001)))
     persons = [models.ApprovalGate(count=1)] * 21
     yield Limit(method, "gates.approvals", persons[:20], persons)
     short, long = ([models.ApprovalGate(count=1, role="x" * size)] for size in (250, 251))
     yield Limit(method, "gates.approvals", short, long)
+
+
+def _replays(method: str) -> Iterator[Limit]:
+    yield from _number(method, "replay.champion", 1, 10_000)
+    yield from _number(method, "replay.requests", 1, 1_000_000)
+    yield Limit(method, "replay.rows", 0, -1)
+    yield Limit(method, "replay.errors", 0, -1)
+    for field in ("max_difference", "mean_difference"):
+        yield Limit(method, f"replay.{field}", 0.5, math.inf)
+        yield Limit(method, f"replay.{field}", 0.0, -0.1)
+    yield from _number(method, "replay.changed_share", 0, 1, 0.1)
+    ranges = [models.ReplayedRange()] * 1001
+    yield Limit(method, "replay.ranges", ranges[:1000], ranges)
 
 
 def _signing() -> Iterator[Limit]:

@@ -322,6 +322,7 @@ def _registry(world: World) -> Requests:
             passed=True,
             dataset=DATASET,
             metrics=[common.NamedValue(name="rmse", value=20.0)],
+            replay=models.Replay(endpoint=world.endpoint, champion=1, requests=10, digest="0" * 64),
         ),
         "ReviewVersion": lambda: registry.ReviewVersionRequest(version=version, approve=True, reason="looked at it"),
         "ConsentToFormat": lambda: registry.ConsentToFormatRequest(version=version, given=True, reason="we made it"),

@@ -14,6 +14,10 @@ COMPARISONS: Final = {
     ">": resources.COMPARISON_GREATER,
 }
 """Comparisons by how people write them."""
+MEASURES: Final[dict[resources.ReplayMeasure.ValueType, str]] = {
+    number: name.removeprefix("REPLAY_MEASURE_").lower() for name, number in resources.ReplayMeasure.items() if number
+}
+"""What gates look at in a replay, as people write it."""
 _SIGNS: Final[dict[int, str]] = {number: sign for sign, number in COMPARISONS.items()}
 _UNITS: Final = (("days", 86400), ("hours", 3600), ("minutes", 60))
 
@@ -26,6 +30,11 @@ def sentences(gates: resources.Gates) -> Iterator[str]:
     for one in gates.champion:
         side, by = "more" if one.higher_is_better else "less", f" by {one.margin:g}" if one.margin else ""
         yield f"{side} {_where(one.check)}{one.metric} than the champion{by}, on the same data"
+    if gates.HasField("replay"):
+        bound = MEASURES.get(gates.replay.measure)
+        what = f"the last {gates.replay.requests} requests answered again without errors"
+        near = f", {bound} <= {gates.replay.most:g}" if bound else ""
+        yield what + near + (f", at most {_span(gates.replay.max_age_s)} ago" if gates.replay.max_age_s else "")
     yield from [f"a version of at most {_span(gates.max_age_s)}"] * bool(gates.max_age_s)
     yield from [f"a run of at most {_span(gates.max_run_age_s)}"] * bool(gates.max_run_age_s)
     yield from ["a safe format, or consent to it"] * gates.safe_format_required

@@ -53,12 +53,7 @@ async def run(
     calls = channel(connection.address("registry"), connection.token)
     log: PredictionLog | None = None
     try:
-        known = await Registry(calls).version(name)
-        version = known.version
-        require_loadable(version, allow_pickle=allow_pickle)
-        await require_signed(known, lambda wanted: _download(calls, version, wanted))
-        package = await _download(calls, version, version.artifact)
-        loaded = await asyncio.to_thread(build_version, version, package, threads)
+        loaded = await load_version(calls, name, threads, allow_pickle=allow_pickle)
         if publish:
             log = PredictionLog(connection.kafka_bootstrap, ledger=None, queue_rows=QUEUE_ROWS)
         sender = _sender(log, loaded, endpoint=publish) if log is not None else None
@@ -71,6 +66,18 @@ async def run(
             await log.stop()
         await calls.close()
         threads.shutdown()
+
+
+async def load_version(
+    calls: grpc.aio.Channel, name: str, threads: ThreadPoolExecutor, *, allow_pickle: bool
+) -> LoadedVersion:
+    """A version of the registry at ``calls``, fetched, verified and loaded here. Raises as ``ModelLoader.load``."""
+    known = await Registry(calls).version(name)
+    version = known.version
+    require_loadable(version, allow_pickle=allow_pickle)
+    await require_signed(known, lambda wanted: _download(calls, version, wanted))
+    package = await _download(calls, version, version.artifact)
+    return await asyncio.to_thread(build_version, version, package, threads)
 
 
 def _sender(log: PredictionLog, version: LoadedVersion, *, endpoint: str) -> Publish:

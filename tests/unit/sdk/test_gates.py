@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from headrace.api.registry.v1 import resources_pb2 as resources
-from headrace.cli.gates import contest, persons, seconds, threshold
+from headrace.cli.gates import contest, persons, replay, seconds, threshold
 from headrace.errors import InvalidArgument
 from headrace.gates import sentences
 
@@ -78,3 +78,18 @@ def test_gates_are_told_in_phrases() -> None:
         "approval",
     ]
     assert list(sentences(resources.Gates(alias="a"))) == ["no approval"]
+
+
+def test_a_replay_is_asked_for_in_words() -> None:
+    assert replay("1000") == resources.ReplayGate(requests=1000)
+    gate = replay("1000:max_difference<=0.5")
+    assert gate == resources.ReplayGate(requests=1000, measure=resources.REPLAY_MEASURE_MAX_DIFFERENCE, most=0.5)
+    gate.max_age_s = 86400
+    gates = resources.Gates(alias="production", replay=gate, signed_package_required=True)
+    assert list(sentences(gates))[:2] == [
+        "the last 1000 requests answered again without errors, max_difference <= 0.5, at most 1 days ago",
+        "a package signed by a trusted key",
+    ]
+    for text in ("", "many", "1000:rmse<=1", "1000:max_difference>1", "1000:max_difference<=x"):
+        with pytest.raises(InvalidArgument, match="--replayed"):
+            replay(text)

@@ -13,12 +13,13 @@ from headrace.api.registry.v1 import service_pb2 as service
 from headrace.cli.output import Json, Project, print_done, print_json, print_table, when
 from headrace.client import connect
 from headrace.errors import InvalidArgument
-from headrace.gates import COMPARISONS, sentences
+from headrace.gates import COMPARISONS, MEASURES, sentences
 
 UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _THRESHOLD = re.compile(r"(?:(?P<check>[^/<>=]+)/)?(?P<metric>[^<>=]+?)\s*(?P<sign><=|>=|<|>)\s*(?P<value>\S+)")
 _CONTEST = re.compile(r"(?:(?P<check>[^/<>]+)/)?(?P<metric>[^<>]+?)\s*(?P<sign>[<>])\s*(?P<margin>\S*)")
 _AGE = re.compile(r"(\d{1,9})([smhd])")
+_REPLAY = re.compile(rf"(?P<requests>\d{{1,9}})(?::(?P<measure>{'|'.join(MEASURES.values())})\s*<=\s*(?P<most>\S+))?")
 _PERSONS = re.compile(r"(\d{1,3})(?::(.+))?")
 
 Model = Annotated[str, typer.Argument(help="Id of the model.")]
@@ -60,6 +61,11 @@ def set_gates(
     signed: Annotated[
         bool, typer.Option("--signed", help="A trusted key must have signed the package; unsigned ones are not loaded.")
     ] = False,
+    replayed: Annotated[
+        str,
+        typer.Option(help="Requests to have answered again: 1000, or '1000:max_difference<=0.5' (headrace replay)."),
+    ] = "",
+    max_replay_age: Annotated[str, typer.Option(help="Oldest a replay may be, such as 7d.")] = "",
     compatible_signature: Annotated[
         bool, typer.Option("--compatible-signature", help="It must take what the version before takes.")
     ] = False,
@@ -81,6 +87,11 @@ def set_gates(
         signed_package_required=signed,
         approvals=[persons(each) for each in approvals or []],
     )
+    if replayed:
+        gates.replay.CopyFrom(replay(replayed))
+        gates.replay.max_age_s = seconds(max_replay_age, "--max-replay-age")
+    elif max_replay_age:
+        raise InvalidArgument("--max-replay-age: give --replayed too")
     request = service.SetGatesRequest(command_id=str(uuid4()), model=_name(project, model), gates=gates)
     with connect() as client:
         found = client.registry.SetGates(request).model
@@ -110,6 +121,20 @@ def contest(text: str) -> resources.ChampionGate:
         higher_is_better=found["sign"] == ">",
         margin=_number(found["margin"] or "0", "--beats"),
         check=found["check"] or "",
+    )
+
+
+def replay(text: str) -> resources.ReplayGate:
+    """The gate that ``1000`` or ``1000:max_difference<=0.5`` says. Raises InvalidArgument."""
+    found = _REPLAY.fullmatch(text)
+    if found is None:
+        known = ", ".join(MEASURES.values())
+        raise InvalidArgument(f"--replayed: write it as 1000 or '1000:MEASURE<=0.5' ({known}), not {text!r}")
+    measures = {name: number for number, name in MEASURES.items()}
+    return resources.ReplayGate(
+        requests=int(found["requests"]),
+        measure=measures.get(found["measure"], resources.REPLAY_MEASURE_UNSPECIFIED),
+        most=_number(found["most"] or "0", "--replayed"),
     )
 
 

@@ -85,6 +85,34 @@ MODEL_FORMAT_MLFLOW: ModelFormat.ValueType  # 4
 """MLflow model: a folder with an MLmodel file. The package is a manifest (JSON) of its files and their digests."""
 Global___ModelFormat: _TypeAlias = ModelFormat  # noqa: Y015
 
+class _ReplayMeasure:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ReplayMeasureEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReplayMeasure.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REPLAY_MEASURE_UNSPECIFIED: _ReplayMeasure.ValueType  # 0
+    """Nothing but errors."""
+    REPLAY_MEASURE_MAX_DIFFERENCE: _ReplayMeasure.ValueType  # 1
+    """`Replay.max_difference`."""
+    REPLAY_MEASURE_MEAN_DIFFERENCE: _ReplayMeasure.ValueType  # 2
+    """`Replay.mean_difference`."""
+    REPLAY_MEASURE_CHANGED_SHARE: _ReplayMeasure.ValueType  # 3
+    """`Replay.changed_share`."""
+
+class ReplayMeasure(_ReplayMeasure, metaclass=_ReplayMeasureEnumTypeWrapper):
+    """What a gate on a replay looks at."""
+
+REPLAY_MEASURE_UNSPECIFIED: ReplayMeasure.ValueType  # 0
+"""Nothing but errors."""
+REPLAY_MEASURE_MAX_DIFFERENCE: ReplayMeasure.ValueType  # 1
+"""`Replay.max_difference`."""
+REPLAY_MEASURE_MEAN_DIFFERENCE: ReplayMeasure.ValueType  # 2
+"""`Replay.mean_difference`."""
+REPLAY_MEASURE_CHANGED_SHARE: ReplayMeasure.ValueType  # 3
+"""`Replay.changed_share`."""
+Global___ReplayMeasure: _TypeAlias = ReplayMeasure  # noqa: Y015
+
 class _Comparison:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -761,6 +789,7 @@ class Validation(_message.Message):
     ACTOR_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
     EVENT_ID_FIELD_NUMBER: _builtins.int
+    REPLAY_FIELD_NUMBER: _builtins.int
     check: _builtins.str
     """Name of the check, such as `quality` or `beats_champion`. 1 to 250 characters."""
     passed: _builtins.bool
@@ -783,6 +812,10 @@ class Validation(_message.Message):
     def time(self) -> _timestamp_pb2.Timestamp:
         """When."""
 
+    @_builtins.property
+    def replay(self) -> Global___Replay:
+        """What came of a replay of logged requests; absent for other checks."""
+
     def __init__(
         self,
         *,
@@ -794,14 +827,147 @@ class Validation(_message.Message):
         actor: _builtins.str = ...,
         time: _timestamp_pb2.Timestamp | None = ...,
         event_id: _builtins.str = ...,
+        replay: Global___Replay | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "replay", b"replay", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "check", b"check", "dataset", b"dataset", "detail", b"detail", "event_id", b"event_id", "metrics", b"metrics", "passed", b"passed", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "check", b"check", "dataset", b"dataset", "detail", b"detail", "event_id", b"event_id", "metrics", b"metrics", "passed", b"passed", "replay", b"replay", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Validation: _TypeAlias = Validation  # noqa: Y015
+
+@_typing.final
+class Replay(_message.Message):
+    """What came of answering logged requests again, by another version than the one that had answered them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENDPOINT_FIELD_NUMBER: _builtins.int
+    CHAMPION_FIELD_NUMBER: _builtins.int
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    ERRORS_FIELD_NUMBER: _builtins.int
+    MAX_DIFFERENCE_FIELD_NUMBER: _builtins.int
+    MEAN_DIFFERENCE_FIELD_NUMBER: _builtins.int
+    CHANGED_SHARE_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    RANGES_FIELD_NUMBER: _builtins.int
+    endpoint: _builtins.str
+    """Resource name of the endpoint whose requests they are."""
+    champion: _builtins.int
+    """Number of the version that had answered them: 1 to 10000."""
+    requests: _builtins.int
+    """Requests that were answered again: 1 to 1000000."""
+    rows: _builtins.int
+    """Rows in them, not negative."""
+    errors: _builtins.int
+    """Requests that the version failed on, or where one of the two answered with no finite number and the other did not.
+    Not negative.
+    """
+    max_difference: _builtins.float
+    """Greatest absolute difference of a float in an output, finite and not negative."""
+    mean_difference: _builtins.float
+    """Mean absolute difference of the floats in the outputs, finite and not negative."""
+    changed_share: _builtins.float
+    """Share of the rows in which a text, a boolean or an integer of an output differs: 0 to 1."""
+    digest: _builtins.str
+    """SHA-256 over a line for each request in order of partition, offset and place, 64 hex digits. A line is partition,
+    offset, prediction id, and SHA-256 of the record's value in hex, with a space between, and ends with a line feed.
+    """
+    @_builtins.property
+    def ranges(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReplayedRange]:
+        """Where the requests lie in the topic of predictions. At most 1000."""
+
+    def __init__(
+        self,
+        *,
+        endpoint: _builtins.str = ...,
+        champion: _builtins.int = ...,
+        requests: _builtins.int = ...,
+        rows: _builtins.int = ...,
+        errors: _builtins.int = ...,
+        max_difference: _builtins.float = ...,
+        mean_difference: _builtins.float = ...,
+        changed_share: _builtins.float = ...,
+        digest: _builtins.str = ...,
+        ranges: _abc.Iterable[Global___ReplayedRange] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["champion", b"champion", "changed_share", b"changed_share", "digest", b"digest", "endpoint", b"endpoint", "errors", b"errors", "max_difference", b"max_difference", "mean_difference", b"mean_difference", "ranges", b"ranges", "requests", b"requests", "rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Replay: _TypeAlias = Replay  # noqa: Y015
+
+@_typing.final
+class ReplayedRange(_message.Message):
+    """Requests of one partition that were answered again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTITION_FIELD_NUMBER: _builtins.int
+    FIRST_OFFSET_FIELD_NUMBER: _builtins.int
+    LAST_OFFSET_FIELD_NUMBER: _builtins.int
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    partition: _builtins.int
+    """The partition."""
+    first_offset: _builtins.int
+    """Offset of the first record with one of them."""
+    last_offset: _builtins.int
+    """Offset of the last."""
+    requests: _builtins.int
+    """How many."""
+    def __init__(
+        self,
+        *,
+        partition: _builtins.int = ...,
+        first_offset: _builtins.int = ...,
+        last_offset: _builtins.int = ...,
+        requests: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_offset", b"first_offset", "last_offset", b"last_offset", "partition", b"partition", "requests", b"requests"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplayedRange: _TypeAlias = ReplayedRange  # noqa: Y015
+
+@_typing.final
+class ReplayGate(_message.Message):
+    """What a version must have shown on logged requests: it answered what the champion had answered, without errors."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    MEASURE_FIELD_NUMBER: _builtins.int
+    MOST_FIELD_NUMBER: _builtins.int
+    MAX_AGE_S_FIELD_NUMBER: _builtins.int
+    requests: _builtins.int
+    """Requests needed: 1 to 1000000."""
+    measure: Global___ReplayMeasure.ValueType
+    """What else is looked at."""
+    most: _builtins.float
+    """The most that it may be, finite and not negative."""
+    max_age_s: _builtins.int
+    """Oldest that the replay may be, in seconds: 0 to 3153600000; 0 for any age."""
+    def __init__(
+        self,
+        *,
+        requests: _builtins.int = ...,
+        measure: Global___ReplayMeasure.ValueType = ...,
+        most: _builtins.float = ...,
+        max_age_s: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_age_s", b"max_age_s", "measure", b"measure", "most", b"most", "requests", b"requests"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplayGate: _TypeAlias = ReplayGate  # noqa: Y015
 
 @_typing.final
 class Approval(_message.Message):
@@ -1133,6 +1299,7 @@ class Gates(_message.Message):
     SAFE_FORMAT_REQUIRED_FIELD_NUMBER: _builtins.int
     APPROVALS_FIELD_NUMBER: _builtins.int
     SIGNED_PACKAGE_REQUIRED_FIELD_NUMBER: _builtins.int
+    REPLAY_FIELD_NUMBER: _builtins.int
     alias: _builtins.str
     """Alias they guard."""
     approval_required: _builtins.bool
@@ -1175,6 +1342,10 @@ class Gates(_message.Message):
     def approvals(self) -> _containers.RepeatedCompositeFieldContainer[Global___ApprovalGate]:
         """Persons who must have approved the version itself; a standing approval is none of them. At most 20."""
 
+    @_builtins.property
+    def replay(self) -> Global___ReplayGate:
+        """What a replay of logged requests must have shown; absent where none is asked for."""
+
     def __init__(
         self,
         *,
@@ -1192,10 +1363,11 @@ class Gates(_message.Message):
         safe_format_required: _builtins.bool = ...,
         approvals: _abc.Iterable[Global___ApprovalGate] | None = ...,
         signed_package_required: _builtins.bool = ...,
+        replay: Global___ReplayGate | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["replay", b"replay", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "alias", b"alias", "approval_required", b"approval_required", "approvals", b"approvals", "champion", b"champion", "compatible_signature_required", b"compatible_signature_required", "event_id", b"event_id", "max_age_s", b"max_age_s", "max_run_age_s", b"max_run_age_s", "metrics", b"metrics", "required_checks", b"required_checks", "safe_format_required", b"safe_format_required", "signed_package_required", b"signed_package_required", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "alias", b"alias", "approval_required", b"approval_required", "approvals", b"approvals", "champion", b"champion", "compatible_signature_required", b"compatible_signature_required", "event_id", b"event_id", "max_age_s", b"max_age_s", "max_run_age_s", b"max_run_age_s", "metrics", b"metrics", "replay", b"replay", "required_checks", b"required_checks", "safe_format_required", b"safe_format_required", "signed_package_required", b"signed_package_required", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1452,7 +1624,8 @@ class UnmetGate(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     gate: _builtins.str
     """Which gate: `check:quality`, `metric:rmse`, `champion:rmse`, `freshness`, `run_freshness`, `format`, `approval`,
-    `approvals`, `approvals:reviewer`, `signature`, `signed`, `archived`.
+    `approvals`, `approvals:reviewer`, `signature`, `signed`, `replayed`,
+    `archived`.
     """
     reason: _builtins.str
     """Why, in a sentence that says what to do."""

@@ -483,6 +483,7 @@ class RecordValidationRequest(_message.Message):
     DETAIL_FIELD_NUMBER: _builtins.int
     METRICS_FIELD_NUMBER: _builtins.int
     DATASET_FIELD_NUMBER: _builtins.int
+    REPLAY_FIELD_NUMBER: _builtins.int
     command_id: _builtins.str
     """Client-made id of this command, a UUID."""
     version: _builtins.str
@@ -501,6 +502,10 @@ class RecordValidationRequest(_message.Message):
     def dataset(self) -> _resources_pb2_1.DatasetVersion:
         """Dataset it was made on; may be absent."""
 
+    @_builtins.property
+    def replay(self) -> _resources_pb2.Replay:
+        """What came of a replay of logged requests; absent for other checks."""
+
     def __init__(
         self,
         *,
@@ -511,10 +516,11 @@ class RecordValidationRequest(_message.Message):
         detail: _builtins.str = ...,
         metrics: _abc.Iterable[_resources_pb2_1.NamedValue] | None = ...,
         dataset: _resources_pb2_1.DatasetVersion | None = ...,
+        replay: _resources_pb2.Replay | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "replay", b"replay"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["check", b"check", "command_id", b"command_id", "dataset", b"dataset", "detail", b"detail", "metrics", b"metrics", "passed", b"passed", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["check", b"check", "command_id", b"command_id", "dataset", b"dataset", "detail", b"detail", "metrics", b"metrics", "passed", b"passed", "replay", b"replay", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
