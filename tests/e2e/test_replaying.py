@@ -91,7 +91,7 @@ def ask(client: Client, project: str, *, seed: int) -> None:
     for each in range(REQUESTS):
         rows = numbers.uniform(0, 9, (1 + each % 3, 3))
         rows[0] = 10.0
-        client.inference.ModelInfer(infer_request(f"{project}/delays", rows.tolist()), timeout=10)
+        client.inference.ModelInfer(infer_request(f"{project}/delays", rows.tolist()), timeout=60)
 
 
 def replay(platform: Platform, project: str, version: str, *more: str) -> tuple[int, dict[str, object], str]:
