@@ -347,8 +347,8 @@ def _gates(method: str) -> Iterator[Limit]:
     yield Limit(method, "gates.champion", contests[:100], contests)
     yield from _number(method, "gates.approvals.count", 1, 100)
     yield from _number(method, "gates.replay.requests", 1, 1_000_000)
-    yield Limit(method, "gates.replay", *(models.ReplayGate(requests=1, most=each) for each in (0.5, math.inf)))
-    yield Limit(method, "gates.replay", *(models.ReplayGate(requests=1, max_age_s=each) for each in (0, 3_153_600_001)))
+    yield Limit(method, "gates.replay.most", 0.5, math.inf)
+    yield from _number(method, "gates.replay.max_age_s", 0, 3_153_600_000)
     persons = [models.ApprovalGate(count=1)] * 21
     yield Limit(method, "gates.approvals", persons[:20], persons)
     short, long = ([models.ApprovalGate(count=1, role="x" * size)] for size in (250, 251))

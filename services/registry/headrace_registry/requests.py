@@ -148,11 +148,11 @@ def check_gates(gates: Gates) -> None:
     require_range(gates.max_age_s, field="gates.max_age_s", least=0, most=MAX_AGE_S)
     require_range(gates.max_run_age_s, field="gates.max_run_age_s", least=0, most=MAX_AGE_S)
     if gates.HasField("replay"):
-        require_range(gates.replay.requests, field="gates.replay.requests", least=1, most=MAX_REQUESTS)
         require_range(gates.replay.max_age_s, field="gates.replay.max_age_s", least=0, most=MAX_AGE_S)
         require_finite(gates.replay.most, field="gates.replay.most", least=0)
         if gates.replay.measure:
             require_enum(gates.replay.measure, field="gates.replay.measure", names=MEASURES)
+        require_range(gates.replay.requests, field="gates.replay.requests", least=1, most=MAX_REQUESTS)
     require_size(gates.approvals, field="gates.approvals", most=20)
     for index, wanted in enumerate(gates.approvals):
         at = f"gates.approvals[{index}]"

@@ -177,7 +177,7 @@ class Bundle:
         if not key.verifies(self._signature, _authenticated(self._payload)):
             raise SignatureInvalid(f"the key {key.id[:12]} did not sign what it says")
         signed = _signed_files(self._payload)
-        if files.keys() == {SINGLE} and len(signed) == 1:  # one file has no name in its package, whatever it was called
+        if set(files) == {SINGLE} and len(signed) == 1:  # one file has no name in its package, whatever it was called
             signed = dict.fromkeys(files, next(iter(signed.values())))
         _require_same(signed, files)
 
