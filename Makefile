@@ -38,6 +38,9 @@ setup-system: ## Install what some tests need of the machine (Debian: chromium s
 .PHONY: setup-mlflow
 setup-mlflow: $(VENV)/.mlflow.stamp ## Install MLflow, for the tests that drive headrace by it and import from it, in an environment of its own
 
+.PHONY: setup-modelsigning
+setup-modelsigning: $(VENV)/.modelsigning.stamp ## Install OpenSSF's model_signing, for the tests that hold our signatures against it, likewise
+
 .PHONY: assets
 assets: $(VENV)/.assets.stamp ## Fetch the web console's JavaScript
 
@@ -75,6 +78,12 @@ $(VENV)/.mlflow.stamp: requirements-mlflow.lock | $(BIN)/python
 	@echo "installing MLflow"
 	@$(UV) venv --quiet --allow-existing --python "$(PYTHON)" $(VENV)/mlflow
 	@VIRTUAL_ENV=$(CURDIR)/$(VENV)/mlflow $(UV) pip install --quiet --require-hashes -r requirements-mlflow.lock
+	@touch $@
+
+$(VENV)/.modelsigning.stamp: requirements-modelsigning.lock | $(BIN)/python
+	@echo "installing model_signing"
+	@$(UV) venv --quiet --allow-existing --python "$(PYTHON)" $(VENV)/modelsigning
+	@VIRTUAL_ENV=$(CURDIR)/$(VENV)/modelsigning $(UV) pip install --quiet --require-hashes -r requirements-modelsigning.lock
 	@touch $@
 
 $(VENV)/.assets.stamp: package.json package-lock.json .npmrc tools/assets.py | $(VENV)/.run.stamp
@@ -173,4 +182,5 @@ lock: | $(UV_BOOTSTRAP) ## Renew the locks, keeping versions that still fit (ARG
 	$(COMPILE) $(NO_MEMBERS) $(ARGS) $(MEMBER_FILES) --group dev -o requirements-dev.lock
 	$(COMPILE) $(NO_MEMBERS) -c requirements-dev.lock $(MEMBER_FILES) -o requirements.lock
 	$(COMPILE) $(ARGS) --group mlflow -o requirements-mlflow.lock
+	$(COMPILE) $(ARGS) --group modelsigning -o requirements-modelsigning.lock
 	echo "uv==$(UV_VERSION)" | $(COMPILE) - -o requirements-uv.lock

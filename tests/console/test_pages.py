@@ -11,10 +11,13 @@ import pytest
 from playwright.async_api import BrowserContext, ConsoleMessage, Page, Response, expect
 
 from headrace.api.audit.v1.service_pb2 import GetEventRequest
+from headrace.api.registry.v1.service_pb2 import TrustKeyRequest, WithdrawKeyRequest
 from headrace.evidence.verifying import keys_of_platform
+from headrace.packages.remote import sign
 from headrace.verifier import Proof
-from tests.console.conftest import HOSTILE, POINTS, STEPS, WITHIN_S, Console
+from tests.console.conftest import HOSTILE, PARENT, POINTS, STEPS, WITHIN_S, Console, command_id
 from tests.support.kit import until
+from tests.support.signing import KeyPair
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
@@ -292,3 +295,27 @@ async def test_the_lineage_of_a_version_leads_to_what_it_came_of(page: Page, con
     assert complaints == []
     await page.goto(f"{console.url}/models/delays")
     await expect(page.locator("#lineage svg .node").first).to_be_visible()
+
+
+async def test_a_version_says_who_signed_it_and_whether_that_counts(page: Page, console: Console) -> None:
+    number, key = console.version_by_a_service("signed"), KeyPair.make()
+    name = f"{PARENT}/models/signed"
+    with console.operator() as client:
+        trust = TrustKeyRequest(
+            command_id=command_id(), model=name, public_key=key.public.decode(), reason="the release team's"
+        )
+        client.signing.TrustKey(trust)
+        sign(client, f"{name}/versions/{number}", key.signer)
+        await page.goto(f"{console.url}/models/signed/versions/{number}")
+        line = page.locator(".signature")
+        await expect(line).to_contain_text(key.verifier.id[:12])
+        await expect(line).to_contain_text("the release team's")
+
+        withdraw = WithdrawKeyRequest(
+            command_id=command_id(), model=name, key_id=key.verifier.id, reason=f"it leaked {HOSTILE}"
+        )
+        client.signing.WithdrawKey(withdraw)
+    await page.reload()
+    await expect(line).to_contain_text("key withdrawn")
+    await expect(line).to_contain_text("it leaked <script>")
+    assert await page.title() != "taken"

@@ -457,6 +457,30 @@ def sets_a_guarded_alias() -> Any:
 
 
 @scenario
+def registers_for_signing() -> Any:
+    client = MlflowClient()
+    mlflow.set_experiment("signing")
+    with mlflow.start_run() as run:
+        mlflow.log_text("a model", "model/MLmodel")
+        mlflow.log_text("weights", "model/data/w.txt")
+    client.create_registered_model("signed")
+    for _ in range(2):
+        client.create_model_version("signed", f"{run.info.artifact_uri}/model", run.info.run_id)
+
+
+@scenario
+def downloads_what_is_signed() -> Any:
+    """What comes of each version."""
+    found: list[Any] = []
+    for version in (1, 2):
+        with tempfile.TemporaryDirectory() as folder:
+            code = refused(partial(mlflow.artifacts.download_artifacts, f"models:/signed/{version}", dst_path=folder))
+            files = [each.relative_to(folder).as_posix() for each in Path(folder).rglob("*") if each.is_file()]
+        found.append([code, sorted(files)])
+    return found
+
+
+@scenario
 def registers_for_guarding() -> Any:
     MlflowClient().create_registered_model("guarded")
     add_version("guarded")

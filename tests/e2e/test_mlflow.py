@@ -18,9 +18,11 @@ from headrace.api.tracking.v1 import service_pb2 as tracking
 from headrace.api.tracking.v1.events_pb2 import TracesDeleted
 from headrace.api.tracking.v1.resources_pb2 import Run
 from headrace.client import Client
+from headrace.packages import remote
 from tests.support import mlflow
 from tests.support.eventually import eventually
 from tests.support.platform import Platform
+from tests.support.signing import KeyPair
 
 pytestmark = [pytest.mark.mlflow, pytest.mark.timeout(180)]
 INVALID, MISSING, EXISTS = "INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS"
@@ -204,6 +206,27 @@ def test_gates_hold_for_mlflows_clients(script: Script, platform: Platform) -> N
         [alias] = client.registry.GetModel(registry.GetModelRequest(name=name)).model.aliases
         assert [each.actor for each in alias.history[0].approvals] == ["persons/grace"]
         assert alias.history[0].opened_by == ""
+
+
+def test_versions_that_must_be_signed_are_fetched_once_they_are(script: Script, platform: Platform) -> None:
+    script("registers_for_signing")
+    files, key = ["MLmodel", "data/w.txt", "registered_model_meta"], KeyPair.make()
+    with platform.client() as client:
+        name = f"projects/{script.project}/models/signed"
+        assert script("downloads_what_is_signed") == [["nothing was refused", files]] * 2
+        gates = models.Gates(alias="production", signed_package_required=True)
+        client.registry.SetGates(registry.SetGatesRequest(command_id=str(uuid4()), model=name, gates=gates))
+        trust = registry.TrustKeyRequest(
+            command_id=str(uuid4()), model=name, public_key=key.public.decode(), reason="ours"
+        )
+        client.signing.TrustKey(trust)
+        remote.sign(client, f"{name}/versions/2", key.signer)
+        assert script("downloads_what_is_signed") == [["INVALID_STATE", []], ["nothing was refused", files]]
+        withdraw = registry.WithdrawKeyRequest(
+            command_id=str(uuid4()), model=name, key_id=key.verifier.id, reason="it leaked"
+        )
+        client.signing.WithdrawKey(withdraw)
+        assert script("downloads_what_is_signed") == [["INVALID_STATE", []]] * 2
 
 
 def test_a_stage_that_is_refused_leaves_the_one_before(script: Script, platform: Platform) -> None:

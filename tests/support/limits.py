@@ -22,6 +22,7 @@ _HEAD: Final = "headrace.api"
 _RUN: Final = f"{_HEAD}.tracking.v1.TrackingService"
 _MODEL: Final = f"{_HEAD}.registry.v1.RegistryService"
 _HOOK: Final = f"{_HEAD}.registry.v1.WebhookService"
+_SIGN: Final = f"{_HEAD}.registry.v1.SigningService"
 _PERSON: Final = f"{_HEAD}.registry.v1.PersonService"
 _PIPE: Final = f"{_HEAD}.orchestrator.v1.OrchestratorService"
 _WORK: Final = f"{_HEAD}.orchestrator.v1.WorkerService.Work"
@@ -135,6 +136,7 @@ def _all() -> Iterator[Limit]:
     yield from _serving()
     yield from _monitor()
     yield from _archive()
+    yield from _signing()
     yield from _persons()
     yield from _webhooks()
     yield from _pages(f"{_LOG}.ReadLog")
@@ -381,6 +383,7 @@ def _registry() -> Iterator[Limit]:
     yield from _numbers(check)
     yield from _text(check, "check", 250, least=1)
     yield from _text(check, "detail", 2000)
+    yield from _replays(check)
     yield from _text(f"{_MODEL}.ReviewVersion", "reason", 2000, least=1)
     many = [f"c{each}" for each in range(101)]
     yield Limit(f"{_MODEL}.SetGates", "gates.required_checks", many[:100], many)
@@ -419,10 +422,33 @@ def _gates(method: str) -> Iterator[Limit]:
     contests = [models.ChampionGate(metric="m")] * 101
     yield Limit(method, "gates.champion", contests[:100], contests)
     yield from _number(method, "gates.approvals.count", 1, 100)
+    yield from _number(method, "gates.replay.requests", 1, 1_000_000)
+    yield Limit(method, "gates.replay.most", 0.5, math.inf)
+    yield from _number(method, "gates.replay.max_age_s", 0, 3_153_600_000)
     persons = [models.ApprovalGate(count=1)] * 21
     yield Limit(method, "gates.approvals", persons[:20], persons)
     short, long = ([models.ApprovalGate(count=1, role="x" * size)] for size in (250, 251))
     yield Limit(method, "gates.approvals", short, long)
+
+
+def _replays(method: str) -> Iterator[Limit]:
+    yield from _number(method, "replay.champion", 1, 10_000)
+    yield from _number(method, "replay.requests", 1, 1_000_000)
+    yield Limit(method, "replay.rows", 0, -1)
+    yield Limit(method, "replay.errors", 0, -1)
+    for field in ("max_difference", "mean_difference"):
+        yield Limit(method, f"replay.{field}", 0.5, math.inf)
+        yield Limit(method, f"replay.{field}", 0.0, -0.1)
+    yield from _number(method, "replay.changed_share", 0, 1, 0.1)
+    ranges = [models.ReplayedRange()] * 1001
+    yield Limit(method, "replay.ranges", ranges[:1000], ranges)
+
+
+def _signing() -> Iterator[Limit]:
+    for method in ("TrustKey", "WithdrawKey"):
+        yield from _text(f"{_SIGN}.{method}", "reason", 2000, least=1)
+    yield Limit(f"{_SIGN}.TrustKey", "public_key", None, "x" * 2001)
+    yield Limit(f"{_SIGN}.SignVersion", "bundle", None, b"x" * (4 * 1024 * 1024 + 1))
 
 
 def _webhooks() -> Iterator[Limit]:

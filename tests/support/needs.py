@@ -1,8 +1,8 @@
 """What a test needs of the machine, and which process runs it.
 
-A test marked ``browser``, ``mlflow``, ``root``, ``faketime`` or ``strace`` is deselected where the machine lacks that,
-and the last lines of the run say how many were, and what to install. With ``CI=true`` nothing is deselected: such a
-test fails.
+A test marked ``browser``, ``mlflow``, ``modelsigning``, ``root``, ``faketime`` or ``strace`` is deselected where the
+machine lacks that, and the last lines of the run say how many were, and what to install. With ``CI=true`` nothing is
+deselected: such a test fails.
 
 In a run of several processes (``make test``), tests that stand on running servers stay together in one process, so that
 a session starts every server once: see ``GROUPS``. All others go one by one to whichever process is free. The scheduler
@@ -79,9 +79,18 @@ def mlflow_python() -> Path | None:
     return environment / "mlflow" / "bin" / "python" if (environment / ".mlflow.stamp").exists() else None
 
 
+@functools.cache
+def model_signing() -> Path | None:
+    """The program ``model_signing`` of the environment that has it."""
+    environment = Path(__file__).resolve().parents[2] / ".venv"
+    stamp, program = environment / ".modelsigning.stamp", environment / "modelsigning" / "bin" / "model_signing"
+    return program if stamp.exists() else None
+
+
 NEEDS = {
     "browser": Need(lambda: chromium() is not None, "install Chromium (make setup-system), or set HEADRACE_CHROMIUM"),
     "mlflow": Need(lambda: mlflow_python() is not None, "make setup-mlflow"),
+    "modelsigning": Need(lambda: model_signing() is not None, "make setup-modelsigning"),
     "root": Need(lambda: os.geteuid() == 0, "run as root"),
     "faketime": Need(lambda: faketime_library() is not None, "install libfaketime (make setup-system)"),
     "strace": Need(strace_works, "install strace (make setup-system); containers need the right to trace"),

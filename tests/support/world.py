@@ -32,12 +32,15 @@ from headrace.inference import grpc_service_pb2 as oip
 from headrace.kafka.batches import Labels, Predictions, encode_labels, encode_predictions
 from headrace.kafka.columns import ColumnData
 from headrace.kafka.shards import shard_of
+from headrace.packages.files import SINGLE
 from headrace_registry.webhooks import CHANGEABLE
 from tests.support.eventually import eventually
 from tests.support.serving import COLUMNS, command_id, package, signature
+from tests.support.signing import KeyPair
 
 EXPIRES_S = 4_000_000_000
 """A time that is long to come, seconds since 1970."""
+SIGNING_KEY = KeyPair.make()
 PIPELINE = pipelines.PipelineDefinition(
     entrypoint="somewhere.else:pipeline",
     steps=[pipelines.StepDefinition(id="first", function="somewhere.else:first", timeout_s=5)],
@@ -132,6 +135,7 @@ def build(client: Client, author: Client, project: str) -> World:
         register.command_id, register.create_model = command_id(), True
         author.registry.CreateVersion(register)
     _call(client.registry, world, "headrace.api.registry.v1.RegistryService", "SetGates", "PromoteVersion")
+    _call(client.signing, world, "headrace.api.registry.v1.SigningService", "TrustKey")
     create = serving.CreateEndpointRequest(command_id=command_id(), name=world.endpoint, model=world.model)
     client.serving.CreateEndpoint(create)
     watch = monitor.CreateMonitorRequest(
@@ -358,6 +362,7 @@ def _registry(world: World) -> Requests:
             passed=True,
             dataset=DATASET,
             metrics=[common.NamedValue(name="rmse", value=20.0)],
+            replay=models.Replay(endpoint=world.endpoint, champion=1, requests=10, digest="0" * 64),
         ),
         "ReviewVersion": lambda: registry.ReviewVersionRequest(version=version, approve=True, reason="looked at it"),
         "ConsentToFormat": lambda: registry.ConsentToFormatRequest(version=version, given=True, reason="we made it"),
@@ -394,6 +399,19 @@ def _registry(world: World) -> Requests:
         ),
         "DeleteVersion": lambda: registry.DeleteVersionRequest(version=f"{model}/versions/99"),
         "RemoveAlias": lambda: registry.RemoveAliasRequest(model=model, alias="none", expected_revision=-1),
+    }
+
+
+def _signing(world: World) -> Requests:
+    files = {SINGLE: world.artifact.sha256}
+    return {
+        "TrustKey": lambda: registry.TrustKeyRequest(
+            model=world.model, public_key=SIGNING_KEY.public.decode(), reason="it is ours"
+        ),
+        "WithdrawKey": lambda: registry.WithdrawKeyRequest(model=world.model, key_id="0" * 64, reason="it leaked"),
+        "SignVersion": lambda: registry.SignVersionRequest(
+            version=world.version, bundle=SIGNING_KEY.signer.sign(files, name="delays")
+        ),
     }
 
 
@@ -604,6 +622,7 @@ def _audit(world: World) -> Requests:
 _BY_SERVICE: dict[str, Callable[[World], Requests]] = {
     "headrace.api.tracking.v1.TrackingService": _tracking,
     "headrace.api.registry.v1.RegistryService": _registry,
+    "headrace.api.registry.v1.SigningService": _signing,
     "headrace.api.registry.v1.PersonService": _persons,
     "headrace.api.registry.v1.WebhookService": _webhooks,
     "headrace.api.orchestrator.v1.OrchestratorService": _orchestrator,

@@ -16,7 +16,12 @@ import grpc
 from headrace.api.audit.v1.service_pb2_grpc import AuditServiceStub
 from headrace.api.monitor.v1.service_pb2_grpc import ArchiveServiceStub, MonitorServiceStub, TelemetryServiceStub
 from headrace.api.orchestrator.v1.service_pb2_grpc import OrchestratorServiceStub
-from headrace.api.registry.v1.service_pb2_grpc import PersonServiceStub, RegistryServiceStub, WebhookServiceStub
+from headrace.api.registry.v1.service_pb2_grpc import (
+    PersonServiceStub,
+    RegistryServiceStub,
+    SigningServiceStub,
+    WebhookServiceStub,
+)
 from headrace.api.serving.v1.service_pb2_grpc import ServingServiceStub
 from headrace.api.tracking.v1.service_pb2_grpc import TrackingServiceStub
 from headrace.channel import open_channel
@@ -44,6 +49,11 @@ class Client:
     def registry(self) -> RegistryServiceStub:
         """Models and versions."""
         return RegistryServiceStub(self.channel("registry"))
+
+    @property
+    def signing(self) -> SigningServiceStub:
+        """Signatures of packages, and the keys whose signatures count."""
+        return SigningServiceStub(self.channel("registry"))
 
     @property
     def persons(self) -> PersonServiceStub:

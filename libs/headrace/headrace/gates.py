@@ -14,6 +14,10 @@ COMPARISONS: Final = {
     ">": resources.COMPARISON_GREATER,
 }
 """Comparisons by how people write them."""
+MEASURES: Final[dict[resources.ReplayMeasure.ValueType, str]] = {
+    number: name.removeprefix("REPLAY_MEASURE_").lower() for name, number in resources.ReplayMeasure.items() if number
+}
+"""What gates look at in a replay, as people write it."""
 _SIGNS: Final[dict[int, str]] = {number: sign for sign, number in COMPARISONS.items()}
 _UNITS: Final = (("days", 86400), ("hours", 3600), ("minutes", 60))
 
@@ -26,9 +30,15 @@ def sentences(gates: resources.Gates) -> Iterator[str]:
     for one in gates.champion:
         side, by = "more" if one.higher_is_better else "less", f" by {one.margin:g}" if one.margin else ""
         yield f"{side} {_where(one.check)}{one.metric} than the champion{by}, on the same data"
+    if gates.HasField("replay"):
+        bound = MEASURES.get(gates.replay.measure)
+        what = f"the last {gates.replay.requests} requests answered again without errors"
+        near = f", {bound} <= {gates.replay.most:g}" if bound else ""
+        yield what + near + (f", at most {_span(gates.replay.max_age_s)} ago" if gates.replay.max_age_s else "")
     yield from [f"a version of at most {_span(gates.max_age_s)}"] * bool(gates.max_age_s)
     yield from [f"a run of at most {_span(gates.max_run_age_s)}"] * bool(gates.max_run_age_s)
     yield from ["a safe format, or consent to it"] * gates.safe_format_required
+    yield from ["a package signed by a trusted key"] * gates.signed_package_required
     yield from ["a compatible signature"] * gates.compatible_signature_required
     for some in gates.approvals:
         of_role = f" with the role {some.role}" if some.role else ""

@@ -10,13 +10,16 @@ from typing import Final
 
 from headrace.api.registry.v1 import resources_pb2 as resources
 from headrace.errors import InvalidArgument
-from headrace.gates import COMPARISONS
+from headrace.gates import COMPARISONS, MEASURES
 
 UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _SIGNS: Final[dict[int, str]] = {number: sign for sign, number in COMPARISONS.items()}
 _THRESHOLD = re.compile(r"(?:(?P<check>[^/<>=]+)/)?(?P<metric>[^<>=]+?)\s*(?P<sign><=|>=|<|>)\s*(?P<value>\S+)")
 _CONTEST = re.compile(r"(?:(?P<check>[^/<>]+)/)?(?P<metric>[^<>]+?)\s*(?P<sign>[<>])\s*(?P<margin>\S*)")
 _AGE = re.compile(r"(\d{1,9})([smhd])")
+_REPLAY = re.compile(
+    rf"(?P<requests>\d{{1,9}})(?::(?P<measure>{'|'.join(MEASURES.values())})\s*<=\s*(?P<most>[^@\s]+))?(?:@(?P<age>\S+))?"
+)
 _PERSONS = re.compile(r"(\d{1,3})(?::(.+))?")
 
 
@@ -64,6 +67,21 @@ def persons(text: str, name: str = "") -> resources.ApprovalGate:
     return resources.ApprovalGate(count=int(found[1]), role=found[2] or "")
 
 
+def replay(text: str, name: str = "") -> resources.ReplayGate:
+    """The gate that ``1000``, ``1000@7d`` or ``1000:max_difference<=0.5@7d`` says."""
+    found = _REPLAY.fullmatch(text)
+    if found is None:
+        known = ", ".join(MEASURES.values())
+        raise _refused(name, f"write it as 1000 or '1000:MEASURE<=0.5@7d' ({known}), not {text!r}")
+    measures = {each: number for number, each in MEASURES.items()}
+    return resources.ReplayGate(
+        requests=int(found["requests"]),
+        measure=measures.get(found["measure"], resources.REPLAY_MEASURE_UNSPECIFIED),
+        most=_number(found["most"] or "0", name),
+        max_age_s=seconds(found["age"] or "", name),
+    )
+
+
 def written_threshold(gate: resources.MetricGate) -> str:
     """What ``threshold`` reads as this gate."""
     return f"{_of(gate.check)}{gate.metric}{_SIGNS.get(gate.comparison, '?')}{_digits(gate.threshold)}"
@@ -84,6 +102,14 @@ def written_age(age_s: int) -> str:
 def written_persons(gate: resources.ApprovalGate) -> str:
     """What ``persons`` reads as this gate."""
     return f"{gate.count}:{gate.role}" if gate.role else str(gate.count)
+
+
+def written_replay(gate: resources.ReplayGate) -> str:
+    """What ``replay`` reads as this gate; empty for none."""
+    if not gate.requests:
+        return ""
+    bound = f":{MEASURES[gate.measure]}<={_digits(gate.most)}" if gate.measure else ""
+    return f"{gate.requests}{bound}{f'@{written_age(gate.max_age_s)}' if gate.max_age_s else ''}"
 
 
 def _of(check: str) -> str:

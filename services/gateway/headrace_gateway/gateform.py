@@ -11,11 +11,13 @@ from headrace.errors import InvalidArgument as Unreadable
 from headrace.gatewords import (
     contest,
     persons,
+    replay,
     seconds,
     threshold,
     written_age,
     written_contest,
     written_persons,
+    written_replay,
     written_threshold,
 )
 from headrace_kit.errors import InvalidArgument
@@ -29,7 +31,8 @@ class Kind:
         path: Field of ``Gates``, and name of the form's field.
         title: What it asks for.
         says: When it lets a version pass.
-        shape: ``lines`` for one gate a line, ``text`` for one, ``tick`` for yes or no.
+        shape: ``lines`` for one gate a line, ``text`` for one, ``message`` for one that may be missing, ``tick`` for
+            yes or no.
         example: How it is written.
         read: A line as the value that ``Gates`` keeps. Raises headrace.errors.InvalidArgument.
         write: What ``read`` reads as a value.
@@ -38,7 +41,7 @@ class Kind:
     path: str
     title: str
     says: str
-    shape: Literal["lines", "text", "tick"] = "tick"
+    shape: Literal["lines", "text", "message", "tick"] = "tick"
     example: str = ""
     read: Callable[[str], Any] = bool  # Any: each kind keeps values of a type of its own
     write: Callable[[Any], str] = lambda value: "on" if value else ""
@@ -99,6 +102,16 @@ KINDS: Final = (
         seconds,
         written_age,
     ),
+    Kind(
+        "replay",
+        "Logged requests answered again",
+        "So many of the last (headrace replay), without an error, within the bound, no longer ago than that.",
+        "message",
+        "1000:max_difference<=0.5@7d",
+        replay,
+        written_replay,
+    ),
+    Kind("signed_package_required", "Signed", "A trusted key signed the package; unsigned ones are not loaded."),
     Kind("safe_format_required", "Safe format", "The package is ONNX or skops, or another person consented to it."),
     Kind("compatible_signature_required", "Compatible signature", "It takes what the champion takes."),
     Kind(
@@ -118,6 +131,9 @@ def gates_of(form: Mapping[str, str], alias: str) -> resources.Gates:
         if kind.shape == "lines":
             lines = [each.strip() for each in text.splitlines() if each.strip()]
             getattr(gates, kind.path).extend([_read(kind, each) for each in lines])
+        elif kind.shape == "message":
+            if text:
+                getattr(gates, kind.path).CopyFrom(_read(kind, text))
         else:
             setattr(gates, kind.path, _read(kind, text))
     return gates

@@ -4,6 +4,7 @@ from headrace.api.monitor.v1.events_pb2 import RollbackRequested
 from headrace.api.registry.v1.service_pb2_grpc import (
     add_PersonServiceServicer_to_server,
     add_RegistryServiceServicer_to_server,
+    add_SigningServiceServicer_to_server,
     add_WebhookServiceServicer_to_server,
 )
 from headrace.api.serving.v1.events_pb2 import EndpointCreated, RoutesChanged, VersionBlocked
@@ -17,6 +18,7 @@ from headrace_registry.handlers import RollbackHandler, RoutesHandler
 from headrace_registry.person_rpc import PersonServicer
 from headrace_registry.persons import PERSON, PersonStore
 from headrace_registry.rpc import RegistryServicer
+from headrace_registry.signing_rpc import SigningServicer
 from headrace_registry.store import MODEL, ModelStore
 from headrace_registry.webhook_rpc import WebhookServicer
 from headrace_registry.webhooks import WEBHOOK
@@ -42,6 +44,7 @@ async def build(settings: RegistrySettings) -> Application:
     application = owner.application(
         [
             (add_RegistryServiceServicer_to_server, servicer),
+            (add_SigningServiceServicer_to_server, SigningServicer(owner.store, owner.objects)),
             (add_PersonServiceServicer_to_server, persons),
             (add_WebhookServiceServicer_to_server, WebhookServicer(owner.store, tables, sender)),
         ]

@@ -20,8 +20,8 @@ from headrace_kit.errors import (
     NotFound,
     PermissionDenied,
 )
-from headrace_registry import cards, gates, moves, overrides, references, upkeep
-from headrace_registry.upkeep import stamp
+from headrace_registry import cards, gates, moves, overrides, references, signing, upkeep
+from headrace_registry.upkeep import is_person, stamp
 
 PRODUCTION = "production"
 ALIAS_HISTORY = 1000
@@ -99,6 +99,8 @@ def decide_validation(
     )
     if command.HasField("dataset"):
         validation.dataset.CopyFrom(command.dataset)
+    if command.HasField("replay"):
+        validation.replay.CopyFrom(command.replay)
     return [events.VersionValidated(version=version.name, validation=validation)]
 
 
@@ -331,7 +333,7 @@ def evolve(state: resources.Model | None, event: Message) -> resources.Model:
             references.note(model, event.routed)
         case events.AliasRemoved():
             _remove_alias(model, event)
-        case _ if upkeep.evolve(model, event):
+        case _ if upkeep.evolve(model, event) or signing.evolve(model, event):
             pass
         case _:
             pass
@@ -353,11 +355,6 @@ def standing_approval_of(model: resources.Model, identity: str) -> resources.Sta
     if found is None:
         raise NotFound("standing approval", identity, field="id")
     return found
-
-
-def is_person(actor: str) -> bool:
-    """Whether a principal is a person."""
-    return upkeep.is_person(actor)
 
 
 def _found_version(state: resources.Model | None, name: str) -> resources.Version | None:

@@ -23,6 +23,8 @@ from headrace.api.registry.v1.resources_pb2 import (
     MetricGate,
     Model,
     ModelFormat,
+    ReplayGate,
+    ReplayMeasure,
     Validation,
     Version,
 )
@@ -32,6 +34,11 @@ SAFE_FORMATS: Final = frozenset({MODEL_FORMAT_ONNX, MODEL_FORMAT_SKOPS})
 
 SIGNS: Final = {COMPARISON_LESS: "<", COMPARISON_AT_MOST: "<=", COMPARISON_AT_LEAST: ">=", COMPARISON_GREATER: ">"}
 """Comparisons as people write them."""
+
+MEASURES: Final[dict[int, str]] = {
+    int(number): name.removeprefix("REPLAY_MEASURE_").lower() for name, number in ReplayMeasure.items() if number
+}
+"""What gates look at in a replay, by the names of its fields."""
 
 _HOLDS: Final[dict[int, Callable[[float, float], bool]]] = {
     COMPARISON_LESS: operator.lt,
@@ -60,6 +67,8 @@ def results(
         yield of_metric(metric, version)
     for contest in gates.champion:
         yield of_champion(contest, version, model.versions[champion - 1] if champion else None)
+    if gates.HasField("replay"):
+        yield of_replay(gates.replay, version, champion, now)
     if gates.max_age_s:
         yield of_age(version, gates.max_age_s, now)
     if gates.max_run_age_s:
@@ -139,6 +148,50 @@ def measured(version: Version, gate: ChampionGate, digest: str = "") -> Validati
         if meant and each.dataset.digest and digest in ("", each.dataset.digest):
             return each
     return None
+
+
+def of_replay(gate: ReplayGate, version: Version, champion: int, now: datetime) -> GateResult:
+    """Whether a version answered again, lately, what the champion had answered, without errors and near enough.
+
+    The newest replay against the champion counts: of several the version can not choose the kindest.
+    """
+    result = GateResult(gate="replayed", champion=champion)
+    if not champion or champion == version.number:
+        result.passed = True
+        result.reason = "it is the champion" if champion else "there is no champion yet"
+        return result
+    ask = f"replay the last {gate.requests} requests that version {champion} answered"
+    newest = next(
+        (
+            each
+            for each in reversed(version.validations)
+            if each.HasField("replay") and each.replay.champion == champion
+        ),
+        None,
+    )
+    if newest is None:
+        result.reason = ask
+        return result
+    replay, age_s = newest.replay, max(0.0, (now - newest.time.ToDatetime(tzinfo=UTC)).total_seconds())
+    _stands_on(result, newest)
+    result.dataset_digest = replay.digest
+    faults: list[str] = []
+    if replay.requests < gate.requests:
+        faults.append(f"it answered {replay.requests} requests again, {gate.requests} are needed")
+    if replay.errors:
+        faults.append(f"it failed on {replay.errors} of {replay.requests} requests")
+    if gate.max_age_s and age_s > gate.max_age_s:
+        faults.append(f"it was replayed {_span(age_s)} ago, {_span(gate.max_age_s)} ago at most is allowed")
+    measure = MEASURES.get(gate.measure)
+    if measure is not None:
+        result.value, result.threshold = getattr(replay, measure), gate.most
+        result.comparison = COMPARISON_AT_MOST
+        if not result.value <= gate.most:
+            faults.append(f"{measure} must be <= {gate.most:.10g}: it is {result.value:.10g}")
+    result.passed = not faults
+    told = f"it answered {replay.requests} requests again as version {champion} had"
+    result.reason = f"{'; '.join(faults)}: {ask}" if faults else told
+    return result
 
 
 def of_age(version: Version, most_s: int, now: datetime) -> GateResult:

@@ -26,7 +26,7 @@ from headrace.api.registry.v1.resources_pb2 import (
     Validation,
     Version,
 )
-from headrace_registry import evidence
+from headrace_registry import evidence, signing
 
 ARCHIVED = "archived"
 """The gate that no alias sets and nobody overrides."""
@@ -96,6 +96,7 @@ def judge(
         *_checks(newest, gates.required_checks),
         *_archived(version),
         *(_signature(model, version, champion) if gates.compatible_signature_required else ()),
+        *([signing.gate(model, version)] * gates.signed_package_required),
         *evidence.results(gates, model, version, champion=champion, reviews=reviews.values(), now=now),
         _approval(version, gates, reviews, standing=standing, opened_by=opened_by),
     ]

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import orjson
 
 from headrace.api.common.v1.resources_pb2 import ObjectRef
 from headrace.api.registry.v1.resources_pb2 import Version
-from headrace_kit.errors import NotFound
+from headrace.packages.files import (
+    MANIFEST,
+    MAX_MANIFEST_BYTES,
+    SINGLE,
+    ManifestInvalid,
+    digests_of,
+    files_of,
+    is_manifest,
+)
+from headrace_kit.errors import FailedPrecondition, NotFound
 from headrace_kit.objects import ObjectStore, object_key
 from headrace_kit.validate import require_sha256
-
-MANIFEST: Final = "application/vnd.headrace.manifest+json"
-"""Media type of a package of several files: JSON that lists their paths, digests, lengths and media types."""
-MAX_MANIFEST_BYTES: Final = 64 * 1024 * 1024
 
 
 async def part_of(objects: ObjectStore, version: Version, sha256: str) -> ObjectRef:
@@ -27,7 +30,7 @@ async def part_of(objects: ObjectStore, version: Version, sha256: str) -> Object
     if not sha256:
         return version.artifact
     require_sha256(sha256, field="sha256")
-    for each in (version.artifact, version.reference_profile):
+    for each in (version.artifact, version.reference_profile, *(one.bundle for one in version.package_signatures)):
         if each.sha256 == sha256:
             return each
     if version.artifact.media_type == MANIFEST and version.artifact.size_bytes <= MAX_MANIFEST_BYTES:
@@ -36,6 +39,22 @@ async def part_of(objects: ObjectStore, version: Version, sha256: str) -> Object
         if sha256 in found:
             return found[sha256]
     raise NotFound("object", sha256, field="sha256")
+
+
+async def digests(objects: ObjectStore, version: Version) -> dict[str, str]:
+    """SHA-256 of each file of the package by its path: what is signed.
+
+    Raises:
+        FailedPrecondition: The package is a manifest that can not be read.
+    """
+    if not is_manifest(version.artifact):
+        return {SINGLE: version.artifact.sha256}
+    try:
+        if version.artifact.size_bytes > MAX_MANIFEST_BYTES:
+            raise ManifestInvalid(f"the manifest of a package has at most {MAX_MANIFEST_BYTES} bytes")
+        return digests_of(files_of(await objects.get(version.artifact), version.name.split("/")[1]))
+    except ManifestInvalid as error:
+        raise FailedPrecondition(str(error), field="version", reason="MANIFEST_INVALID") from error
 
 
 def listed(content: bytes, project: str) -> dict[str, ObjectRef]:

@@ -5,15 +5,24 @@ import re
 from collections.abc import Sequence
 
 from headrace.api.registry.v1 import service_pb2 as service
-from headrace.api.registry.v1.resources_pb2 import MODEL_FORMAT_MLFLOW, Comparison, Gates, ModelFormat, StandingApproval
+from headrace.api.registry.v1.resources_pb2 import (
+    MODEL_FORMAT_MLFLOW,
+    Comparison,
+    Gates,
+    ModelFormat,
+    Replay,
+    ReplayMeasure,
+    StandingApproval,
+)
 from headrace_kit.errors import InvalidArgument
-from headrace_kit.names import MODEL, RUN, VERSION, NamePattern, parse_id, require_text
+from headrace_kit.names import ENDPOINT, MODEL, RUN, VERSION, NamePattern, parse_id, require_text
 from headrace_kit.validate import (
     require_dataset,
     require_enum,
     require_numbers,
     require_object,
     require_range,
+    require_sha256,
     require_signature,
     require_size,
     require_texts,
@@ -21,9 +30,11 @@ from headrace_kit.validate import (
 )
 
 FORMATS = {int(number): name for name, number in ModelFormat.items() if number}
+MEASURES = {int(number): name for name, number in ReplayMeasure.items() if number}
 COMPARISONS = {int(number): name for name, number in Comparison.items() if number}
 MAX_CHECKS = 100
 MAX_NUMBER = 10_000
+MAX_REQUESTS = 1_000_000
 MAX_AGE_S = 100 * 365 * 86400
 LOGGED_MODEL = NamePattern("projects/{project}/loggedModels/{model}")
 _ALIAS = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9])?")
@@ -96,7 +107,25 @@ def check_validation(request: service.RecordValidationRequest) -> str:
     require_numbers(request.metrics, field="metrics", most=1000)
     if request.HasField("dataset"):
         require_dataset(request.dataset, field="dataset")
+    if request.HasField("replay"):
+        check_replay(request.replay, project=VERSION.parse(request.version, field="version")["project"])
     return model_of(request.version, field="version")
+
+
+def check_replay(replay: Replay, *, project: str) -> None:
+    """What came of a replay."""
+    if ENDPOINT.parse(replay.endpoint, field="replay.endpoint")["project"] != project:
+        raise InvalidArgument("the endpoint is of another project", field="replay.endpoint")
+    require_range(replay.champion, field="replay.champion", least=1, most=MAX_NUMBER)
+    require_range(replay.requests, field="replay.requests", least=1, most=MAX_REQUESTS)
+    require_range(replay.rows, field="replay.rows", least=0, most=1 << 60)
+    require_range(replay.errors, field="replay.errors", least=0, most=replay.requests)
+    for name in ("max_difference", "mean_difference", "changed_share"):
+        require_finite(getattr(replay, name), field=f"replay.{name}", least=0)
+    if replay.changed_share > 1:
+        raise InvalidArgument("a share is 1 at most", field="replay.changed_share")
+    require_sha256(replay.digest, field="replay.digest")
+    require_size(replay.ranges, field="replay.ranges", most=1000)
 
 
 def check_gates(gates: Gates) -> None:
@@ -118,6 +147,12 @@ def check_gates(gates: Gates) -> None:
         require_text(contest.check, field=f"{at}.check", least=0, most=250)
     require_range(gates.max_age_s, field="gates.max_age_s", least=0, most=MAX_AGE_S)
     require_range(gates.max_run_age_s, field="gates.max_run_age_s", least=0, most=MAX_AGE_S)
+    if gates.HasField("replay"):
+        require_range(gates.replay.max_age_s, field="gates.replay.max_age_s", least=0, most=MAX_AGE_S)
+        require_finite(gates.replay.most, field="gates.replay.most", least=0)
+        if gates.replay.measure:
+            require_enum(gates.replay.measure, field="gates.replay.measure", names=MEASURES)
+        require_range(gates.replay.requests, field="gates.replay.requests", least=1, most=MAX_REQUESTS)
     require_size(gates.approvals, field="gates.approvals", most=20)
     for index, wanted in enumerate(gates.approvals):
         at = f"gates.approvals[{index}]"

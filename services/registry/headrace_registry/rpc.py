@@ -23,7 +23,7 @@ from headrace_kit.names import PROJECT, parse_id, require_text
 from headrace_kit.objects import PRESIGN_TTL, ObjectStore, holds
 from headrace_kit.paging import page_of
 from headrace_kit.rpc import command_context, current_principal
-from headrace_registry import domain, gates, packages, requests, rollbacks, upkeep
+from headrace_registry import domain, gates, packages, requests, rollbacks, signing, upkeep
 from headrace_registry.store import MODEL, ModelStore
 
 R = TypeVar("R", bound=Message)
@@ -82,14 +82,14 @@ class RegistryServicer(RegistryServiceServicer):
         name, at, alias = request.name.partition("@")
         if not at:
             model = await self._model(requests.model_of(name, field="name"), field="name")
-            return service.GetVersionResponse(version=domain.version_of(model, name))
+            return _with_trust(model, domain.version_of(model, name))
         MODEL_NAME.parse(name, field="name")
         requests.require_alias(alias, field="name")
         model = await self._model(name, field="name")
         pointer = gates.find_alias(model, alias)
         if pointer is None:
             raise NotFound("alias", request.name, field="name")
-        return service.GetVersionResponse(version=model.versions[pointer.version - 1])
+        return _with_trust(model, model.versions[pointer.version - 1])
 
     async def ListVersions(
         self, request: service.ListVersionsRequest, context: Context
@@ -339,6 +339,10 @@ class RegistryServicer(RegistryServiceServicer):
             size = await self._objects.size(reference)
             found = "nothing lies there" if size is None else f"what lies there ({size} bytes) is something else"
             raise InvalidArgument(f"upload {reference.size_bytes} bytes to {reference.uri} first: {found}", field=field)
+
+
+def _with_trust(model: Model, version: Version) -> service.GetVersionResponse:
+    return service.GetVersionResponse(version=version, trust=signing.trust_of(model, version))
 
 
 def _last_move(model: Model, alias: str) -> Promotion:

@@ -72,7 +72,7 @@ async def score_file(
         for table in _chunks(source, chunk_rows):
             ids = _ids(table, id_column, first=rows)
             inputs = _inputs(table, version.contract)
-            outputs = await _compute(version, inputs, rows=table.num_rows)
+            outputs = await compute(version, inputs, rows=table.num_rows)
             data = version.contract.columns(inputs, (), outputs, rows=table.num_rows)
             scored = _table(id_column or "row", ids, outputs)
             if publish is not None:
@@ -95,7 +95,8 @@ async def score_file(
     return Scored(rows, chunks, columns)
 
 
-async def _compute(version: LoadedVersion, inputs: Sequence[Tensor], *, rows: int) -> list[Tensor]:
+async def compute(version: LoadedVersion, inputs: Sequence[Tensor], *, rows: int) -> list[Tensor]:
+    """Every output of a version. Raises InvalidArgument where inputs do not fit it, and ModelFailed."""
     version.contract.check_inputs(inputs)
     names = [each.name for each in version.contract.outputs]
     with version.in_use():

@@ -10,16 +10,20 @@ import structlog
 
 from headrace.api.common.v1.resources_pb2 import ObjectRef
 from headrace.api.registry.v1 import resources_pb2 as registry
-from headrace_kit.errors import KitError
+from headrace_kit.errors import KitError, Unavailable
 from headrace_kit.objects import ObjectStore, verified
 from headrace_serving.contract import Contract
 from headrace_serving.quarantine import PickleRuntime
 from headrace_serving.runtime import ModelFailed, ModelNotLoadable, OnnxRuntime, Runtime
+from headrace_serving.store import KnownVersion
+from headrace_serving.trusting import require_signed
 from headrace_serving.versions import LoadedVersion
 
 _log = structlog.get_logger(__name__)
 
 LOAD_TIMEOUT_S: Final = 60.0
+LOOK_UP_S: Final = 2.0
+"""How long the registry is waited for where its last word is remembered."""
 MAX_PACKAGE_BYTES: Final = 2 << 30
 
 
@@ -39,7 +43,7 @@ _RUNTIMES: Final[dict[int, Callable[[bytes, Contract], Runtime]]] = {
 class Versions(Protocol):
     """Where versions are looked up: the registry."""
 
-    async def version(self, name: str) -> registry.Version:
+    async def version(self, name: str) -> KnownVersion:
         """A version. Raises NotFound, Unavailable."""
         ...
 
@@ -47,12 +51,12 @@ class Versions(Protocol):
 class VersionMemory(Protocol):
     """What is remembered of versions over restarts."""
 
-    async def version(self, name: str) -> registry.Version | None:
+    async def version(self, name: str) -> KnownVersion | None:
         """A version, when it is remembered."""
         ...
 
-    async def keep_version(self, version: registry.Version) -> None:
-        """Remembers a version."""
+    async def keep_version(self, known: KnownVersion) -> None:
+        """Remembers a version, and what is said of it now."""
         ...
 
 
@@ -81,34 +85,42 @@ class ModelLoader:
         self._loading = ThreadPoolExecutor(1, thread_name_prefix="model-loading")
 
     async def load(self, name: str, *, allow_pickle: bool) -> LoadedVersion:
-        """A version ready to answer: its digest verified, its signature that of the model, one inference made.
+        """A version ready to answer: package and signatures verified, inputs and outputs those of the model, one made.
 
         Raises:
-            ModelNotLoadable: It is a pickle without consent, or not what it says it is.
+            ModelNotLoadable: It is a pickle without consent, not what it says it is, or not signed as it has to be.
             NotFound: The registry does not know it.
             Unavailable: Registry or object store are away.
         """
-        version = await self._look_up(name)
+        known = await self._look_up(name)
+        version = known.version
         require_loadable(version, allow_pickle=allow_pickle)
-        package = await self._package(version.artifact)
+        signed_by = await require_signed(known, self._kept)
+        package = await self._kept(version.artifact)
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(LOAD_TIMEOUT_S):
                 loaded = await loop.run_in_executor(self._loading, build_version, version, package, self._threads)
         except TimeoutError as error:
             raise ModelNotLoadable(f"{name} was not loaded within {LOAD_TIMEOUT_S:g} s") from error
-        _log.info("model_loaded", version=name, platform=loaded.platform, size_bytes=len(package))
+        _log.info("model_loaded", version=name, platform=loaded.platform, size_bytes=len(package), signed_by=signed_by)
         return loaded
 
-    async def _look_up(self, name: str) -> registry.Version:
+    async def _look_up(self, name: str) -> KnownVersion:
+        """What the registry says now, since keys are withdrawn; while it is away, what it said last."""
         remembered = await self._memory.version(name)
-        if remembered is not None:
+        try:
+            async with asyncio.timeout(LOOK_UP_S if remembered is not None else None):
+                known = await self._versions.version(name)
+        except (Unavailable, TimeoutError) as error:
+            if remembered is None:
+                raise
+            _log.warning("version_as_remembered", version=name, cause=str(error))
             return remembered
-        version = await self._versions.version(name)
-        await self._memory.keep_version(version)
-        return version
+        await self._memory.keep_version(known)
+        return known
 
-    async def _package(self, reference: ObjectRef) -> bytes:
+    async def _kept(self, reference: ObjectRef) -> bytes:
         if reference.size_bytes > MAX_PACKAGE_BYTES:
             raise ModelNotLoadable(f"a package has at most {MAX_PACKAGE_BYTES} bytes")
         kept = self._folder / reference.sha256

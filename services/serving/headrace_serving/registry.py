@@ -8,7 +8,7 @@ import grpc
 from google.rpc import error_details_pb2, status_pb2
 
 from headrace.api.registry.v1 import service_pb2 as service
-from headrace.api.registry.v1.resources_pb2 import Alias, Model, Promotion, Version
+from headrace.api.registry.v1.resources_pb2 import Alias, Model, Promotion
 from headrace.api.registry.v1.service_pb2_grpc import RegistryServiceStub
 from headrace_kit.context import CommandContext
 from headrace_kit.errors import (
@@ -21,6 +21,7 @@ from headrace_kit.errors import (
     Violation,
 )
 from headrace_kit.rpc import causal_metadata
+from headrace_serving.store import KnownVersion
 
 
 class Registry:
@@ -29,11 +30,11 @@ class Registry:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub: Any = RegistryServiceStub(channel)  # Any: one stub class is typed for blocking and awaited calls
 
-    async def version(self, name: str) -> Version:
+    async def version(self, name: str) -> KnownVersion:
         """A version. Raises NotFound."""
         with _translated("version", name):
-            found: Version = (await self._stub.GetVersion(service.GetVersionRequest(name=name))).version
-        return found
+            found: service.GetVersionResponse = await self._stub.GetVersion(service.GetVersionRequest(name=name))
+        return KnownVersion(found.version, found.trust)
 
     async def alias(self, model: str, alias: str) -> Alias | None:
         """An alias, or None while it points nowhere. Raises NotFound when there is no such model."""

@@ -1,11 +1,12 @@
 """Serving's aggregate and read model."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from google.protobuf.message import Message
 
-from headrace.api.registry.v1.resources_pb2 import Version
+from headrace.api.registry.v1.resources_pb2 import PackageTrust, Version
 from headrace.api.serving.v1.resources_pb2 import Endpoint
 from headrace_kit.eventstore import Aggregate, Row
 from headrace_kit.postgres import Database
@@ -36,6 +37,19 @@ ENDPOINT = Aggregate(name="endpoint", state=Endpoint, evolve=evolve, rows=endpoi
 _SELECT = "SELECT s.state FROM endpoints e JOIN streams s ON s.stream_id = e.name"
 
 
+@dataclass(frozen=True, slots=True)
+class KnownVersion:
+    """A version as the registry told it.
+
+    Attributes:
+        version: The version.
+        trust: What is to be verified of its package.
+    """
+
+    version: Version
+    trust: PackageTrust
+
+
 class EndpointStore:
     """Queries on the read model, and what is known of versions of the registry."""
 
@@ -64,12 +78,18 @@ class EndpointStore:
         rows = await self._database.fetch(f"{_SELECT} WHERE e.rollout <> '' ORDER BY e.name")
         return [Endpoint.FromString(row["state"]) for row in rows]
 
-    async def version(self, name: str) -> Version | None:
-        """What the registry said of a version; what a version is made of never changes."""
-        data = await self._database.fetchval("SELECT data FROM versions WHERE name = $1", name)
-        return None if data is None else Version.FromString(data)
+    async def version(self, name: str) -> KnownVersion | None:
+        """What the registry said last of a version."""
+        rows = await self._database.fetch("SELECT data, trust FROM versions WHERE name = $1", name)
+        found = [KnownVersion(Version.FromString(row["data"]), PackageTrust.FromString(row["trust"])) for row in rows]
+        return found[0] if found else None
 
-    async def keep_version(self, version: Version) -> None:
-        """Remembers a version, so that a restart needs no registry."""
-        sql = "INSERT INTO versions (name, data) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING"
-        await self._database.execute(sql, version.name, version.SerializeToString())
+    async def keep_version(self, known: KnownVersion) -> None:
+        """Remembers a version and what is said of its signatures, so that a restart needs no registry."""
+        sql = (
+            "INSERT INTO versions (name, data, trust) VALUES ($1, $2, $3)"
+            " ON CONFLICT (name) DO UPDATE SET data = excluded.data, trust = excluded.trust"
+            " WHERE (versions.data, versions.trust) <> (excluded.data, excluded.trust)"
+        )
+        data, trust = known.version.SerializeToString(deterministic=True), known.trust.SerializeToString()
+        await self._database.execute(sql, known.version.name, data, trust)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
 from headrace.api.common.v1 import resources_pb2 as common
 from headrace.api.registry.v1 import events_pb2 as events
 from headrace.api.registry.v1 import resources_pb2 as resources
+from headrace.api.registry.v1 import service_pb2 as service
 from headrace_kit.errors import FailedPrecondition, PermissionDenied
-from headrace_registry import evidence
-from tests.support.registering import MODEL, NOW, Registry, unmet
+from headrace_registry import domain, evidence
+from tests.support.registering import MODEL, NOW, Registry, by, unmet
 
 LOW = resources.MetricGate(metric="rmse", comparison=resources.COMPARISON_AT_MOST, threshold=25)
 ANOTHER = "persons/grace"
@@ -292,3 +294,74 @@ def measured(number: int, **metrics: float) -> resources.Version:
     check = resources.Validation(check="holdout", dataset=common.DatasetVersion(name="h", digest="sha256:h"))
     check.metrics.extend(common.NamedValue(name=name, value=value) for name, value in metrics.items())
     return resources.Version(number=number, validations=[check])
+
+
+def replay(registry: Registry, version: str, *, champion: int = 1, at: datetime = NOW, **more: Any) -> None:
+    """A replay of 1000 requests without errors, unless ``more`` says otherwise."""
+    told: dict[str, Any] = {"requests": 1000, "rows": 1000, "max_difference": 0.25, "changed_share": 0.1, **more}
+    found = resources.Replay(endpoint="projects/default/endpoints/delay", champion=champion, digest="d" * 64, **told)
+    command = service.RecordValidationRequest(version=version, check="replay", passed=not found.errors, replay=found)
+    registry.apply(lambda state: domain.decide_validation(state, command, by("services/serving", at)))
+
+
+def replayed(registry: Registry, gate: resources.ReplayGate, *, champion: int = 1) -> resources.GateResult:
+    return evidence.of_replay(gate, registry.model.versions[1], champion, NOW)
+
+
+@pytest.fixture
+def candidate() -> tuple[Registry, str]:
+    registry = Registry()
+    registry.promoted()
+    return registry, registry.register()
+
+
+def test_a_replay_passes_by_requests_errors_measure_and_age(candidate: tuple[Registry, str]) -> None:
+    registry, version = candidate
+    replay(registry, version, at=NOW - timedelta(days=2))
+    near, far = resources.REPLAY_MEASURE_MAX_DIFFERENCE, resources.REPLAY_MEASURE_CHANGED_SHARE
+    day = 86400
+
+    for gate, told in [
+        (resources.ReplayGate(requests=1000), ""),
+        (resources.ReplayGate(requests=1001), "1001 are needed"),
+        (resources.ReplayGate(requests=10, measure=near, most=0.25), ""),
+        (resources.ReplayGate(requests=10, measure=near, most=0.2), "max_difference must be <= 0.2: it is 0.25"),
+        (resources.ReplayGate(requests=10, measure=far, most=0.05), "changed_share must be"),
+        (resources.ReplayGate(requests=10, max_age_s=3 * day), ""),
+        (resources.ReplayGate(requests=10, max_age_s=day), "2 days ago"),
+    ]:
+        result = replayed(registry, gate)
+        assert result.passed == (not told), result
+        assert told in result.reason
+        assert result.event_ids[0] == registry.model.versions[1].validations[-1].event_id
+        assert (result.dataset_digest, result.champion) == ("d" * 64, 1)
+
+    replay(registry, version, errors=1)
+    assert "failed on 1 of 1000" in replayed(registry, resources.ReplayGate(requests=10)).reason
+
+
+def test_the_newest_replay_against_the_champion_of_now_counts(candidate: tuple[Registry, str]) -> None:
+    registry, version = candidate
+    gate = resources.ReplayGate(requests=1000)
+    assert "replay the last 1000 requests that version 1 answered" in replayed(registry, gate).reason
+
+    replay(registry, version)
+    replay(registry, version, requests=10)
+    assert not replayed(registry, gate).passed  # it can not choose the kindest
+    replay(registry, version)
+    assert replayed(registry, gate).passed
+    assert not replayed(registry, gate, champion=3).passed  # another is champion since
+    assert replayed(registry, gate, champion=0).passed
+    assert replayed(registry, gate, champion=2).passed
+
+
+def test_a_promotion_needs_the_replay_where_gates_ask_for_it(candidate: tuple[Registry, str]) -> None:
+    registry, version = candidate
+    registry.set_gates(actor="persons/operator", replay=resources.ReplayGate(requests=1000))
+    with pytest.raises(FailedPrecondition) as refusal:
+        registry.promote(version)
+    assert unmet(refusal.value) == {"replayed"}
+
+    replay(registry, version)
+    registry.promote(version)
+    assert registry.model.aliases[0].version == 2

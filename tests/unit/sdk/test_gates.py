@@ -10,11 +10,13 @@ from headrace.gates import sentences
 from headrace.gatewords import (
     contest,
     persons,
+    replay,
     seconds,
     threshold,
     written_age,
     written_contest,
     written_persons,
+    written_replay,
     written_threshold,
 )
 
@@ -98,3 +100,21 @@ def test_other_gates_are_written_as_they_are_read() -> None:
     assert [written_contest(contest(each)) for each in ("rmse<", "h/auc>0.01")] == ["rmse<", "h/auc>0.01"]
     assert [written_age(seconds(each)) for each in ("", "90s", "15m", "12h", "30d")] == ["", "90s", "15m", "12h", "30d"]
     assert [written_persons(persons(each)) for each in ("2", "1:reviewer")] == ["2", "1:reviewer"]
+
+
+def test_a_replay_is_asked_for_in_words() -> None:
+    assert replay("1000") == resources.ReplayGate(requests=1000)
+    gate = replay("1000:max_difference<=0.5")
+    assert gate == resources.ReplayGate(requests=1000, measure=resources.REPLAY_MEASURE_MAX_DIFFERENCE, most=0.5)
+    gate.max_age_s = 86400
+    gates = resources.Gates(alias="production", replay=gate, signed_package_required=True)
+    assert list(sentences(gates))[:2] == [
+        "the last 1000 requests answered again without errors, max_difference <= 0.5, at most 1 days ago",
+        "a package signed by a trusted key",
+    ]
+    for text in ("", "many", "1000:rmse<=1", "1000:max_difference>1", "1000:max_difference<=x"):
+        with pytest.raises(InvalidArgument, match="--replayed"):
+            replay(text, "--replayed")
+    for text in ("1000", "1000@7d", "1000:max_difference<=0.5", "1000:max_difference<=0.5@12h"):
+        assert written_replay(replay(text)) == text
+    assert written_replay(resources.ReplayGate()) == ""

@@ -18,13 +18,15 @@ from headrace_monitor.store import REGISTRY_TABLES
 from tools.tables import tables_of
 
 CREATED = re.compile(r"^CREATE TABLE (?:IF NOT EXISTS )?(?:public\.)?(\w+) \(", re.MULTILINE)
+DROPPED = re.compile(r"^DROP TABLE (\w+);", re.MULTILINE)
 LEDGER = "schema_migrations"
 PROJECTED = {"monitor": set(REGISTRY_TABLES)}
 
 
 def created(package: str) -> set[str]:
     folder = Path(importlib.import_module(package).__file__ or "").parent / "migrations"
-    return {name for file in folder.glob("*.sql") for name in CREATED.findall(file.read_text())}
+    text = "\n".join(file.read_text() for file in sorted(folder.glob("*.sql")))
+    return set(CREATED.findall(text)) - set(DROPPED.findall(text))
 
 
 def aggregates(service: str) -> list[Aggregate]:  # type: ignore[type-arg]  # of any state

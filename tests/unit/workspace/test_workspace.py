@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[3]
-PYTHON_LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-uv.lock", "requirements-mlflow.lock")
+PYTHON_LOCKS = tuple(f"requirements{name}.lock" for name in ("", "-dev", "-uv", "-mlflow", "-modelsigning"))
 LOCKS = (*PYTHON_LOCKS, "jgo.lock.toml", "package-lock.json")
 TARGETS = frozenset(
     "setup setup-system gen lint types test test-fast demo up down bench docs lock assets".split()  # noqa: SIM905

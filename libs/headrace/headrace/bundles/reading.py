@@ -19,11 +19,12 @@ from headrace.api.registry.v1 import service_pb2 as registry
 from headrace.api.tracking.v1 import resources_pb2 as resources
 from headrace.api.tracking.v1 import service_pb2 as service
 from headrace.bundles.container import OBJECTS, BundleDamaged, Reader
-from headrace.bundles.writing import MANIFEST_TYPE, place_of
+from headrace.bundles.writing import place_of
 from headrace.client import Client
 from headrace.errors import read
 from headrace.imports.report import Progress, Report, Tell
 from headrace.imports.target import SOURCE_TAG, Point, Target
+from headrace.packages.files import MANIFEST
 from headrace.transfer import upload_bytes, upload_file
 
 ORIGIN_TAG: Final = "headrace.imported_as"
@@ -353,7 +354,7 @@ class _Import:
 
     def _package(self, wanted: ObjectRef) -> ObjectRef:
         """A package with all its files; the manifest of one says where they lie here."""
-        if wanted.media_type != MANIFEST_TYPE:
+        if wanted.media_type != MANIFEST:
             return self._stored(wanted)
         try:
             listed = orjson.loads(self._reader.text(f"{OBJECTS}{wanted.sha256}", most=_MAX_TEXT))["files"]
@@ -365,7 +366,7 @@ class _Import:
         except (ValueError, KeyError, TypeError) as error:
             raise BundleDamaged("the manifest of a package can not be read") from error
         content = orjson.dumps({"files": listed})
-        return upload_bytes(self._target.client.tracking, self._target.parent, content, media_type=MANIFEST_TYPE)
+        return upload_bytes(self._target.client.tracking, self._target.parent, content, media_type=MANIFEST)
 
     def _stored(self, wanted: ObjectRef) -> ObjectRef:
         """The bytes of a digest, in the object store since."""

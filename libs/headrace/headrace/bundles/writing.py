@@ -20,9 +20,9 @@ from headrace.api.tracking.v1 import service_pb2 as service
 from headrace.bundles.container import OBJECTS, Writer
 from headrace.client import Client
 from headrace.errors import FailedPrecondition, read, rpc_errors
+from headrace.packages.files import MANIFEST
 from headrace.transfer import fetch
 
-MANIFEST_TYPE: Final = "application/vnd.headrace.manifest+json"
 HEADER: Final = "key,step,time_us,value\n"
 _LINES: Final = 10_000
 Tell = Callable[[str], None]
@@ -137,7 +137,7 @@ class _Export:
             asked = registry.PresignArtifactRequest(version=version.name, sha256=wanted.sha256)
             return str(stub.PresignArtifact(asked).url)
 
-        content = self._object(version.artifact, url_of, kept=version.artifact.media_type == MANIFEST_TYPE)
+        content = self._object(version.artifact, url_of, kept=version.artifact.media_type == MANIFEST)
         if version.HasField("reference_profile"):
             self._object(version.reference_profile, url_of)
         for listed in orjson.loads(content)["files"] if content else ():

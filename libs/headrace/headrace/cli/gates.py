@@ -11,8 +11,9 @@ from headrace.api.registry.v1 import resources_pb2 as resources
 from headrace.api.registry.v1 import service_pb2 as service
 from headrace.cli.output import Json, Project, print_done, print_json, print_table, when
 from headrace.client import connect
+from headrace.errors import InvalidArgument
 from headrace.gates import sentences
-from headrace.gatewords import contest, persons, seconds, threshold
+from headrace.gatewords import contest, persons, replay, seconds, threshold
 
 Model = Annotated[str, typer.Argument(help="Id of the model.")]
 
@@ -50,6 +51,14 @@ def set_gates(
     safe_format: Annotated[
         bool, typer.Option("--safe-format", help="No format that may run code, unless a person consented.")
     ] = False,
+    signed: Annotated[
+        bool, typer.Option("--signed", help="A trusted key must have signed the package; unsigned ones are not loaded.")
+    ] = False,
+    replayed: Annotated[
+        str,
+        typer.Option(help="Requests to have answered again: 1000, or '1000:max_difference<=0.5' (headrace replay)."),
+    ] = "",
+    max_replay_age: Annotated[str, typer.Option(help="Oldest a replay may be, such as 7d.")] = "",
     compatible_signature: Annotated[
         bool, typer.Option("--compatible-signature", help="It must take what the version before takes.")
     ] = False,
@@ -68,8 +77,15 @@ def set_gates(
         max_age_s=seconds(max_age, "--max-age"),
         max_run_age_s=seconds(max_run_age, "--max-run-age"),
         safe_format_required=safe_format,
+        signed_package_required=signed,
         approvals=[persons(each, "--approvals") for each in approvals or []],
     )
+    if replayed:
+        gates.replay.CopyFrom(replay(replayed, "--replayed"))
+        if max_replay_age:
+            gates.replay.max_age_s = seconds(max_replay_age, "--max-replay-age")
+    elif max_replay_age:
+        raise InvalidArgument("--max-replay-age: give --replayed too")
     request = service.SetGatesRequest(command_id=str(uuid4()), model=_name(project, model), gates=gates)
     with connect() as client:
         found = client.registry.SetGates(request).model

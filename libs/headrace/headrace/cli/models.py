@@ -10,7 +10,7 @@ import typer
 
 from headrace.api.registry.v1 import resources_pb2 as resources
 from headrace.api.registry.v1 import service_pb2 as service
-from headrace.cli import cards, gates
+from headrace.cli import cards, gates, signing
 from headrace.cli.exporting import Output, exporting, print_exported
 from headrace.cli.output import (
     Json,
@@ -183,6 +183,12 @@ app.command("card")(cards.show)
 app.command("write-card")(cards.write)
 app.command("gates")(gates.show)
 app.command("set-gates")(gates.set_gates)
+app.command("keys")(signing.keys)
+app.command("trust-key")(signing.trust_key)
+app.command("withdraw-key")(signing.withdraw_key)
+app.command("sign")(signing.sign)
+app.command("verify")(signing.verify)
+app.command("download")(signing.download)
 
 
 @app.command()

@@ -13,11 +13,11 @@ from headrace.imports.files import Files
 from headrace.imports.server import V2, File, Json, MlflowServer, ServerError, integer, nested, objects, pairs, text
 from headrace.imports.target import SOURCE_TAG, Target
 from headrace.naming import run_uuid
+from headrace.packages.files import MANIFEST
 from headrace.transfer import upload_bytes
 
 VERSION_TAG: Final = "headrace.imported_version"
 """Number that an imported version has on its server."""
-MANIFEST: Final = "application/vnd.headrace.manifest+json"
 _STAGES: Final = {"Production": "production", "Staging": "staging"}
 
 

@@ -20,6 +20,8 @@ from headrace.api.common.v1.resources_pb2 import ObjectRef
 from headrace.api.registry.v1 import service_pb2 as registry
 from headrace.api.tracking.v1 import resources_pb2 as resources
 from headrace.api.tracking.v1 import service_pb2 as service
+from headrace.packages.files import MANIFEST, SINGLE
+from headrace.packages.trust import NotTrusted, require_countable, require_trusted
 from headrace_gateway.mlflow_api.asking import Ask
 from headrace_gateway.mlflow_api.errors import MlflowError, missing, unsupported
 from headrace_gateway.mlflow_api.naming import experiment_number, model_name, run_artifacts, run_name
@@ -33,8 +35,6 @@ IN_MEMORY: Final = 4 * 1024 * 1024
 """Artifacts up to this many bytes are answered from memory, larger ones from a file."""
 MAX_PARTS: Final = 10_000
 """Most parts that S3 knows."""
-MANIFEST: Final = "application/vnd.headrace.manifest+json"
-"""A package of several files: JSON with their paths, digests, lengths and media types, by path."""
 # What somebody stored is shown without any right of this site.
 _HEADERS: Final = {
     "Content-Security-Policy": "sandbox; default-src 'none'",
@@ -53,8 +53,22 @@ async def files_at(ask: Ask, place: Place) -> Sequence[resources.Artifact]:
         return model.artifacts
     name, _, number = place.owner.rpartition("/")
     wanted = registry.GetVersionRequest(name=f"{ask.parent}/models/{name}/versions/{number}")
-    version = (await ask.call(ask.services.registry.GetVersion, wanted)).version
-    return await packaged(ask, version.artifact)
+    found: registry.GetVersionResponse = await ask.call(ask.services.registry.GetVersion, wanted)
+    files = await packaged(ask, found.version.artifact)
+    await _require_signed(ask, found, files)
+    return files
+
+
+async def _require_signed(ask: Ask, found: registry.GetVersionResponse, files: Sequence[resources.Artifact]) -> None:
+    """Whoever lists or fetches files of a version is to load it. Raises MlflowError when its signatures forbid that."""
+    single = found.version.artifact.media_type != MANIFEST
+    digests = {SINGLE if single else each.path: each.object.sha256 for each in files}
+    try:
+        signatures = [each.bundle for _, each in require_countable(found.trust, found.version.name)]
+        bundles = {each.sha256: await ask.backend.objects.get(each) for each in signatures}
+        await asyncio.to_thread(require_trusted, found.trust, found.version.name, files=digests, bundles=bundles)
+    except NotTrusted as error:
+        raise MlflowError(error.message, "INVALID_STATE") from error
 
 
 async def packaged(ask: Ask, reference: ObjectRef) -> list[resources.Artifact]:

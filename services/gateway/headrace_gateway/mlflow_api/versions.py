@@ -100,7 +100,10 @@ async def _get(ask: Ask) -> Json:
 
 async def _download_uri(ask: Ask) -> Json:
     model, version = await _find(ask)
-    return {"artifact_uri": f"mlflow-artifacts:/models/{last_part(model.name)}/versions/{version.number}"}
+    name, number = last_part(model.name), version.number
+    # What is not to be loaded is refused here too, where clients tell the reason: of lists of files they tell a status.
+    await files_at(ask, Place("version", f"{name}/{number}", ""))
+    return {"artifact_uri": f"mlflow-artifacts:/models/{name}/versions/{number}"}
 
 
 async def _search(ask: Ask) -> Json:

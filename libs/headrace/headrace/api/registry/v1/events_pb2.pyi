@@ -812,6 +812,94 @@ class AliasRemoved(_message.Message):
 Global___AliasRemoved: _TypeAlias = AliasRemoved  # noqa: Y015
 
 @_typing.final
+class SigningKeyTrusted(_message.Message):
+    """The signatures that a key makes of packages of a model count."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Resource name of the model."""
+    @_builtins.property
+    def key(self) -> _resources_pb2.SigningKey:
+        """The key."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        key: _resources_pb2.SigningKey | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SigningKeyTrusted: _TypeAlias = SigningKeyTrusted  # noqa: Y015
+
+@_typing.final
+class SigningKeyWithdrawn(_message.Message):
+    """The signatures that a key made count no more."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    WITHDRAWAL_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Resource name of the model."""
+    key_id: _builtins.str
+    """Id of the key."""
+    @_builtins.property
+    def withdrawal(self) -> _resources_pb2.KeyWithdrawal:
+        """Why, who, when."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        key_id: _builtins.str = ...,
+        withdrawal: _resources_pb2.KeyWithdrawal | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["withdrawal", b"withdrawal"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id", "model", b"model", "withdrawal", b"withdrawal"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SigningKeyWithdrawn: _TypeAlias = SigningKeyWithdrawn  # noqa: Y015
+
+@_typing.final
+class PackageSigned(_message.Message):
+    """A trusted key signed exactly the package of a version; the registry verified it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    version: _builtins.str
+    """Resource name of the version."""
+    @_builtins.property
+    def signature(self) -> _resources_pb2.PackageSignature:
+        """The signature."""
+
+    def __init__(
+        self,
+        *,
+        version: _builtins.str = ...,
+        signature: _resources_pb2.PackageSignature | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["signature", b"signature"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["signature", b"signature", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PackageSigned: _TypeAlias = PackageSigned  # noqa: Y015
+
+@_typing.final
 class PersonAdded(_message.Message):
     """A person became known. Stream: `projects/headrace/persons/{person}`. Their display name is in no event: only in a table that can be
     deleted.

@@ -85,6 +85,34 @@ MODEL_FORMAT_MLFLOW: ModelFormat.ValueType  # 4
 """MLflow model: a folder with an MLmodel file. The package is a manifest (JSON) of its files and their digests."""
 Global___ModelFormat: _TypeAlias = ModelFormat  # noqa: Y015
 
+class _ReplayMeasure:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ReplayMeasureEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReplayMeasure.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REPLAY_MEASURE_UNSPECIFIED: _ReplayMeasure.ValueType  # 0
+    """Nothing but errors."""
+    REPLAY_MEASURE_MAX_DIFFERENCE: _ReplayMeasure.ValueType  # 1
+    """`Replay.max_difference`."""
+    REPLAY_MEASURE_MEAN_DIFFERENCE: _ReplayMeasure.ValueType  # 2
+    """`Replay.mean_difference`."""
+    REPLAY_MEASURE_CHANGED_SHARE: _ReplayMeasure.ValueType  # 3
+    """`Replay.changed_share`."""
+
+class ReplayMeasure(_ReplayMeasure, metaclass=_ReplayMeasureEnumTypeWrapper):
+    """What a gate on a replay looks at."""
+
+REPLAY_MEASURE_UNSPECIFIED: ReplayMeasure.ValueType  # 0
+"""Nothing but errors."""
+REPLAY_MEASURE_MAX_DIFFERENCE: ReplayMeasure.ValueType  # 1
+"""`Replay.max_difference`."""
+REPLAY_MEASURE_MEAN_DIFFERENCE: ReplayMeasure.ValueType  # 2
+"""`Replay.mean_difference`."""
+REPLAY_MEASURE_CHANGED_SHARE: ReplayMeasure.ValueType  # 3
+"""`Replay.changed_share`."""
+Global___ReplayMeasure: _TypeAlias = ReplayMeasure  # noqa: Y015
+
 class _Comparison:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -235,6 +263,7 @@ class Model(_message.Message):
     REMOVED_ALIASES_FIELD_NUMBER: _builtins.int
     ROUTED_FIELD_NUMBER: _builtins.int
     CARD_FIELD_NUMBER: _builtins.int
+    SIGNING_KEYS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name: `projects/{project}/models/{model}`."""
     description: _builtins.str
@@ -291,6 +320,10 @@ class Model(_message.Message):
     def card(self) -> Global___ModelCard:
         """What people say of all its versions; absent when nobody wrote one."""
 
+    @_builtins.property
+    def signing_keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___SigningKey]:
+        """Keys whose signatures of packages count, and those that were withdrawn, oldest first. At most 100."""
+
     def __init__(
         self,
         *,
@@ -310,14 +343,177 @@ class Model(_message.Message):
         removed_aliases: _abc.Iterable[Global___Alias] | None = ...,
         routed: _abc.Iterable[Global___RoutedVersions] | None = ...,
         card: Global___ModelCard | None = ...,
+        signing_keys: _abc.Iterable[Global___SigningKey] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["card", b"card", "create_time", b"create_time", "delete_time", b"delete_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "card", b"card", "create_time", b"create_time", "creator", b"creator", "delete_time", b"delete_time", "description", b"description", "gates", b"gates", "name", b"name", "open_aliases", b"open_aliases", "removed_aliases", b"removed_aliases", "revision", b"revision", "routed", b"routed", "standing_approvals", b"standing_approvals", "tags", b"tags", "update_time", b"update_time", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "card", b"card", "create_time", b"create_time", "creator", b"creator", "delete_time", b"delete_time", "description", b"description", "gates", b"gates", "name", b"name", "open_aliases", b"open_aliases", "removed_aliases", b"removed_aliases", "revision", b"revision", "routed", b"routed", "signing_keys", b"signing_keys", "standing_approvals", b"standing_approvals", "tags", b"tags", "update_time", b"update_time", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Model: _TypeAlias = Model  # noqa: Y015
+
+@_typing.final
+class SigningKey(_message.Message):
+    """A public key whose signatures of packages count for a model. Its private key is with whoever signs, never here."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    PUBLIC_KEY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    EVENT_ID_FIELD_NUMBER: _builtins.int
+    WITHDRAWAL_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """SHA-256 of the public key as PEM, 64 hex digits: the key's hint in signatures."""
+    public_key: _builtins.str
+    """The public key: SubjectPublicKeyInfo as PEM, on the curve P-256, P-384 or P-521."""
+    reason: _builtins.str
+    """Whose it is, or why it is trusted. 1 to 2000 characters."""
+    actor: _builtins.str
+    """Who trusted it."""
+    event_id: _builtins.str
+    """Event that recorded it."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    @_builtins.property
+    def withdrawal(self) -> Global___KeyWithdrawal:
+        """Why it counts no more; absent while it does."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        public_key: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        event_id: _builtins.str = ...,
+        withdrawal: Global___KeyWithdrawal | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time", "withdrawal", b"withdrawal"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "event_id", b"event_id", "id", b"id", "public_key", b"public_key", "reason", b"reason", "time", b"time", "withdrawal", b"withdrawal"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SigningKey: _TypeAlias = SigningKey  # noqa: Y015
+
+@_typing.final
+class KeyWithdrawal(_message.Message):
+    """A key's signatures count no more, whenever they were made."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    EVENT_ID_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """Why. 1 to 2000 characters."""
+    actor: _builtins.str
+    """Who withdrew it."""
+    event_id: _builtins.str
+    """Event that recorded it."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        event_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "event_id", b"event_id", "reason", b"reason", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeyWithdrawal: _TypeAlias = KeyWithdrawal  # noqa: Y015
+
+@_typing.final
+class PackageSignature(_message.Message):
+    """A signature of a version's package, in the format of OpenSSF Model Signing 1.0."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    BUNDLE_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    EVENT_ID_FIELD_NUMBER: _builtins.int
+    key_id: _builtins.str
+    """Id of the key that made it."""
+    actor: _builtins.str
+    """Who recorded it."""
+    event_id: _builtins.str
+    """Event that recorded it."""
+    @_builtins.property
+    def bundle(self) -> _resources_pb2.ObjectRef:
+        """The signature: a Sigstore bundle with a DSSE envelope of an in-toto statement, JSON."""
+
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        key_id: _builtins.str = ...,
+        bundle: _resources_pb2.ObjectRef | None = ...,
+        actor: _builtins.str = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        event_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "bundle", b"bundle", "event_id", b"event_id", "key_id", b"key_id", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PackageSignature: _TypeAlias = PackageSignature  # noqa: Y015
+
+@_typing.final
+class PackageTrust(_message.Message):
+    """What whoever loads a version has to verify beside the digests."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUIRED_FIELD_NUMBER: _builtins.int
+    KEYS_FIELD_NUMBER: _builtins.int
+    SIGNATURES_FIELD_NUMBER: _builtins.int
+    required: _builtins.bool
+    """Whether the package must be signed: gates of an alias of the model ask for that."""
+    @_builtins.property
+    def keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___SigningKey]:
+        """Keys of the model, withdrawn ones among them."""
+
+    @_builtins.property
+    def signatures(self) -> _containers.RepeatedCompositeFieldContainer[Global___PackageSignature]:
+        """Signatures of the package, oldest first."""
+
+    def __init__(
+        self,
+        *,
+        required: _builtins.bool = ...,
+        keys: _abc.Iterable[Global___SigningKey] | None = ...,
+        signatures: _abc.Iterable[Global___PackageSignature] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keys", b"keys", "required", b"required", "signatures", b"signatures"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PackageTrust: _TypeAlias = PackageTrust  # noqa: Y015
 
 @_typing.final
 class ModelCard(_message.Message):
@@ -456,6 +652,7 @@ class Version(_message.Message):
     FORMAT_CONSENT_FIELD_NUMBER: _builtins.int
     OVERRIDES_FIELD_NUMBER: _builtins.int
     CARD_FIELD_NUMBER: _builtins.int
+    PACKAGE_SIGNATURES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name: `projects/{project}/models/{model}/versions/{number}`."""
     number: _builtins.int
@@ -536,6 +733,10 @@ class Version(_message.Message):
     def card(self) -> Global___ModelCard:
         """What people say of this version; absent when nobody wrote one."""
 
+    @_builtins.property
+    def package_signatures(self) -> _containers.RepeatedCompositeFieldContainer[Global___PackageSignature]:
+        """Signatures of its package by keys that were trusted then, one a key, oldest first. At most 100."""
+
     def __init__(
         self,
         *,
@@ -564,10 +765,11 @@ class Version(_message.Message):
         format_consent: Global___FormatConsent | None = ...,
         overrides: _abc.Iterable[Global___Override] | None = ...,
         card: Global___ModelCard | None = ...,
+        package_signatures: _abc.Iterable[Global___PackageSignature] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "card", b"card", "create_time", b"create_time", "delete_time", b"delete_time", "format_consent", b"format_consent", "reference_profile", b"reference_profile", "run_time", b"run_time", "signature", b"signature", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["approvals", b"approvals", "artifact", b"artifact", "author", b"author", "card", b"card", "create_time", b"create_time", "datasets", b"datasets", "delete_time", b"delete_time", "description", b"description", "event_id", b"event_id", "format", b"format", "format_consent", b"format_consent", "logged_model", b"logged_model", "metrics", b"metrics", "name", b"name", "number", b"number", "overrides", b"overrides", "reference_profile", b"reference_profile", "run", b"run", "run_time", b"run_time", "signature", b"signature", "source", b"source", "state", b"state", "tags", b"tags", "update_time", b"update_time", "validations", b"validations"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approvals", b"approvals", "artifact", b"artifact", "author", b"author", "card", b"card", "create_time", b"create_time", "datasets", b"datasets", "delete_time", b"delete_time", "description", b"description", "event_id", b"event_id", "format", b"format", "format_consent", b"format_consent", "logged_model", b"logged_model", "metrics", b"metrics", "name", b"name", "number", b"number", "overrides", b"overrides", "package_signatures", b"package_signatures", "reference_profile", b"reference_profile", "run", b"run", "run_time", b"run_time", "signature", b"signature", "source", b"source", "state", b"state", "tags", b"tags", "update_time", b"update_time", "validations", b"validations"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -587,6 +789,7 @@ class Validation(_message.Message):
     ACTOR_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
     EVENT_ID_FIELD_NUMBER: _builtins.int
+    REPLAY_FIELD_NUMBER: _builtins.int
     check: _builtins.str
     """Name of the check, such as `quality` or `beats_champion`. 1 to 250 characters."""
     passed: _builtins.bool
@@ -609,6 +812,10 @@ class Validation(_message.Message):
     def time(self) -> _timestamp_pb2.Timestamp:
         """When."""
 
+    @_builtins.property
+    def replay(self) -> Global___Replay:
+        """What came of a replay of logged requests; absent for other checks."""
+
     def __init__(
         self,
         *,
@@ -620,14 +827,147 @@ class Validation(_message.Message):
         actor: _builtins.str = ...,
         time: _timestamp_pb2.Timestamp | None = ...,
         event_id: _builtins.str = ...,
+        replay: Global___Replay | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "replay", b"replay", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "check", b"check", "dataset", b"dataset", "detail", b"detail", "event_id", b"event_id", "metrics", b"metrics", "passed", b"passed", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "check", b"check", "dataset", b"dataset", "detail", b"detail", "event_id", b"event_id", "metrics", b"metrics", "passed", b"passed", "replay", b"replay", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Validation: _TypeAlias = Validation  # noqa: Y015
+
+@_typing.final
+class Replay(_message.Message):
+    """What came of answering logged requests again, by another version than the one that had answered them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENDPOINT_FIELD_NUMBER: _builtins.int
+    CHAMPION_FIELD_NUMBER: _builtins.int
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    ERRORS_FIELD_NUMBER: _builtins.int
+    MAX_DIFFERENCE_FIELD_NUMBER: _builtins.int
+    MEAN_DIFFERENCE_FIELD_NUMBER: _builtins.int
+    CHANGED_SHARE_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    RANGES_FIELD_NUMBER: _builtins.int
+    endpoint: _builtins.str
+    """Resource name of the endpoint whose requests they are."""
+    champion: _builtins.int
+    """Number of the version that had answered them: 1 to 10000."""
+    requests: _builtins.int
+    """Requests that were answered again: 1 to 1000000."""
+    rows: _builtins.int
+    """Rows in them, not negative."""
+    errors: _builtins.int
+    """Requests that the version failed on, or where one of the two answered with no finite number and the other did not.
+    Not negative.
+    """
+    max_difference: _builtins.float
+    """Greatest absolute difference of a float in an output, finite and not negative."""
+    mean_difference: _builtins.float
+    """Mean absolute difference of the floats in the outputs, finite and not negative."""
+    changed_share: _builtins.float
+    """Share of the rows in which a text, a boolean or an integer of an output differs: 0 to 1."""
+    digest: _builtins.str
+    """SHA-256 over a line for each request in order of partition, offset and place, 64 hex digits. A line is partition,
+    offset, prediction id, and SHA-256 of the record's value in hex, with a space between, and ends with a line feed.
+    """
+    @_builtins.property
+    def ranges(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReplayedRange]:
+        """Where the requests lie in the topic of predictions. At most 1000."""
+
+    def __init__(
+        self,
+        *,
+        endpoint: _builtins.str = ...,
+        champion: _builtins.int = ...,
+        requests: _builtins.int = ...,
+        rows: _builtins.int = ...,
+        errors: _builtins.int = ...,
+        max_difference: _builtins.float = ...,
+        mean_difference: _builtins.float = ...,
+        changed_share: _builtins.float = ...,
+        digest: _builtins.str = ...,
+        ranges: _abc.Iterable[Global___ReplayedRange] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["champion", b"champion", "changed_share", b"changed_share", "digest", b"digest", "endpoint", b"endpoint", "errors", b"errors", "max_difference", b"max_difference", "mean_difference", b"mean_difference", "ranges", b"ranges", "requests", b"requests", "rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Replay: _TypeAlias = Replay  # noqa: Y015
+
+@_typing.final
+class ReplayedRange(_message.Message):
+    """Requests of one partition that were answered again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTITION_FIELD_NUMBER: _builtins.int
+    FIRST_OFFSET_FIELD_NUMBER: _builtins.int
+    LAST_OFFSET_FIELD_NUMBER: _builtins.int
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    partition: _builtins.int
+    """The partition."""
+    first_offset: _builtins.int
+    """Offset of the first record with one of them."""
+    last_offset: _builtins.int
+    """Offset of the last."""
+    requests: _builtins.int
+    """How many."""
+    def __init__(
+        self,
+        *,
+        partition: _builtins.int = ...,
+        first_offset: _builtins.int = ...,
+        last_offset: _builtins.int = ...,
+        requests: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_offset", b"first_offset", "last_offset", b"last_offset", "partition", b"partition", "requests", b"requests"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplayedRange: _TypeAlias = ReplayedRange  # noqa: Y015
+
+@_typing.final
+class ReplayGate(_message.Message):
+    """What a version must have shown on logged requests: it answered what the champion had answered, without errors."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    MEASURE_FIELD_NUMBER: _builtins.int
+    MOST_FIELD_NUMBER: _builtins.int
+    MAX_AGE_S_FIELD_NUMBER: _builtins.int
+    requests: _builtins.int
+    """Requests needed: 1 to 1000000."""
+    measure: Global___ReplayMeasure.ValueType
+    """What else is looked at."""
+    most: _builtins.float
+    """The most that it may be, finite and not negative."""
+    max_age_s: _builtins.int
+    """Oldest that the replay may be, in seconds: 0 to 3153600000; 0 for any age."""
+    def __init__(
+        self,
+        *,
+        requests: _builtins.int = ...,
+        measure: Global___ReplayMeasure.ValueType = ...,
+        most: _builtins.float = ...,
+        max_age_s: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_age_s", b"max_age_s", "measure", b"measure", "most", b"most", "requests", b"requests"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplayGate: _TypeAlias = ReplayGate  # noqa: Y015
 
 @_typing.final
 class Approval(_message.Message):
@@ -958,6 +1298,8 @@ class Gates(_message.Message):
     MAX_RUN_AGE_S_FIELD_NUMBER: _builtins.int
     SAFE_FORMAT_REQUIRED_FIELD_NUMBER: _builtins.int
     APPROVALS_FIELD_NUMBER: _builtins.int
+    SIGNED_PACKAGE_REQUIRED_FIELD_NUMBER: _builtins.int
+    REPLAY_FIELD_NUMBER: _builtins.int
     alias: _builtins.str
     """Alias they guard."""
     approval_required: _builtins.bool
@@ -976,6 +1318,8 @@ class Gates(_message.Message):
     """Oldest that its run may be, since it began, in seconds: 0 to 3153600000; 0 for any age."""
     safe_format_required: _builtins.bool
     """Whether the package must be of a format that can not run code, or a person must have consented to it."""
+    signed_package_required: _builtins.bool
+    """Whether a trusted key must have signed the package. No version of the model is loaded without that, then."""
     @_builtins.property
     def required_checks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Checks whose newest result must have passed. At most 100."""
@@ -998,6 +1342,10 @@ class Gates(_message.Message):
     def approvals(self) -> _containers.RepeatedCompositeFieldContainer[Global___ApprovalGate]:
         """Persons who must have approved the version itself; a standing approval is none of them. At most 20."""
 
+    @_builtins.property
+    def replay(self) -> Global___ReplayGate:
+        """What a replay of logged requests must have shown; absent where none is asked for."""
+
     def __init__(
         self,
         *,
@@ -1014,10 +1362,12 @@ class Gates(_message.Message):
         max_run_age_s: _builtins.int = ...,
         safe_format_required: _builtins.bool = ...,
         approvals: _abc.Iterable[Global___ApprovalGate] | None = ...,
+        signed_package_required: _builtins.bool = ...,
+        replay: Global___ReplayGate | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["replay", b"replay", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "alias", b"alias", "approval_required", b"approval_required", "approvals", b"approvals", "champion", b"champion", "compatible_signature_required", b"compatible_signature_required", "event_id", b"event_id", "max_age_s", b"max_age_s", "max_run_age_s", b"max_run_age_s", "metrics", b"metrics", "required_checks", b"required_checks", "safe_format_required", b"safe_format_required", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "alias", b"alias", "approval_required", b"approval_required", "approvals", b"approvals", "champion", b"champion", "compatible_signature_required", b"compatible_signature_required", "event_id", b"event_id", "max_age_s", b"max_age_s", "max_run_age_s", b"max_run_age_s", "metrics", b"metrics", "replay", b"replay", "required_checks", b"required_checks", "safe_format_required", b"safe_format_required", "signed_package_required", b"signed_package_required", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1136,6 +1486,7 @@ class GateResult(_message.Message):
     DATASET_DIGEST_FIELD_NUMBER: _builtins.int
     ACTORS_FIELD_NUMBER: _builtins.int
     EVENT_IDS_FIELD_NUMBER: _builtins.int
+    KEY_IDS_FIELD_NUMBER: _builtins.int
     gate: _builtins.str
     """Which gate: see `UnmetGate.gate`."""
     passed: _builtins.bool
@@ -1162,6 +1513,10 @@ class GateResult(_message.Message):
     def event_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Events that it stands on: that recorded the check, the approval, the version."""
 
+    @_builtins.property
+    def key_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of the keys that signed the package."""
+
     def __init__(
         self,
         *,
@@ -1176,10 +1531,11 @@ class GateResult(_message.Message):
         dataset_digest: _builtins.str = ...,
         actors: _abc.Iterable[_builtins.str] | None = ...,
         event_ids: _abc.Iterable[_builtins.str] | None = ...,
+        key_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_threshold", b"_threshold", "_value", b"_value", "threshold", b"threshold", "value", b"value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_threshold", b"_threshold", "_value", b"_value", "actors", b"actors", "champion", b"champion", "comparison", b"comparison", "dataset_digest", b"dataset_digest", "event_ids", b"event_ids", "gate", b"gate", "margin", b"margin", "passed", b"passed", "reason", b"reason", "threshold", b"threshold", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_threshold", b"_threshold", "_value", b"_value", "actors", b"actors", "champion", b"champion", "comparison", b"comparison", "dataset_digest", b"dataset_digest", "event_ids", b"event_ids", "gate", b"gate", "key_ids", b"key_ids", "margin", b"margin", "passed", b"passed", "reason", b"reason", "threshold", b"threshold", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__threshold: _TypeAlias = _typing.Literal["threshold"]  # noqa: Y015
     _WhichOneofArgType__threshold: _TypeAlias = _typing.Literal["_threshold", b"_threshold"]  # noqa: Y015
@@ -1268,7 +1624,8 @@ class UnmetGate(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     gate: _builtins.str
     """Which gate: `check:quality`, `metric:rmse`, `champion:rmse`, `freshness`, `run_freshness`, `format`, `approval`,
-    `approvals`, `approvals:reviewer`, `signature`, `archived`.
+    `approvals`, `approvals:reviewer`, `signature`, `signed`, `replayed`,
+    `archived`.
     """
     reason: _builtins.str
     """Why, in a sentence that says what to do."""

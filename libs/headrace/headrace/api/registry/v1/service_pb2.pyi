@@ -383,18 +383,24 @@ class GetVersionResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     VERSION_FIELD_NUMBER: _builtins.int
+    TRUST_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def version(self) -> _resources_pb2.Version:
         """The version."""
+
+    @_builtins.property
+    def trust(self) -> _resources_pb2.PackageTrust:
+        """What is to be verified of its package when it is loaded."""
 
     def __init__(
         self,
         *,
         version: _resources_pb2.Version | None = ...,
+        trust: _resources_pb2.PackageTrust | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["trust", b"trust", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["trust", b"trust", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -477,6 +483,7 @@ class RecordValidationRequest(_message.Message):
     DETAIL_FIELD_NUMBER: _builtins.int
     METRICS_FIELD_NUMBER: _builtins.int
     DATASET_FIELD_NUMBER: _builtins.int
+    REPLAY_FIELD_NUMBER: _builtins.int
     command_id: _builtins.str
     """Client-made id of this command, a UUID."""
     version: _builtins.str
@@ -495,6 +502,10 @@ class RecordValidationRequest(_message.Message):
     def dataset(self) -> _resources_pb2_1.DatasetVersion:
         """Dataset it was made on; may be absent."""
 
+    @_builtins.property
+    def replay(self) -> _resources_pb2.Replay:
+        """What came of a replay of logged requests; absent for other checks."""
+
     def __init__(
         self,
         *,
@@ -505,10 +516,11 @@ class RecordValidationRequest(_message.Message):
         detail: _builtins.str = ...,
         metrics: _abc.Iterable[_resources_pb2_1.NamedValue] | None = ...,
         dataset: _resources_pb2_1.DatasetVersion | None = ...,
+        replay: _resources_pb2.Replay | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "replay", b"replay"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["check", b"check", "command_id", b"command_id", "dataset", b"dataset", "detail", b"detail", "metrics", b"metrics", "passed", b"passed", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["check", b"check", "command_id", b"command_id", "dataset", b"dataset", "detail", b"detail", "metrics", b"metrics", "passed", b"passed", "replay", b"replay", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1189,8 +1201,8 @@ class PresignArtifactRequest(_message.Message):
     version: _builtins.str
     """Resource name of the version."""
     sha256: _builtins.str
-    """SHA-256 of what is wanted, 64 hex digits: the package, its reference profile, or a file that the manifest of an MLflow
-    package lists. Empty for the package.
+    """SHA-256 of what is wanted, 64 hex digits: the package, its reference profile, a signature, or a file that the manifest
+    of an MLflow package lists. Empty for the package.
     """
     def __init__(
         self,
@@ -1633,6 +1645,182 @@ class RemoveAliasResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RemoveAliasResponse: _TypeAlias = RemoveAliasResponse  # noqa: Y015
+
+@_typing.final
+class TrustKeyRequest(_message.Message):
+    """Asks to trust a key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMAND_ID_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    PUBLIC_KEY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    command_id: _builtins.str
+    """Client-made id of this command, a UUID."""
+    model: _builtins.str
+    """Resource name of the model."""
+    public_key: _builtins.str
+    """The public key: SubjectPublicKeyInfo as PEM, on the curve P-256, P-384 or P-521. At most 2000 characters."""
+    reason: _builtins.str
+    """Whose it is, or why it is trusted. 1 to 2000 characters."""
+    def __init__(
+        self,
+        *,
+        command_id: _builtins.str = ...,
+        model: _builtins.str = ...,
+        public_key: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "model", b"model", "public_key", b"public_key", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TrustKeyRequest: _TypeAlias = TrustKeyRequest  # noqa: Y015
+
+@_typing.final
+class TrustKeyResponse(_message.Message):
+    """The trusted key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def key(self) -> _resources_pb2.SigningKey:
+        """The key."""
+
+    def __init__(
+        self,
+        *,
+        key: _resources_pb2.SigningKey | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TrustKeyResponse: _TypeAlias = TrustKeyResponse  # noqa: Y015
+
+@_typing.final
+class WithdrawKeyRequest(_message.Message):
+    """Asks to withdraw a key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMAND_ID_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    command_id: _builtins.str
+    """Client-made id of this command, a UUID."""
+    model: _builtins.str
+    """Resource name of the model."""
+    key_id: _builtins.str
+    """Id of the key."""
+    reason: _builtins.str
+    """Why. 1 to 2000 characters."""
+    def __init__(
+        self,
+        *,
+        command_id: _builtins.str = ...,
+        model: _builtins.str = ...,
+        key_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "key_id", b"key_id", "model", b"model", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WithdrawKeyRequest: _TypeAlias = WithdrawKeyRequest  # noqa: Y015
+
+@_typing.final
+class WithdrawKeyResponse(_message.Message):
+    """The withdrawn key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def key(self) -> _resources_pb2.SigningKey:
+        """The key."""
+
+    def __init__(
+        self,
+        *,
+        key: _resources_pb2.SigningKey | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WithdrawKeyResponse: _TypeAlias = WithdrawKeyResponse  # noqa: Y015
+
+@_typing.final
+class SignVersionRequest(_message.Message):
+    """Asks to record a signature."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMAND_ID_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    BUNDLE_FIELD_NUMBER: _builtins.int
+    command_id: _builtins.str
+    """Client-made id of this command, a UUID."""
+    version: _builtins.str
+    """Resource name of the version."""
+    bundle: _builtins.bytes
+    """The signature: a Sigstore bundle as OpenSSF Model Signing 1.0 writes it, JSON. At most 4194304 bytes."""
+    def __init__(
+        self,
+        *,
+        command_id: _builtins.str = ...,
+        version: _builtins.str = ...,
+        bundle: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "command_id", b"command_id", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SignVersionRequest: _TypeAlias = SignVersionRequest  # noqa: Y015
+
+@_typing.final
+class SignVersionResponse(_message.Message):
+    """The version with the signature."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def version(self) -> _resources_pb2.Version:
+        """The version."""
+
+    @_builtins.property
+    def signature(self) -> _resources_pb2.PackageSignature:
+        """The signature by that key that is kept: the first."""
+
+    def __init__(
+        self,
+        *,
+        version: _resources_pb2.Version | None = ...,
+        signature: _resources_pb2.PackageSignature | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["signature", b"signature", "version", b"version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["signature", b"signature", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SignVersionResponse: _TypeAlias = SignVersionResponse  # noqa: Y015
 
 @_typing.final
 class AddPersonRequest(_message.Message):

@@ -1116,6 +1116,172 @@ class RegistryService:
             _registered_method=True)
 
 
+class SigningServiceStub:
+    """Signatures of packages, and the keys whose signatures count.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.TrustKey = channel.unary_unary(
+                '/headrace.api.registry.v1.SigningService/TrustKey',
+                request_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.TrustKeyRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.TrustKeyResponse.FromString,
+                _registered_method=True)
+        self.WithdrawKey = channel.unary_unary(
+                '/headrace.api.registry.v1.SigningService/WithdrawKey',
+                request_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.WithdrawKeyRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.WithdrawKeyResponse.FromString,
+                _registered_method=True)
+        self.SignVersion = channel.unary_unary(
+                '/headrace.api.registry.v1.SigningService/SignVersion',
+                request_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.SignVersionRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.SignVersionResponse.FromString,
+                _registered_method=True)
+
+
+class SigningServiceServicer:
+    """Signatures of packages, and the keys whose signatures count.
+    """
+
+    def TrustKey(self, request, context):
+        """Trusts a public key for the packages of a model. Operators only. FAILED_PRECONDITION when it was withdrawn: a key is
+        not trusted again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WithdrawKey(self, request, context):
+        """Withdraws a key: none of its signatures counts any more. Operators only.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SignVersion(self, request, context):
+        """Records a signature of a version's package. INVALID_ARGUMENT when it is none of exactly this package;
+        FAILED_PRECONDITION when its key is not trusted.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_SigningServiceServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'TrustKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.TrustKey,
+                    request_deserializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.TrustKeyRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.TrustKeyResponse.SerializeToString,
+            ),
+            'WithdrawKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.WithdrawKey,
+                    request_deserializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.WithdrawKeyRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.WithdrawKeyResponse.SerializeToString,
+            ),
+            'SignVersion': grpc.unary_unary_rpc_method_handler(
+                    servicer.SignVersion,
+                    request_deserializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.SignVersionRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.SignVersionResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'headrace.api.registry.v1.SigningService', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('headrace.api.registry.v1.SigningService', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class SigningService:
+    """Signatures of packages, and the keys whose signatures count.
+    """
+
+    @staticmethod
+    def TrustKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.registry.v1.SigningService/TrustKey',
+            headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.TrustKeyRequest.SerializeToString,
+            headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.TrustKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WithdrawKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.registry.v1.SigningService/WithdrawKey',
+            headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.WithdrawKeyRequest.SerializeToString,
+            headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.WithdrawKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SignVersion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.registry.v1.SigningService/SignVersion',
+            headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.SignVersionRequest.SerializeToString,
+            headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.SignVersionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
 class PersonServiceStub:
     """Persons: opaque ids in events, display names in a table that can be deleted.
     """

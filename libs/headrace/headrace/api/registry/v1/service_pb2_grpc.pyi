@@ -351,6 +351,73 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
 
 def add_RegistryServiceServicer_to_server(servicer: RegistryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 
+class SigningServiceStub:
+    """Signatures of packages, and the keys whose signatures count."""
+
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> SigningServiceAsyncStub: ...
+    TrustKey: _grpc.UnaryUnaryMultiCallable[_service_pb2.TrustKeyRequest, _service_pb2.TrustKeyResponse]
+    """Trusts a public key for the packages of a model. Operators only. FAILED_PRECONDITION when it was withdrawn: a key is
+    not trusted again.
+    """
+    WithdrawKey: _grpc.UnaryUnaryMultiCallable[_service_pb2.WithdrawKeyRequest, _service_pb2.WithdrawKeyResponse]
+    """Withdraws a key: none of its signatures counts any more. Operators only."""
+    SignVersion: _grpc.UnaryUnaryMultiCallable[_service_pb2.SignVersionRequest, _service_pb2.SignVersionResponse]
+    """Records a signature of a version's package. INVALID_ARGUMENT when it is none of exactly this package;
+    FAILED_PRECONDITION when its key is not trusted.
+    """
+
+@_typing.type_check_only
+class SigningServiceAsyncStub(SigningServiceStub):
+    """Signatures of packages, and the keys whose signatures count."""
+
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    TrustKey: _aio.UnaryUnaryMultiCallable[_service_pb2.TrustKeyRequest, _service_pb2.TrustKeyResponse]  # type: ignore[assignment]
+    """Trusts a public key for the packages of a model. Operators only. FAILED_PRECONDITION when it was withdrawn: a key is
+    not trusted again.
+    """
+    WithdrawKey: _aio.UnaryUnaryMultiCallable[_service_pb2.WithdrawKeyRequest, _service_pb2.WithdrawKeyResponse]  # type: ignore[assignment]
+    """Withdraws a key: none of its signatures counts any more. Operators only."""
+    SignVersion: _aio.UnaryUnaryMultiCallable[_service_pb2.SignVersionRequest, _service_pb2.SignVersionResponse]  # type: ignore[assignment]
+    """Records a signature of a version's package. INVALID_ARGUMENT when it is none of exactly this package;
+    FAILED_PRECONDITION when its key is not trusted.
+    """
+
+class SigningServiceServicer(metaclass=_abc_1.ABCMeta):
+    """Signatures of packages, and the keys whose signatures count."""
+
+    @_abc_1.abstractmethod
+    def TrustKey(
+        self,
+        request: _service_pb2.TrustKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.TrustKeyResponse, _abc.Awaitable[_service_pb2.TrustKeyResponse]]:
+        """Trusts a public key for the packages of a model. Operators only. FAILED_PRECONDITION when it was withdrawn: a key is
+        not trusted again.
+        """
+
+    @_abc_1.abstractmethod
+    def WithdrawKey(
+        self,
+        request: _service_pb2.WithdrawKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.WithdrawKeyResponse, _abc.Awaitable[_service_pb2.WithdrawKeyResponse]]:
+        """Withdraws a key: none of its signatures counts any more. Operators only."""
+
+    @_abc_1.abstractmethod
+    def SignVersion(
+        self,
+        request: _service_pb2.SignVersionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.SignVersionResponse, _abc.Awaitable[_service_pb2.SignVersionResponse]]:
+        """Records a signature of a version's package. INVALID_ARGUMENT when it is none of exactly this package;
+        FAILED_PRECONDITION when its key is not trusted.
+        """
+
+def add_SigningServiceServicer_to_server(servicer: SigningServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+
 class PersonServiceStub:
     """Persons: opaque ids in events, display names in a table that can be deleted."""
 
