@@ -386,8 +386,9 @@ def _registry() -> Iterator[Limit]:
     yield from _replays(check)
     yield from _text(f"{_MODEL}.ReviewVersion", "reason", 2000, least=1)
     many = [f"c{each}" for each in range(101)]
-    yield Limit(f"{_MODEL}.SetGates", "gates.required_checks", many[:100], many)
-    yield from _gates(f"{_MODEL}.SetGates")
+    for method in ("SetGates", "CheckPromotion"):
+        yield Limit(f"{_MODEL}.{method}", "gates.required_checks", many[:100], many)
+        yield from _gates(f"{_MODEL}.{method}")
     yield from _text(f"{_MODEL}.WriteCard", "card.markdown", 20_000)
     for section in ("intended_use", "limits", "evaluation", "data"):
         yield from _text(f"{_MODEL}.WriteCard", f"card.{section}", 4000)

@@ -341,6 +341,12 @@ def _registry(world: World) -> Requests:
         id="auto", alias="production", grantees=["services/serving"], reason="it was tried for long"
     )
     approval.expire_time.FromSeconds(EXPIRES_S)
+    gates = models.Gates(
+        alias="production",
+        metrics=[models.MetricGate(metric="rmse", comparison=models.COMPARISON_AT_MOST, threshold=25)],
+        champion=[models.ChampionGate(metric="rmse")],
+        safe_format_required=True,
+    )
     return {
         "CreateModel": lambda: registry.CreateModelRequest(name=world.fresh("models")),
         "GetModel": lambda: registry.GetModelRequest(name=model),
@@ -366,18 +372,10 @@ def _registry(world: World) -> Requests:
         ),
         "ReviewVersion": lambda: registry.ReviewVersionRequest(version=version, approve=True, reason="looked at it"),
         "ConsentToFormat": lambda: registry.ConsentToFormatRequest(version=version, given=True, reason="we made it"),
-        "SetGates": lambda: registry.SetGatesRequest(
-            model=model,
-            gates=models.Gates(
-                alias="production",
-                metrics=[models.MetricGate(metric="rmse", comparison=models.COMPARISON_AT_MOST, threshold=25)],
-                champion=[models.ChampionGate(metric="rmse")],
-                safe_format_required=True,
-            ),
-        ),
+        "SetGates": lambda: registry.SetGatesRequest(model=model, gates=gates),
         "GrantStandingApproval": lambda: registry.GrantStandingApprovalRequest(model=model, standing_approval=approval),
         "RevokeStandingApproval": lambda: registry.RevokeStandingApprovalRequest(model=model, id="auto", reason="over"),
-        "CheckPromotion": lambda: registry.CheckPromotionRequest(version=version, alias="production"),
+        "CheckPromotion": lambda: registry.CheckPromotionRequest(version=version, alias="production", gates=gates),
         "PromoteVersion": lambda: registry.PromoteVersionRequest(
             version=version, alias="production", expected_revision=-1
         ),

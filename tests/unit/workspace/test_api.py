@@ -62,6 +62,9 @@ ELSEWHERE: Final = {
     # Limits of one entry of a list, tried by whole entries.
     ("OrchestratorService.RegisterPipeline", "definition.steps.inputs."),
     ("RegistryService.SetGates", "gates.approvals.role"),
+    ("TrackingService.LogMetrics", "series.values"),
+    ("TrackingService.StreamMetrics", "series.values"),
+    ("RegistryService.CheckPromotion", "gates.approvals.role"),
 }
 """Limits that are kept by other means than a refused call."""
 

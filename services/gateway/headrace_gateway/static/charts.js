@@ -29,7 +29,7 @@ function start(root) {
     const found = await answer.json();
     found.runs.forEach(([id, name], index) => { if (!state.runs.has(id)) state.runs.set(id, { name, colour: index }); });
     const count = document.querySelector("#charted");
-    if (count) count.textContent = `${number(found.runs.length)} run${found.runs.length === 1 ? "" : "s"}, ${number(found.keys.length)} metrics`;
+    if (count) count.textContent = `${number(found.runs.length)} run${found.runs.length === 1 ? "" : "s"}, ${number(found.keys.length)} metric${found.keys.length === 1 ? "" : "s"}`;
     for (const key of found.keys) {
       if (![...fields.x.options].some((each) => each.value === `metric.${key}`)) fields.x.append(new Option(key, `metric.${key}`));
       if (state.cards.has(key) || !mine(key)) continue;
