@@ -30,7 +30,7 @@ TABLES: Final = (
 )
 """The registry's tables."""
 
-MODEL = Aggregate(name="model", state=Model, evolve=evolve, rows=model_rows, tables=("models",), revision=2)
+MODEL = Aggregate(name="model", state=Model, evolve=evolve, rows=model_rows, tables=("models",), revision=3)
 """Stream: ``projects/{project}/models/{model}``."""
 
 
