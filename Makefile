@@ -145,7 +145,7 @@ soak: setup ## Load and faults on real processes for SECONDS=3600, a sixth of th
 	@HEADRACE_SOAK_S=$(or $(SECONDS),3600) HEADRACE_SOAK_SEED=$(or $(SEED),1) $(PYTEST) tests/chaos/backbone/test_soak.py -s $(ARGS)
 
 .PHONY: bench
-bench: setup ## Measure, and write docs/benchmarks.md
+bench: setup setup-mlflow ## Measure, also beside a real MLflow server, and write docs/benchmarks.md
 	@PYTHONPATH=examples $(BIN)/python -m tests.bench $(ARGS)
 
 .PHONY: bench-scaling

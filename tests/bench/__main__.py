@@ -11,6 +11,7 @@ from headrace_local.folder import DataFolder
 from headrace_local.stack import Stack
 from headrace_local.testing import run_infrastructure, temporary_folder
 from tests.bench import (
+    beside_mlflow,
     event_path,
     evidence,
     loop,
@@ -57,6 +58,9 @@ def main(*, quick: bool) -> None:
         print(f"{figure.what}: {figure.value}", flush=True)
         figures.append(figure)
     for figure in searching.measure(quick=quick):
+        print(f"{figure.what}: {figure.value}", flush=True)
+        figures.append(figure)
+    for figure in beside_mlflow.measure(quick=quick):
         print(f"{figure.what}: {figure.value}", flush=True)
         figures.append(figure)
     with run_infrastructure() as infrastructure:
