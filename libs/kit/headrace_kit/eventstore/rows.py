@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
+from functools import lru_cache
 from uuid import UUID
 
 from headrace_kit.errors import InvalidArgument
@@ -91,6 +92,7 @@ def writes_to(schema: str, rows: Sequence[Row]) -> list[tuple[str, str]]:
     return statements
 
 
+@lru_cache(maxsize=1024)
 def _sql(shape: _Shape, parameter: int) -> str:
     table, key = _name(shape.table), [_name(each) for each in shape.key]
     source = f"gate, jsonb_populate_recordset(NULL::{table}, ${parameter}::text::jsonb) AS r"
