@@ -154,7 +154,7 @@ class Run:
                 when[at] = self._encoder.when(at, now_ns)
             if x:
                 points += self._places(x, at, when[at])
-            points.append(self._encoder.point(key, value, when[at]))
+            points.append(self._encoder.point(key, float(value), when[at]))
         for first in range(0, len(points), MAX_POINTS):
             self._append(Kind.METRIC_POINTS, b"".join(points[first : first + MAX_POINTS]))
 
