@@ -359,6 +359,7 @@ def _registry() -> Iterator[Limit]:
     version, check = f"{_MODEL}.CreateVersion", f"{_MODEL}.RecordValidation"
     yield from _name(f"{_MODEL}.CreateModel", "name", "models", 250)
     yield from _text(f"{_MODEL}.CreateModel", "display_name", 250)
+    yield from _text(f"{_MODEL}.GetModel", "display_name", 250)
     yield from _text(f"{_MODEL}.RenameModel", "display_name", 250, least=1)
     yield from _text(f"{_MODEL}.CreateModel", "description", 10_000)
     yield from _map(f"{_MODEL}.CreateModel", "tags", 1000)

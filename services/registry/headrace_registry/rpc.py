@@ -58,12 +58,13 @@ class RegistryServicer(RegistryServiceServicer):
         )
 
     async def GetModel(self, request: service.GetModelRequest, context: Context) -> service.GetModelResponse:
-        name, field = request.name, "name"
+        name, called, field = request.name, request.display_name, "name"
+        if called or not name:
+            parse_label(called, field="display_name")
         if name:
             MODEL_NAME.parse(name, field=field)
         else:
             project, field = PROJECT.parse(request.parent, field="parent")["project"], "display_name"
-            called = parse_label(request.display_name, field=field)
             name = await self._models.model_named(project, called) or ""
             if not name:
                 raise NotFound("model", called, field=field)
