@@ -458,12 +458,11 @@ def renames_a_model() -> Any:
     client = MlflowClient()
     mlflow.set_experiment("renaming")
 
-    class Adds(mlflow.pyfunc.PythonModel):
-        def predict(self, context: Any, model_input: list[str], params: Any = None) -> list[str]:
-            return [f"{each}!" for each in model_input]
+    def shout(model_input: list[str]) -> list[str]:
+        return [f"{each}!" for each in model_input]
 
     with mlflow.start_run():
-        info = mlflow.pyfunc.log_model(name="model", python_model=Adds(), pip_requirements=["mlflow"])
+        info = mlflow.pyfunc.log_model(name="model", python_model=shout, pip_requirements=["mlflow"])
     first = mlflow.register_model(info.model_uri, "a", tags={"v": "1"})
     mlflow.register_model(info.model_uri, "a")
     client.set_registered_model_tag("a", "team", "ops")

@@ -84,5 +84,5 @@ class ModelStore:
 
 async def name_of(connection: Connection, model: str) -> str:
     """What people call a model now; its id when it is not here."""
-    row = await connection.fetchrow("SELECT display_name FROM models WHERE name = $1", model)
-    return (row and row["display_name"]) or model.rpartition("/")[2]
+    called: str | None = await connection.fetchval("SELECT display_name FROM models WHERE name = $1", model)
+    return called or model.rpartition("/")[2]

@@ -16,7 +16,7 @@ from headrace_kit.errors import AlreadyExists, FailedPrecondition, NotFound
 from headrace_kit.eventstore import PostgresEventStore
 from headrace_kit.eventtypes import EventTypes
 from headrace_kit.objects import MemoryObjectStore
-from headrace_kit.postgres import create_pool, migrate
+from headrace_kit.postgres import Database, create_pool, migrate
 from headrace_local.testing import FreshDatabase
 from headrace_registry.events import EVENT_TYPES
 from headrace_registry.rpc import RegistryServicer
@@ -29,8 +29,14 @@ CONTEXT: Any = None  # no method here looks at it
 class World:
     """Two processes of the registry on one database."""
 
-    def __init__(self, *servicers: RegistryServicer) -> None:
-        self.one, self.other = servicers
+    def __init__(self, *pools: Database) -> None:
+        self.objects = MemoryObjectStore()
+        self.one, self.other = (
+            RegistryServicer(
+                PostgresEventStore(pool, "headrace/registry", EventTypes(*EVENT_TYPES)), ModelStore(pool), self.objects
+            )
+            for pool in pools
+        )
 
     async def create(self, name: str, *, at: RegistryServicer | None = None, **fields: Any) -> resources.Model:
         request = service.CreateModelRequest(command_id=str(uuid4()), name=f"{PARENT}/models/{name}", **fields)
@@ -62,16 +68,7 @@ async def world(database: FreshDatabase) -> AsyncIterator[World]:
     await migrate(database.migration_dsn, ["headrace_registry"], service_dsn=database.service_dsn)
     pools = [await create_pool(database.service_dsn) for _ in range(2)]
     set_principal(Principal("persons/operator", frozenset({"operator"})))
-    yield World(
-        *(
-            RegistryServicer(
-                PostgresEventStore(pool, "headrace/registry", EventTypes(*EVENT_TYPES)),
-                ModelStore(pool),
-                MemoryObjectStore(),
-            )
-            for pool in pools
-        )
-    )
+    yield World(*pools)
     for pool in pools:
         await pool.close()
 
@@ -126,7 +123,7 @@ async def test_a_name_that_was_left_is_free_and_the_id_stays(world: World) -> No
     with pytest.raises(NotFound):
         await world.named("b", "projects/another")
     by_id = await world.one.GetModel(service.GetModelRequest(name=f"{PARENT}/models/a"), CONTEXT)
-    assert (by_id.model.display_name, by_id.model.former_names) == ("b", ["a"])
+    assert (by_id.model.display_name, list(by_id.model.former_names)) == ("b", ["a"])
     with pytest.raises(AlreadyExists) as taken:
         await world.create("b")
     assert taken.value.field == "display_name"
@@ -160,8 +157,7 @@ async def test_a_repeated_command_renames_once(world: World) -> None:
 async def test_a_version_makes_no_model_of_anothers_name(world: World) -> None:
     await world.create("a")
     await world.rename("a", "b")
-    objects = world.one._objects
-    artifact = await objects.put("default", b"onnx", "application/octet-stream")
+    artifact = await world.objects.put("default", b"onnx", "application/octet-stream")
     request = service.CreateVersionRequest(
         command_id=str(uuid4()),
         model=f"{PARENT}/models/b",

@@ -83,7 +83,8 @@ def show(model: Model, project: Project = "default", as_json: Json = False) -> N
     ]
     columns = ("version", "state", "author", "checks", "reviews", "run", "created (UTC)")
     called = f", called {found.display_name}" if found.display_name != short(found.name) else ""
-    print_table(f"Versions of {found.name}{called}", columns, rows, empty="No versions yet.")
+    title = f"Versions of {found.name}{called}"
+    print_table(title, columns, rows, empty=f"{title}: none yet.")
     moves = [
         (
             move.alias,
