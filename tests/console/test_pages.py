@@ -11,7 +11,12 @@ import pytest
 from playwright.async_api import BrowserContext, ConsoleMessage, Page, Response, expect
 
 from headrace.api.audit.v1.service_pb2 import GetEventRequest
-from headrace.api.registry.v1.service_pb2 import TrustKeyRequest, WithdrawKeyRequest
+from headrace.api.registry.v1.service_pb2 import (
+    CreateModelRequest,
+    RenameModelRequest,
+    TrustKeyRequest,
+    WithdrawKeyRequest,
+)
 from headrace.evidence.verifying import keys_of_platform
 from headrace.packages.remote import sign
 from headrace.verifier import Proof
@@ -298,6 +303,21 @@ async def test_the_lineage_of_a_version_leads_to_what_it_came_of(page: Page, con
     assert complaints == []
     await page.goto(f"{console.url}/models/delays")
     await expect(page.locator("#lineage svg .node").first).to_be_visible()
+
+
+async def test_a_renamed_model_is_shown_by_its_name_and_its_id(page: Page, console: Console) -> None:
+    name = f"{PARENT}/models/renamed"
+    with console.operator() as client:
+        client.registry.CreateModel(CreateModelRequest(command_id=command_id(), name=name))
+        client.registry.RenameModel(RenameModelRequest(command_id=command_id(), model=name, display_name="Late ones"))
+
+    await page.goto(f"{console.url}/models")
+    row = page.get_by_role("row").filter(has_text="Late ones")
+    await expect(row).to_contain_text("renamed")
+    await row.get_by_role("link").click()
+
+    await expect(page.locator("h1")).to_have_text("Late ones")
+    await expect(page.locator(".head").first).to_contain_text("id renamed")
 
 
 async def test_a_version_says_who_signed_it_and_whether_that_counts(page: Page, console: Console) -> None:

@@ -439,7 +439,10 @@ def keeps_a_registry() -> Any:
         "source out of it": refused(lambda: client.create_model_version("m1", f"{run.info.artifact_uri}/../../x")),
         "stage": refused(lambda: client.transition_model_version_stage("m1", "3", "Nonsense")),
         "name": refused(lambda: client.create_registered_model("a|b")),
-        "rename": refused(lambda: client.rename_registered_model("m1", "m3")),
+        "rename of none": refused(lambda: client.rename_registered_model("nothing", "m3")),
+        "rename to a taken one": refused(lambda: client.rename_registered_model("m1", "m2")),
+        "rename to no name": refused(lambda: client.rename_registered_model("m1", "a|b")),
+        "rename into a path": refused(lambda: client.rename_registered_model("m1", "a/b")),
     }
     client.delete_registered_model_alias("m1", "Best_one")
     client.delete_model_version("m1", "3")
@@ -448,6 +451,69 @@ def keeps_a_registry() -> Any:
     assert refused(lambda: client.get_registered_model("m2")) == "RESOURCE_DOES_NOT_EXIST"
     client.create_registered_model("m2")
     return {"codes": codes}
+
+
+@scenario
+def renames_a_model() -> Any:
+    client = MlflowClient()
+    mlflow.set_experiment("renaming")
+
+    def shout(model_input: list[str]) -> list[str]:
+        return [f"{each}!" for each in model_input]
+
+    with mlflow.start_run():
+        info = mlflow.pyfunc.log_model(name="model", python_model=shout, pip_requirements=["mlflow"])
+    first = mlflow.register_model(info.model_uri, "a", tags={"v": "1"})
+    mlflow.register_model(info.model_uri, "a")
+    client.set_registered_model_tag("a", "team", "ops")
+    client.set_registered_model_alias("a", "champion", "2")
+    before = client.get_registered_model("a")
+
+    client.rename_registered_model("a", "b")
+
+    found = client.get_registered_model("b")
+    assert (found.tags, found.aliases) == ({"team": "ops"}, {"champion": "2"})
+    assert found.creation_timestamp == before.creation_timestamp
+    assert found.last_updated_timestamp >= before.last_updated_timestamp
+    assert {(each.name, each.version) for each in found.latest_versions} == {("b", "2")}
+    versions = client.search_model_versions("name='b'")
+    assert [(each.name, each.version, each.tags) for each in versions] == [("b", "2", {}), ("b", "1", {"v": "1"})]
+    assert versions[1].source == first.source
+    assert client.search_model_versions("name='a'") == []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert [(each.name, each.version) for each in client.get_latest_versions("b")] == [("b", "2")]
+    assert [each.name for each in client.search_registered_models()] == ["b"]
+    for uri in ("models:/b@champion", "models:/b/1", "models:/b/latest"):
+        assert mlflow.pyfunc.load_model(uri).predict(["x"]) == ["x!"], uri
+    gone = {
+        "model": refused(lambda: client.get_registered_model("a")),
+        "version": refused(lambda: client.get_model_version("a", "1")),
+        "alias": refused(lambda: client.get_model_version_by_alias("a", "champion")),
+        "set alias": refused(lambda: client.set_registered_model_alias("a", "champion", "1")),
+        "tag": refused(lambda: client.set_registered_model_tag("a", "x", "y")),
+        "describe": refused(lambda: client.update_registered_model("a", "x")),
+        "new version": refused(lambda: client.create_model_version("a", info.model_uri)),
+        "rename": refused(lambda: client.rename_registered_model("a", "c")),
+        "delete": refused(lambda: client.delete_registered_model("a")),
+    }
+
+    assert mlflow.register_model(info.model_uri, "a").version == "1"  # the name is free: another model
+    assert client.get_registered_model("a").aliases == {}
+    client.set_registered_model_alias("a", "champion", "1")
+    assert mlflow.pyfunc.load_model("models:/a@champion").predict(["y"]) == ["y!"]
+    taken = refused(lambda: client.create_registered_model("a")), refused(lambda: client.create_registered_model("b"))
+    client.update_registered_model("b", "still there")
+    client.set_model_version_tag("b", "1", "k", "w")
+    client.delete_registered_model_alias("b", "champion")
+    client.delete_model_version("b", "2")
+    assert [each.version for each in client.search_model_versions("name='b' and tags.k = 'w'")] == ["1"]
+    client.rename_registered_model("a", "z")
+    client.rename_registered_model("b", "a")  # its id, as it happens
+    assert client.get_registered_model("a").description == "still there"
+    assert [each.name for each in client.search_registered_models(order_by=["name DESC"])] == ["z", "a"]
+    client.rename_registered_model("a", "b")
+    return {"gone": gone, "taken": taken, "run": info.run_id}
 
 
 @scenario
@@ -591,6 +657,11 @@ def tells_a_webhook() -> Any:
     assert told["model_version_tag.deleted"] == {"name": "told", "version": "1", "key": "stage"}
     assert told["model_version_alias.created"] == {"name": "told", "alias": "champion", "version": "1"}
     assert told["model_version_alias.deleted"] == {"name": "told", "alias": "champion"}
+    client.rename_registered_model("told", "told anew")
+    client.set_registered_model_alias("told anew", "champion", version.version)
+    while len(Hook.came) == len(every) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert Hook.came[-1]["data"] == {"name": "told anew", "alias": "champion", "version": "1"}
 
     changed = client.update_webhook(made.webhook_id, name="other", status="DISABLED", events=every[:1])
     assert (changed.name, str(changed.status), [str(each) for each in changed.events]) == (

@@ -173,11 +173,14 @@ def test_a_model_comes_back_elsewhere_with_the_run_that_made_it(client: Client, 
     name, other = record(project), f"{project}-b"
     register(client, project, name)
     model = f"projects/{project}/models/Fares 1"
+    rename = registry.RenameModelRequest(command_id=str(uuid4()), model=model, display_name="Fares of all")
+    client.registry.RenameModel(rename)
     written = export_models(client, [model], tmp_path / "model.zip")
     assert name in written.runs
     report = import_bundle(client, tmp_path / "model.zip", project=other)
     assert report.left_out == []
     copy = client.registry.GetModel(registry.GetModelRequest(name=moved(model, other))).model
+    assert copy.display_name == "Fares of all"
     kept = [each for each in copy.versions if not each.HasField("delete_time")]
     assert [(each.number, each.description, each.run) for each in kept] == [
         (1, "number 1", moved(name, other)),

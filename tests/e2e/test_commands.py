@@ -175,6 +175,25 @@ def test_who_says_by_which_command_and_why(headrace: Headrace, platform: Platfor
     assert of_alias == found[1:]
 
 
+def test_a_model_is_renamed(headrace: Headrace, platform: Platform, project: str) -> None:
+    at = ("--project", project)
+    with platform.client() as client:
+        for model in ("a", "other"):
+            name = f"projects/{project}/models/{model}"
+            client.registry.CreateModel(service.CreateModelRequest(command_id=str(uuid4()), name=name))
+
+    renamed = headrace("models", "rename", "a", "Late flights", *at)
+    taken = headrace("models", "rename", "other", "Late flights", *at)
+
+    assert renamed.stdout.strip() == f"projects/{project}/models/a is called Late flights"
+    assert taken.returncode != 0
+    assert "another model of the project has this name" in taken.stdout + taken.stderr
+    assert "Late flights" in headrace("models", "list", *at).stdout
+    assert f"projects/{project}/models/a, called Late flights" in headrace("models", "show", "a", *at).stdout
+    listed = json.loads(headrace("log", "who", f"projects/{project}/models/a", "--json").stdout)
+    assert listed[1]["data"]["display_name"] == "Late flights"
+
+
 def test_a_chain_is_told_over_services(headrace: Headrace, platform: Platform, project: str) -> None:
     model = f"projects/{project}/models/m"
     with platform.client() as client:

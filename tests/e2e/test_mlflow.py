@@ -178,8 +178,26 @@ def test_the_registry(script: Script) -> None:
         "source out of it": INVALID,
         "stage": INVALID,
         "name": INVALID,
-        "rename": "NOT_IMPLEMENTED",
+        "rename of none": MISSING,
+        "rename to a taken one": EXISTS,
+        "rename to no name": INVALID,
+        "rename into a path": INVALID,
     }
+
+
+def test_a_model_is_renamed_and_its_name_is_free(script: Script, platform: Platform) -> None:
+    found = script("renames_a_model")
+    assert found["gone"] == dict.fromkeys(found["gone"], MISSING)
+    assert found["taken"] == [EXISTS, EXISTS]
+    parent = f"projects/{script.project}"
+    with platform.client() as client:
+        by_id = client.registry.GetModel(registry.GetModelRequest(name=f"{parent}/models/a")).model
+        assert (by_id.display_name, list(by_id.former_names)) == ("b", ["a"])
+        assert by_id.versions[0].run == f"{parent}/runs/{UUID(found['run'])}"
+        listed = client.registry.ListModels(registry.ListModelsRequest(parent=parent)).models
+        [other] = [each for each in listed if each.name != by_id.name]
+        assert other.display_name == "z"
+        assert other.name.startswith(f"{parent}/models/a-")
 
 
 def test_gates_hold_for_mlflows_clients(script: Script, platform: Platform) -> None:

@@ -358,6 +358,9 @@ def _traces() -> Iterator[Limit]:
 def _registry() -> Iterator[Limit]:
     version, check = f"{_MODEL}.CreateVersion", f"{_MODEL}.RecordValidation"
     yield from _name(f"{_MODEL}.CreateModel", "name", "models", 250)
+    yield from _text(f"{_MODEL}.CreateModel", "display_name", 250)
+    yield from _text(f"{_MODEL}.GetModel", "display_name", 250)
+    yield from _text(f"{_MODEL}.RenameModel", "display_name", 250, least=1)
     yield from _text(f"{_MODEL}.CreateModel", "description", 10_000)
     yield from _map(f"{_MODEL}.CreateModel", "tags", 1000)
     yield from _text(version, "source", 2000)
@@ -366,6 +369,7 @@ def _registry() -> Iterator[Limit]:
         yield from _text(f"{_MODEL}.{method}", "description", 10_000)
         yield from _map(f"{_MODEL}.{method}", "set", 1000)
         yield Limit(f"{_MODEL}.{method}", "removed", ["k"] * 1000, ["k"] * 1001)
+    yield from _mask(f"{_MODEL}.GetModel", "name")
     yield from _mask(f"{_MODEL}.ListModels", "name")
     yield from _mask(f"{_MODEL}.ListVersions", "name")
     yield from _pages(f"{_MODEL}.ListModels")

@@ -388,6 +388,7 @@ def _registry(world: World) -> Requests:
         "UpdateModel": lambda: registry.UpdateModelRequest(
             model=model, description="late flights", set={"team": "ops"}, removed=["none"]
         ),
+        "RenameModel": lambda: registry.RenameModelRequest(model=model, display_name=f"Delays {uuid4().hex}"),
         "WriteCard": lambda: registry.WriteCardRequest(
             name=model, card=models.ModelCard(markdown="# Delays", limits="winter"), expected_revision=-1
         ),

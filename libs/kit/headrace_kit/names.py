@@ -53,10 +53,7 @@ class NamePattern:
 
     def _id(self, part: str, key: str, field: str) -> str:
         if key in self.labels:
-            if not _LABEL.fullmatch(part):
-                message = "is 1 to 250 letters, digits, spaces and . _ - with a letter or digit at both ends"
-                raise InvalidArgument(f"{key} {message}", field=field)
-            return part
+            return parse_label(part, field=field, what=key)
         if key not in self.free:
             if not _ID.fullmatch(part):
                 raise InvalidArgument(
@@ -96,6 +93,14 @@ def parse_id(text: str, *, field: str) -> str:
         raise InvalidArgument(
             "an id is 1 to 100 characters of a-z 0-9 . _ - with a letter or digit at both ends", field=field
         )
+    return text
+
+
+def parse_label(text: str, *, field: str, what: str = "a name") -> str:
+    """A name of letters, digits, spaces and ``. _ -``, as a placeholder in ``labels`` holds. Raises InvalidArgument."""
+    if not _LABEL.fullmatch(text):
+        message = "is 1 to 250 letters, digits, spaces and . _ - with a letter or digit at both ends"
+        raise InvalidArgument(f"{what} {message}", field=field)
     return text
 
 

@@ -6,9 +6,9 @@ Owns: models, versions, aliases, gates, validations, approvals, standing approva
 Consumes: monitor's RollbackRequested; serving's EndpointCreated, RoutesChanged, VersionBlocked.
 Emits: ModelCreated, VersionCreated, VersionValidated, VersionApproved, VersionRejected, FormatConsentRecorded,
     GatesSet, StandingApprovalGranted, StandingApprovalRevoked, VersionPromoted, VersionRolledBack, RollbackRefused,
-    RoutesNoted, ModelCardWritten, VersionCardWritten, VersionArchived, ModelDescribed, ModelTagsChanged, ModelDeleted,
-    VersionDescribed, VersionTagsChanged, VersionDeleted, AliasRemoved, PersonAdded, PersonErased,
-    WebhookCreated, WebhookChanged, WebhookDeleted.
+    RoutesNoted, ModelCardWritten, VersionCardWritten, VersionArchived, ModelRenamed, ModelDescribed,
+    ModelTagsChanged, ModelDeleted, VersionDescribed, VersionTagsChanged, VersionDeleted, AliasRemoved, PersonAdded,
+    PersonErased, WebhookCreated, WebhookChanged, WebhookDeleted.
 Guarantees: no promotion without its gates; each move of an alias is a compare-and-set on its revision, once per
     command. Webhooks get each event at least once, signed, or it is a dead letter that can be re-driven.
 """

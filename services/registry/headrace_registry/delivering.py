@@ -27,6 +27,7 @@ from headrace_kit.postgres import Connection
 from headrace_kit.projection import LogProjection
 from headrace_kit.webhooks import Answer, Sender, delay_s, mlflow_headers, standard_headers
 from headrace_registry import payloads
+from headrace_registry.store import name_of
 from headrace_registry.webhooks import ABOUT_MODELS
 from headrace_registry.webhookstore import DEAD, DELIVERED, PENDING, Claimed, Wanted, WebhookStore
 
@@ -68,7 +69,8 @@ async def note(event: ReceivedEvent, connection: Connection) -> None:
         for part, kind in payloads.parts_of(message, webhook, model=event.subject)
     ]
     if wanted:
-        await WebhookStore.add(connection, event.project, wanted)
+        called = await name_of(connection, event.subject)
+        await WebhookStore.add(connection, event.project, wanted, called=called)
 
 
 def signed(
@@ -171,7 +173,7 @@ class Courier:
     async def _attempt(self, claimed: Claimed) -> Answer:
         entries = await self._store.read_log(claimed.position, 1)
         try:
-            body = payloads.body(entries[0], claimed.webhook, claimed.part)
+            body = payloads.body(entries[0], claimed.webhook, claimed.part, called=claimed.called)
         except LookupError as error:
             return Answer(error=f"the payload can not be made: {error}")
         headers = signed(str(claimed.id), claimed.webhook, body, claimed.secrets, now=int(time.time()))

@@ -20,7 +20,7 @@ from headrace_kit.errors import (
     NotFound,
     PermissionDenied,
 )
-from headrace_registry import cards, gates, moves, overrides, references, signing, upkeep
+from headrace_registry import cards, gates, moves, names, overrides, references, signing, upkeep
 from headrace_registry.upkeep import is_person, stamp
 
 PRODUCTION = "production"
@@ -30,17 +30,23 @@ _NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 
 
 def decide_create(
-    state: resources.Model | None, command: service.CreateModelRequest, context: CommandContext
+    state: resources.Model | None,
+    command: service.CreateModelRequest,
+    context: CommandContext,
+    *,
+    guarded: bool = False,
 ) -> list[Message]:
-    """A new model. Raises AlreadyExists when there is one of the name.
+    """A new model. Raises AlreadyExists when there is one of the resource name.
 
-    Who asks for open aliases gets them as a person, unless one of that name needed approvals before it was deleted.
+    Who asks for open aliases gets them as a person, unless one of that name needed approvals before it was deleted, or
+    another one that has or had the name for people needs them (``guarded``).
     """
     if state is not None and not state.HasField("delete_time"):
         raise AlreadyExists(f"{command.name} exists", field="name")
-    created = _model_created(command.name, command.description, context)
+    created = names.created(command.name, command.description, context)
+    created.display_name = command.display_name
     created.tags.update(command.tags)
-    may_open = is_person(context.actor) and (state is None or state.open_aliases)
+    may_open = is_person(context.actor) and not guarded and (state is None or state.open_aliases)
     created.open_aliases = command.open_aliases and may_open
     return [created]
 
@@ -52,7 +58,7 @@ def decide_version(
     there = state is not None and not state.HasField("delete_time")
     if not (there or command.create_model):
         raise NotFound("model", command.model, field="model")
-    decided: list[Message] = [] if there else [_model_created(command.model, "", context)]
+    decided: list[Message] = [] if there else [names.created(command.model, "", context)]
     number = len(state.versions) + 1 if state else 1
     if number > MAX_VERSIONS:
         raise FailedPrecondition(f"{command.model} has {MAX_VERSIONS} versions, which is the most a model can have")
@@ -305,8 +311,6 @@ def evolve(state: resources.Model | None, event: Message) -> resources.Model:
     if state is not None:
         model.CopyFrom(state)
     match event:
-        case events.ModelCreated():
-            _create(model, event)
         case events.VersionCreated():
             model.versions.append(event.version)
         case events.VersionValidated():
@@ -333,7 +337,7 @@ def evolve(state: resources.Model | None, event: Message) -> resources.Model:
             references.note(model, event.routed)
         case events.AliasRemoved():
             _remove_alias(model, event)
-        case _ if upkeep.evolve(model, event) or signing.evolve(model, event):
+        case _ if names.evolve(model, event) or upkeep.evolve(model, event) or signing.evolve(model, event):
             pass
         case _:
             pass
@@ -376,18 +380,6 @@ def _version_named(model: resources.Model, name: str) -> resources.Version:
     return found
 
 
-def _create(model: resources.Model, event: events.ModelCreated) -> None:
-    """A model that was deleted begins anew, but its numbers and its aliases' revisions go on."""
-    model.name, model.description, model.creator = event.model, event.description, event.creator
-    model.create_time.CopyFrom(event.time)
-    model.update_time.CopyFrom(event.time)
-    model.ClearField("delete_time")
-    model.ClearField("card")
-    model.ClearField("tags")
-    model.tags.update(event.tags)
-    model.open_aliases = event.open_aliases
-
-
 def _remove_alias(model: resources.Model, event: events.AliasRemoved) -> None:
     pointer = gates.find_alias(model, event.alias)
     if pointer is None:
@@ -399,11 +391,6 @@ def _remove_alias(model: resources.Model, event: events.AliasRemoved) -> None:
     del gone.removals[:-ALIAS_HISTORY]
     model.aliases.remove(pointer)
     _refresh_states(model, {event.version})
-
-
-def _model_created(name: str, description: str, context: CommandContext) -> events.ModelCreated:
-    time = stamp(context.now)
-    return events.ModelCreated(model=name, description=description, creator=context.actor, time=time)
 
 
 def _require_person(actor: str, *, to: str = "approve") -> None:

@@ -19,6 +19,7 @@ EVENT_TYPES = (
     events_pb2.ModelCardWritten,
     events_pb2.VersionCardWritten,
     events_pb2.VersionArchived,
+    events_pb2.ModelRenamed,
     events_pb2.ModelDescribed,
     events_pb2.ModelTagsChanged,
     events_pb2.ModelDeleted,

@@ -51,15 +51,21 @@ def parts_of(event: Message, webhook: Webhook, *, model: str) -> list[tuple[int,
     if webhook.model and webhook.model != model:
         return []
     if webhook.payload == resources.WEBHOOK_PAYLOAD_MLFLOW:
-        kinds = [kind for kind, _ in _mlflow(event)]
+        kinds = [kind for kind, _ in _mlflow(event, model)]
     else:
         kinds = [event.DESCRIPTOR.name]
     wanted = webhook.event_types
     return [(part, kind) for part, kind in enumerate(kinds) if not wanted or kind in wanted]
 
 
-def body(entry: LogEntry, webhook: Webhook, part: int) -> Body:
-    """The payload of an event for a webhook; ``part`` is a number of ``parts_of``. Always the same bytes.
+def body(entry: LogEntry, webhook: Webhook, part: int, *, called: str = "") -> Body:
+    """The payload of an event for a webhook. Always the same bytes.
+
+    Args:
+        entry: The event.
+        webhook: Whose payload it is.
+        part: A number of ``parts_of``.
+        called: What people call the model; the id in its resource name when it is empty.
 
     Raises:
         LookupError: The event has no such part, or is of a kind that this build does not know.
@@ -69,7 +75,7 @@ def body(entry: LogEntry, webhook: Webhook, part: int) -> Body:
         raise LookupError(f"{entry.event.type} is not known here")
     told = entry_message(entry)
     if webhook.payload == resources.WEBHOOK_PAYLOAD_MLFLOW:
-        kind, facts = list(_mlflow(message))[part]
+        kind, facts = list(_mlflow(message, called))[part]
         return _mlflow_body(kind, facts, rfc3339(told.occurred_at))
     return _event_body(attributes(told), message)
 
@@ -101,17 +107,17 @@ def _mlflow_body(kind: str, facts: Facts, time: str) -> Body:
     return Body(orjson.dumps({"entity": entity, "action": action, "timestamp": time, "data": facts}), JSON)
 
 
-def _mlflow(event: Message) -> Iterator[tuple[str, Facts]]:
+def _mlflow(event: Message, called: str) -> Iterator[tuple[str, Facts]]:
     match event:
         case events.ModelCreated():
-            about = {"name": _last(event.model), "tags": dict(event.tags), "description": event.description}
+            about = {"name": called or _last(event.model), "tags": dict(event.tags), "description": event.description}
             yield "registered_model.created", about
         case events.VersionCreated():
             version = event.version
             yield (
                 "model_version.created",
                 {
-                    "name": _last(event.model),
+                    "name": called or _last(event.model),
                     "version": str(version.number),
                     "source": version.source,
                     "run_id": _last(version.run).replace("-", "") or None,
@@ -121,20 +127,20 @@ def _mlflow(event: Message) -> Iterator[tuple[str, Facts]]:
             )
         case events.VersionTagsChanged():
             for key in sorted(event.set):
-                yield "model_version_tag.set", {**_version(event.version), "key": key, "value": event.set[key]}
+                yield "model_version_tag.set", {**_version(event.version, called), "key": key, "value": event.set[key]}
             for key in sorted(event.removed):
-                yield "model_version_tag.deleted", {**_version(event.version), "key": key}
+                yield "model_version_tag.deleted", {**_version(event.version, called), "key": key}
         case events.VersionPromoted() | events.VersionRolledBack():
-            yield "model_version_alias.created", {**_version(event.version), "alias": event.promotion.alias}
+            yield "model_version_alias.created", {**_version(event.version, called), "alias": event.promotion.alias}
         case events.AliasRemoved():
-            yield "model_version_alias.deleted", {"name": _last(event.model), "alias": event.alias}
+            yield "model_version_alias.deleted", {"name": called or _last(event.model), "alias": event.alias}
         case _:
             pass
 
 
-def _version(name: str) -> dict[str, str]:
+def _version(name: str, called: str) -> dict[str, str]:
     model, _, number = name.partition("/versions/")
-    return {"name": _last(model), "version": number}
+    return {"name": called or _last(model), "version": number}
 
 
 def _last(name: str) -> str:

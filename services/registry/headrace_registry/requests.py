@@ -15,7 +15,7 @@ from headrace.api.registry.v1.resources_pb2 import (
     StandingApproval,
 )
 from headrace_kit.errors import InvalidArgument
-from headrace_kit.names import ENDPOINT, MODEL, RUN, VERSION, NamePattern, parse_id, require_text
+from headrace_kit.names import ENDPOINT, MODEL, RUN, VERSION, NamePattern, parse_id, parse_label, require_text
 from headrace_kit.validate import (
     require_dataset,
     require_enum,
@@ -67,8 +67,16 @@ def check_create_version(request: service.CreateVersionRequest) -> None:
 def check_create_model(request: service.CreateModelRequest) -> None:
     """A model with its description and tags."""
     MODEL.parse(request.name, field="name")
+    if request.display_name:
+        parse_label(request.display_name, field="display_name")
     require_text(request.description, field="description", least=0, most=10000, lines=True)
     require_texts(request.tags, field="tags", most=1000)
+
+
+def check_rename(request: service.RenameModelRequest) -> str:
+    """Another name for people; returns the project's id."""
+    parse_label(request.display_name, field="display_name")
+    return MODEL.parse(request.model, field="model")["project"]
 
 
 def check_update(request: service.UpdateModelRequest | service.UpdateVersionRequest) -> None:

@@ -15,15 +15,16 @@ from headrace.api.registry.v1 import service_pb2 as service
 from headrace.api.registry.v1.resources_pb2 import Model, Promotion, Version
 from headrace.api.registry.v1.service_pb2_grpc import RegistryServiceServicer
 from headrace_kit.context import CommandContext
-from headrace_kit.errors import InvalidArgument, NotFound
+from headrace_kit.errors import AlreadyExists, InvalidArgument, NotFound
 from headrace_kit.eventstore import EventStore
 from headrace_kit.masks import picked
 from headrace_kit.names import MODEL as MODEL_NAME
-from headrace_kit.names import PROJECT, parse_id, require_text
+from headrace_kit.names import PROJECT, parse_id, parse_label, require_text
 from headrace_kit.objects import PRESIGN_TTL, ObjectStore, holds
 from headrace_kit.paging import page_of
+from headrace_kit.postgres import UniqueViolation
 from headrace_kit.rpc import command_context, current_principal
-from headrace_registry import domain, gates, packages, requests, rollbacks, signing, upkeep
+from headrace_registry import domain, gates, names, packages, requests, rollbacks, signing, upkeep
 from headrace_registry.store import MODEL, ModelStore
 
 R = TypeVar("R", bound=Message)
@@ -45,16 +46,30 @@ class RegistryServicer(RegistryServiceServicer):
 
     async def CreateModel(self, request: service.CreateModelRequest, context: Context) -> service.CreateModelResponse:
         requests.check_create_model(request)
+        _, project, _, identity = request.name.split("/")
+        guarded = request.open_aliases and await self._models.is_guarded(
+            project, request.display_name or identity, besides=request.name
+        )
         return await self._command(
             request.name,
             request,
-            lambda state, command: domain.decide_create(state, request, command),
+            lambda state, command: domain.decide_create(state, request, command, guarded=guarded),
             lambda model: service.CreateModelResponse(model=model),
         )
 
     async def GetModel(self, request: service.GetModelRequest, context: Context) -> service.GetModelResponse:
-        MODEL_NAME.parse(request.name, field="name")
-        return service.GetModelResponse(model=await self._model(request.name, field="name"))
+        name, called, field = request.name, request.display_name, "name"
+        if called or not name:
+            parse_label(called, field="display_name")
+        if name:
+            MODEL_NAME.parse(name, field=field)
+        else:
+            project, field = PROJECT.parse(request.parent, field="parent")["project"], "display_name"
+            name = await self._models.model_named(project, called) or ""
+            if not name:
+                raise NotFound("model", called, field=field)
+        [model] = picked([await self._model(name, field=field)], request.read_mask, kind=Model)
+        return service.GetModelResponse(model=model)
 
     async def ListModels(self, request: service.ListModelsRequest, context: Context) -> service.ListModelsResponse:
         project = PROJECT.parse(request.parent, field="parent")["project"]
@@ -264,6 +279,16 @@ class RegistryServicer(RegistryServiceServicer):
             lambda model: service.UpdateModelResponse(model=model),
         )
 
+    async def RenameModel(self, request: service.RenameModelRequest, context: Context) -> service.RenameModelResponse:
+        project = requests.check_rename(request)
+        guarded = await self._models.is_guarded(project, request.display_name, besides=request.model)
+        return await self._command(
+            request.model,
+            request,
+            lambda state, command: names.decide_rename(state, request, command, guarded=guarded),
+            lambda model: service.RenameModelResponse(model=model),
+        )
+
     async def DeleteModel(self, request: service.DeleteModelRequest, context: Context) -> service.DeleteModelResponse:
         MODEL_NAME.parse(request.model, field="model")
         return await self._command(
@@ -319,14 +344,21 @@ class RegistryServicer(RegistryServiceServicer):
     async def _command(self, model: str, request: Message, decide: Decide, respond: Callable[[Model], R]) -> R:
         # Every command has the field; protobuf has no name for that.
         command = command_context(request.command_id)  # type: ignore[attr-defined]
-        return await self._store.execute(
-            MODEL,
-            model,
-            context=command,
-            request=request,
-            decide=lambda state: decide(state, command),
-            respond=respond,
-        )
+        try:
+            return await self._store.execute(
+                MODEL,
+                model,
+                context=command,
+                request=request,
+                decide=lambda state: decide(state, command),
+                respond=respond,
+            )
+        except UniqueViolation as error:
+            if error.constraint != "models_display_name":
+                raise
+            field = "display_name" if "display_name" in request.DESCRIPTOR.fields_by_name else "model"
+            message = "another model of the project has this name for people"
+            raise AlreadyExists(message, field=field, reason="NAME_TAKEN") from error
 
     async def _model(self, name: str, *, field: str) -> Model:
         loaded = await self._store.load(MODEL, name)

@@ -38,7 +38,7 @@ WITH due AS (
 UPDATE webhook_deliveries d SET next_at = clock_timestamp() + $3, attempts = d.attempts + 1
 FROM due, webhook_targets t, streams s
 WHERE d.id = due.id AND t.name = d.webhook AND s.stream_id = d.webhook
-RETURNING d.id, d.position, d.part, d.attempts, t.url, t.secret, s.state,
+RETURNING d.id, d.position, d.part, d.attempts, d.model_name, t.url, t.secret, s.state,
     CASE WHEN t.previous_until > clock_timestamp() THEN t.previous_secret ELSE '' END AS previous_secret
 """
 _DONE: Final = """
@@ -70,6 +70,7 @@ class Claimed:
         attempts: With this one.
         url: Where to.
         secrets: What signs it: the newest first; none for an unsigned one.
+        called: What people called the model when the delivery was noted.
     """
 
     id: UUID
@@ -79,6 +80,7 @@ class Claimed:
     attempts: int
     url: str
     secrets: Sequence[str]
+    called: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,12 +160,12 @@ class WebhookStore:
         return [Webhook.FromString(row["state"]) for row in rows]
 
     @staticmethod
-    async def add(connection: Connection, project: str, wanted: Iterable[Wanted]) -> None:
-        """Makes payloads due; those that are there already stay as they are."""
+    async def add(connection: Connection, project: str, wanted: Iterable[Wanted], *, called: str) -> None:
+        """Makes payloads of an event on the model ``called`` so due; those that are there already stay as they are."""
         await connection.executemany(
             "INSERT INTO webhook_deliveries"
-            " (id, project, webhook, event_id, position, part, event_type, state, next_at, created_at)"
-            " VALUES ($1, $2, $3, $4, $5, $6, $7, 1, clock_timestamp(), clock_timestamp()) ON CONFLICT DO NOTHING",
+            " (id, project, webhook, event_id, position, part, event_type, model_name, state, next_at, created_at)"
+            " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 1, clock_timestamp(), clock_timestamp()) ON CONFLICT DO NOTHING",
             [
                 (
                     uuid5(WEBHOOKS, f"{each.webhook} {each.event_id} {each.part}"),
@@ -173,6 +175,7 @@ class WebhookStore:
                     each.position,
                     each.part,
                     each.event_type,
+                    called,
                 )
                 for each in wanted
             ],
@@ -200,6 +203,7 @@ class WebhookStore:
                 attempts=row["attempts"],
                 url=row["url"],
                 secrets=_secrets(row),
+                called=row["model_name"],
             )
             for row in rows
         ]

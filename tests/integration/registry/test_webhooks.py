@@ -22,7 +22,7 @@ from headrace_kit.postgres import Database, create_pool, migrate
 from headrace_kit.sequencer import Sequencer
 from headrace_kit.webhooks import Allowed, Sender
 from headrace_local.testing import FreshDatabase
-from headrace_registry import domain
+from headrace_registry import domain, names
 from headrace_registry.delivering import AT_ONCE_EACH, Courier, Patience, fan_out
 from headrace_registry.events import EVENT_TYPES
 from headrace_registry.store import MODEL
@@ -56,9 +56,11 @@ class World:
         request.webhook.MergeFrom(resources.Webhook(display_name="ours", url=url, **fields))
         return (await self.rpc.CreateWebhook(request, CONTEXT)).webhook
 
-    async def model(self, name: str) -> None:
+    async def model(self, name: str, *, display_name: str = "") -> None:
         """An event, and its note to webhooks."""
-        request = service.CreateModelRequest(name=f"{PARENT}/models/{name}", description="of flights", tags={"a": "b"})
+        request = service.CreateModelRequest(
+            name=f"{PARENT}/models/{name}", display_name=display_name, description="of flights", tags={"a": "b"}
+        )
         context = CommandContext(command_id=uuid4(), actor="persons/operator", now=datetime.now(UTC))
         await self.store.execute(
             MODEL,
@@ -139,6 +141,28 @@ async def test_mlflows_payloads_have_mlflows_headers(world: World) -> None:
     assert told["data"] == {"name": "delays", "tags": {"a": "b"}, "description": "of flights"}
     assert came.headers["X-MLflow-Delivery-Id"] == came.id
     assert came.headers["X-MLflow-Signature"].startswith("v1,")
+
+
+async def test_mlflows_payloads_have_the_name_of_when_they_were_noted(world: World) -> None:
+    answers = iter([500, 200])
+    with receiving(lambda _: next(answers)) as receiver:
+        await world.create(receiver.url, payload=resources.WEBHOOK_PAYLOAD_MLFLOW)
+        await world.model("delays", display_name="Late flights")
+        rename = service.RenameModelRequest(model=f"{PARENT}/models/delays", display_name="b")
+        context = CommandContext(command_id=uuid4(), actor="persons/operator", now=datetime.now(UTC))
+        await world.store.execute(
+            MODEL,
+            rename.model,
+            context=context,
+            request=rename,
+            decide=lambda state: names.decide_rename(state, rename, context, guarded=False),
+            respond=lambda model: model,
+        )
+        await world.follow()
+        await world.deliver(settled)
+
+    assert [each.json["data"]["name"] for each in receiver.received] == ["Late flights"] * 2
+    assert await world.states() == [DELIVERED]
 
 
 async def test_only_what_is_wanted_is_delivered(world: World) -> None:

@@ -224,6 +224,14 @@ class _Import:
                 f"the end of {name}", "", partial(self._target.command, stub.FinishLoggedModel, finish)
             )
 
+    def _call(self, held: models.Model, given: models.Model) -> None:
+        """Gives a model the name for people that it had, unless it had that here before."""
+        called = given.display_name
+        if called and called != given.name.rpartition("/")[2] and called not in (held.display_name, *held.former_names):
+            rename = registry.RenameModelRequest(model=held.name, display_name=called)
+            command = partial(self._target.command, self._target.client.registry.RenameModel, rename)
+            self._target.attempt(f"the name {called!r} of {given.name}", "", command)
+
     def _model(self, name: str) -> None:
         given = self._message(name, models.Model())
         own, stub, origin = self._moved(name), self._target.client.registry, _origin(name, given.create_time)
@@ -246,6 +254,7 @@ class _Import:
             self._report.find("models")
             if ORIGIN_TAG not in held.tags:
                 return
+        self._call(held, given)
         for version in given.versions:
             self._version(held, version)
         if not self._target.dry_run:

@@ -50,13 +50,14 @@ def list_models(project: Project = "default", as_json: Json = False) -> None:
     rows = [
         (
             short(model.name),
+            model.display_name if model.display_name != short(model.name) else "",
             len(model.versions),
             ", ".join(f"{alias.alias} → {alias.version}" for alias in model.aliases),
             when(model.create_time),
         )
         for model in models
     ]
-    print_table("Models", ("model", "versions", "aliases", "created (UTC)"), rows, empty="No models yet.")
+    print_table("Models", ("model", "called", "versions", "aliases", "created (UTC)"), rows, empty="No models yet.")
 
 
 @app.command()
@@ -81,7 +82,9 @@ def show(model: Model, project: Project = "default", as_json: Json = False) -> N
         for each in reversed(found.versions)
     ]
     columns = ("version", "state", "author", "checks", "reviews", "run", "created (UTC)")
-    print_table(f"Versions of {found.name}", columns, rows, empty="No versions yet.")
+    called = f", called {found.display_name}" if found.display_name != short(found.name) else ""
+    title = f"Versions of {found.name}{called}"
+    print_table(title, columns, rows, empty=f"{title}: none yet.")
     moves = [
         (
             move.alias,
@@ -102,6 +105,20 @@ def show(model: Model, project: Project = "default", as_json: Json = False) -> N
         moves,
         empty="None yet.",
     )
+
+
+@app.command()
+def rename(
+    model: Model,
+    new_name: Annotated[str, typer.Argument(help="Name for people, which no other model of the project has.")],
+    project: Project = "default",
+    as_json: Json = False,
+) -> None:
+    """Give a model another name for people. Its id stays: commands, endpoints, lineage and history go by that."""
+    request = service.RenameModelRequest(command_id=str(uuid4()), model=_name(project, model), display_name=new_name)
+    with connect() as client:
+        renamed = client.registry.RenameModel(request).model
+    print_done(f"{renamed.name} is called {renamed.display_name}", renamed, as_json=as_json)
 
 
 @app.command()

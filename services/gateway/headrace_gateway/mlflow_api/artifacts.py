@@ -24,8 +24,9 @@ from headrace.packages.files import MANIFEST, SINGLE
 from headrace.packages.trust import NotTrusted, require_countable, require_trusted
 from headrace_gateway.mlflow_api.asking import Ask
 from headrace_gateway.mlflow_api.errors import MlflowError, missing, unsupported
-from headrace_gateway.mlflow_api.naming import experiment_number, model_name, run_artifacts, run_name
+from headrace_gateway.mlflow_api.naming import experiment_number, last_part, model_name, run_artifacts, run_name
 from headrace_gateway.mlflow_api.paths import Place, place_of, safe
+from headrace_gateway.mlflow_api.registered import resource_name
 from headrace_gateway.mlflow_api.runs import get_run
 from headrace_gateway.mlflow_api.table import FILES, V2, Endpoint
 from headrace_gateway.mlflow_api.wire import Json, files_json
@@ -179,7 +180,7 @@ async def _of_run(ask: Ask) -> Response:
 
 
 async def _of_version(ask: Ask) -> Response:
-    owner = f"{ask.required('name')}/{ask.required('version')}"
+    owner = f"{last_part(await resource_name(ask, ask.required('name')))}/{ask.required('version')}"
     return await _sent(ask, Place("version", owner, safe(ask.required("path"))))
 
 

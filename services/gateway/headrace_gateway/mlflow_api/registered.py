@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
+from uuid import uuid4
 
 import grpc
 
 from headrace.api.registry.v1 import resources_pb2 as resources
 from headrace.api.registry.v1 import service_pb2 as service
 from headrace_gateway.mlflow_api.asking import Ask
-from headrace_gateway.mlflow_api.errors import MlflowError, exists, missing, unsupported
+from headrace_gateway.mlflow_api.errors import MlflowError, exists, missing
 from headrace_gateway.mlflow_api.filters import Value, parse_filter, parse_order
 from headrace_gateway.mlflow_api.naming import last_part, run_id
 from headrace_gateway.mlflow_api.sifting import ordered, page, sifted
@@ -17,6 +19,8 @@ from headrace_gateway.mlflow_api.table import V2, Endpoint
 from headrace_gateway.mlflow_api.wire import Json, milliseconds, pairs
 
 MAX_RESULTS: Final = 1000
+ID_HEAD: Final = 241
+"""Of a name that is the id of a model renamed since, so much begins the id of another model that gets the name."""
 STAGES: Final = ("None", "Staging", "Production", "Archived")
 
 
@@ -39,16 +43,11 @@ def endpoints() -> list[Endpoint]:
     ]
 
 
-def resource_name(ask: Ask, name: str) -> str:
-    """Resource name of a model; the registry refuses one that none can have."""
-    if "/" in name or ":" in name:
-        raise MlflowError(f"Invalid model name: '{name[:100]}'. It holds '/' or ':'.")
-    return f"{ask.parent}/models/{name}"
-
-
-async def get_model(ask: Ask, name: str) -> resources.Model:
-    """The model of that name. Raises MlflowError when there is none."""
-    request = service.GetModelRequest(name=resource_name(ask, name))
+async def get_model(ask: Ask, name: str, *, fields: Sequence[str] = ()) -> resources.Model:
+    """The model that people call so, or these fields of it. Raises MlflowError when there is none."""
+    _check_name(name)
+    request = service.GetModelRequest(parent=ask.parent, display_name=name)
+    request.read_mask.paths.extend(fields)
     try:
         found: resources.Model = (await ask.call(ask.services.registry.GetModel, request)).model
     except grpc.aio.AioRpcError as error:
@@ -56,6 +55,11 @@ async def get_model(ask: Ask, name: str) -> resources.Model:
             raise
         raise missing(f"Registered Model with name={name[:100]} not found") from None
     return found
+
+
+async def resource_name(ask: Ask, name: str) -> str:
+    """Resource name of the model that people call so: it stays when the other changes, as it may at any time."""
+    return (await get_model(ask, name, fields=["name"])).name
 
 
 async def all_models(ask: Ask) -> list[resources.Model]:
@@ -67,7 +71,7 @@ async def all_models(ask: Ask) -> list[resources.Model]:
         found.extend(listed.models)
         request.page_token = listed.next_page_token
         if not request.page_token:
-            return found
+            return sorted(found, key=lambda each: each.display_name)
 
 
 def in_use(model: resources.Model) -> list[resources.Version]:
@@ -99,7 +103,7 @@ def stage_named(text: str) -> str:
 def version_json(model: resources.Model, version: resources.Version) -> Json:
     """A version."""
     found: Json = {
-        "name": last_part(model.name),
+        "name": model.display_name,
         "version": str(version.number),
         "creation_timestamp": milliseconds(version.create_time),
         "last_updated_timestamp": milliseconds(
@@ -131,7 +135,7 @@ def model_json(model: resources.Model) -> Json:
     times = [each.create_time for each in model.versions]
     updated = [milliseconds(each) for each in (*times, model.update_time, model.create_time)]
     return {
-        "name": last_part(model.name),
+        "name": model.display_name,
         "creation_timestamp": milliseconds(model.create_time),
         "last_updated_timestamp": max(updated),
         "user_id": last_part(model.creator),
@@ -152,19 +156,25 @@ def version_number(ask: Ask) -> int:
 
 async def _create(ask: Ask) -> Json:
     name = ask.required("name")
-    request = service.CreateModelRequest(
-        name=resource_name(ask, name),
-        description=ask.text("description"),
-        tags=ask.pairs("tags"),
-        open_aliases=True,
-    )
-    try:
-        model = (await ask.command(ask.services.registry.CreateModel, request)).model
-    except grpc.aio.AioRpcError as error:
-        if error.code() is not grpc.StatusCode.ALREADY_EXISTS:
-            raise
-        raise exists(f"Registered Model (name={name}) already exists.") from None
-    return {"registered_model": model_json(model)}
+    _check_name(name)
+    for identity in (name, f"{name[:ID_HEAD]}-{uuid4().hex[:8]}"):
+        request = service.CreateModelRequest(
+            name=f"{ask.parent}/models/{identity}",
+            display_name=name,
+            description=ask.text("description"),
+            tags=ask.pairs("tags"),
+            open_aliases=True,
+        )
+        try:
+            model = (await ask.command(ask.services.registry.CreateModel, request)).model
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.ALREADY_EXISTS:
+                raise
+            if await _is_taken(ask, name):
+                break
+            continue  # a model that was renamed holds the id: take another
+        return {"registered_model": model_json(model)}
+    raise _taken(name)
 
 
 async def _get(ask: Ask) -> Json:
@@ -187,33 +197,40 @@ async def _latest(ask: Ask) -> Json:
 
 
 async def _update(ask: Ask) -> Json:
-    request = service.UpdateModelRequest(
-        model=resource_name(ask, ask.required("name")), description=ask.text("description")
-    )
+    model = await resource_name(ask, ask.required("name"))
+    request = service.UpdateModelRequest(model=model, description=ask.text("description"))
     return {"registered_model": model_json((await ask.command(ask.services.registry.UpdateModel, request)).model)}
 
 
 async def _rename(ask: Ask) -> Json:
-    await get_model(ask, ask.required("name"))
-    raise unsupported("A registered model keeps its name: its history is told by it.")
+    name, wanted = ask.required("name"), ask.required("new_name")
+    _check_name(wanted)
+    request = service.RenameModelRequest(model=await resource_name(ask, name), display_name=wanted)
+    try:
+        model = (await ask.command(ask.services.registry.RenameModel, request)).model
+    except grpc.aio.AioRpcError as error:
+        if error.code() is not grpc.StatusCode.ALREADY_EXISTS:
+            raise
+        raise _taken(wanted) from None
+    return {"registered_model": model_json(model)}
 
 
 async def _delete(ask: Ask) -> Json:
-    request = service.DeleteModelRequest(model=resource_name(ask, ask.required("name")))
+    request = service.DeleteModelRequest(model=await resource_name(ask, ask.required("name")))
     await ask.command(ask.services.registry.DeleteModel, request)
     return {}
 
 
 async def _set_tag(ask: Ask) -> Json:
-    request = service.UpdateModelRequest(
-        model=resource_name(ask, ask.required("name")), set={ask.required("key"): ask.text("value")}
-    )
+    model = await resource_name(ask, ask.required("name"))
+    request = service.UpdateModelRequest(model=model, set={ask.required("key"): ask.text("value")})
     await ask.command(ask.services.registry.UpdateModel, request)
     return {}
 
 
 async def _delete_tag(ask: Ask) -> Json:
-    request = service.UpdateModelRequest(model=resource_name(ask, ask.required("name")), removed=[ask.required("key")])
+    model = await resource_name(ask, ask.required("name"))
+    request = service.UpdateModelRequest(model=model, removed=[ask.required("key")])
     await ask.command(ask.services.registry.UpdateModel, request)
     return {}
 
@@ -236,9 +253,8 @@ async def _set_alias(ask: Ask) -> Json:
     name, alias, number = ask.required("name"), ask.required("alias"), version_number(ask)
     if alias.lower() == "latest":
         raise MlflowError("'latest' alias name (case insensitive) is reserved.")
-    request = service.PromoteVersionRequest(
-        version=f"{resource_name(ask, name)}/versions/{number}", alias=alias, expected_revision=-1
-    )
+    version = f"{await resource_name(ask, name)}/versions/{number}"
+    request = service.PromoteVersionRequest(version=version, alias=alias, expected_revision=-1)
     try:
         await ask.command(ask.services.registry.PromoteVersion, request)
     except grpc.aio.AioRpcError as error:
@@ -256,12 +272,30 @@ async def _delete_alias(ask: Ask) -> Json:
     return {}
 
 
+def _check_name(name: str) -> None:
+    """Raises MlflowError for what could be no part of a URI; the registry checks the rest."""
+    if "/" in name or ":" in name:
+        raise MlflowError(f"Invalid model name: '{name[:100]}'. It holds '/' or ':'.")
+
+
+async def _is_taken(ask: Ask, name: str) -> bool:
+    try:
+        await resource_name(ask, name)
+    except MlflowError:
+        return False
+    return True
+
+
+def _taken(name: str) -> MlflowError:
+    return exists(f"Registered Model (name={name}) already exists.")
+
+
 def _value_of(model: resources.Model, kind: str, key: str) -> Value | None:
     if kind == "tag":
         return model.tags.get(key)
     match key:
         case "name":
-            return last_part(model.name)
+            return model.display_name
         case "creation_timestamp":
             return float(milliseconds(model.create_time))
         case "last_updated_timestamp" | "timestamp":

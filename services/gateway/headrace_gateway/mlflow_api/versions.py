@@ -20,7 +20,6 @@ from headrace_gateway.mlflow_api.registered import (
     all_models,
     get_model,
     in_use,
-    resource_name,
     stage_named,
     stage_of,
     staged,
@@ -60,9 +59,9 @@ async def _create(ask: Ask) -> Json:
         run = run or place.owner
     if model and not run:
         run = run_id((await get_logged_model(ask, model)).run)
-    await get_model(ask, name)
+    registered = await get_model(ask, name)
     request = service.CreateVersionRequest(
-        model=resource_name(ask, name),
+        model=registered.name,
         run=run_name(ask, run) if run else "",
         artifact=await package(ask, await _below(ask, place)),
         format=resources.MODEL_FORMAT_MLFLOW,
@@ -72,7 +71,7 @@ async def _create(ask: Ask) -> Json:
         logged_model=model_name(ask, model) if model else "",
     )
     version = (await ask.command(ask.services.registry.CreateVersion, request)).version
-    return {"model_version": version_json(await get_model(ask, name), version)}
+    return {"model_version": version_json(registered, version)}
 
 
 async def _below(ask: Ask, place: Place) -> list[Artifact]:
@@ -100,7 +99,7 @@ async def _get(ask: Ask) -> Json:
 
 async def _download_uri(ask: Ask) -> Json:
     model, version = await _find(ask)
-    name, number = last_part(model.name), version.number
+    name, number = last_part(model.name), version.number  # the id, as artifacts stay where they are
     # What is not to be loaded is refused here too, where clients tell the reason: of lists of files they tell a status.
     await files_at(ask, Place("version", f"{name}/{number}", ""))
     return {"artifact_uri": f"mlflow-artifacts:/models/{name}/versions/{number}"}
@@ -182,7 +181,7 @@ def _value_of(found: Found, kind: str, key: str) -> Value | None:
     if kind == "tag":
         return version.tags.get(key)
     values: dict[str, Value] = {
-        "name": last_part(model.name),
+        "name": model.display_name,
         "version_number": float(version.number),
         "version": float(version.number),
         "run_id": run_id(version.run),

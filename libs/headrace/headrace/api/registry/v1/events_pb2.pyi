@@ -53,6 +53,7 @@ class ModelCreated(_message.Message):
     TIME_FIELD_NUMBER: _builtins.int
     TAGS_FIELD_NUMBER: _builtins.int
     OPEN_ALIASES_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Resource name of the model."""
     description: _builtins.str
@@ -61,6 +62,8 @@ class ModelCreated(_message.Message):
     """Who created it."""
     open_aliases: _builtins.bool
     """Whether its MLflow packages need no approval, on its creator's word; until the first gates or standing approval."""
+    display_name: _builtins.str
+    """Name for people; empty for the id in the resource name."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """When."""
@@ -78,14 +81,47 @@ class ModelCreated(_message.Message):
         time: _timestamp_pb2.Timestamp | None = ...,
         tags: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         open_aliases: _builtins.bool = ...,
+        display_name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["creator", b"creator", "description", b"description", "model", b"model", "open_aliases", b"open_aliases", "tags", b"tags", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["creator", b"creator", "description", b"description", "display_name", b"display_name", "model", b"model", "open_aliases", b"open_aliases", "tags", b"tags", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ModelCreated: _TypeAlias = ModelCreated  # noqa: Y015
+
+@_typing.final
+class ModelRenamed(_message.Message):
+    """A model got another name for people; its resource name stays."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Resource name of the model."""
+    display_name: _builtins.str
+    """The new name."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        display_name: _builtins.str = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "model", b"model", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelRenamed: _TypeAlias = ModelRenamed  # noqa: Y015
 
 @_typing.final
 class VersionCreated(_message.Message):

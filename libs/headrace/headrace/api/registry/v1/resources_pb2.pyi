@@ -264,6 +264,8 @@ class Model(_message.Message):
     ROUTED_FIELD_NUMBER: _builtins.int
     CARD_FIELD_NUMBER: _builtins.int
     SIGNING_KEYS_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    FORMER_NAMES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name: `projects/{project}/models/{model}`."""
     description: _builtins.str
@@ -276,6 +278,8 @@ class Model(_message.Message):
     """Whether its MLflow packages need no approval, on its creator's word, as clients of MLflow expect. The first gates or
     standing approval end it for good.
     """
+    display_name: _builtins.str
+    """Name for people, which no other model of the project has: the id in the resource name until it is renamed."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was created."""
@@ -324,6 +328,10 @@ class Model(_message.Message):
     def signing_keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___SigningKey]:
         """Keys whose signatures of packages count, and those that were withdrawn, oldest first. At most 100."""
 
+    @_builtins.property
+    def former_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names for people it had before, oldest first. At most 100."""
+
     def __init__(
         self,
         *,
@@ -344,10 +352,12 @@ class Model(_message.Message):
         routed: _abc.Iterable[Global___RoutedVersions] | None = ...,
         card: Global___ModelCard | None = ...,
         signing_keys: _abc.Iterable[Global___SigningKey] | None = ...,
+        display_name: _builtins.str = ...,
+        former_names: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["card", b"card", "create_time", b"create_time", "delete_time", b"delete_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "card", b"card", "create_time", b"create_time", "creator", b"creator", "delete_time", b"delete_time", "description", b"description", "gates", b"gates", "name", b"name", "open_aliases", b"open_aliases", "removed_aliases", b"removed_aliases", "revision", b"revision", "routed", b"routed", "signing_keys", b"signing_keys", "standing_approvals", b"standing_approvals", "tags", b"tags", "update_time", b"update_time", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "card", b"card", "create_time", b"create_time", "creator", b"creator", "delete_time", b"delete_time", "description", b"description", "display_name", b"display_name", "former_names", b"former_names", "gates", b"gates", "name", b"name", "open_aliases", b"open_aliases", "removed_aliases", b"removed_aliases", "revision", b"revision", "routed", b"routed", "signing_keys", b"signing_keys", "standing_approvals", b"standing_approvals", "tags", b"tags", "update_time", b"update_time", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

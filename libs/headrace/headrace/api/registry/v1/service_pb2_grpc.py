@@ -130,6 +130,11 @@ class RegistryServiceStub:
                 request_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.UpdateModelRequest.SerializeToString,
                 response_deserializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.UpdateModelResponse.FromString,
                 _registered_method=True)
+        self.RenameModel = channel.unary_unary(
+                '/headrace.api.registry.v1.RegistryService/RenameModel',
+                request_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.RenameModelRequest.SerializeToString,
+                response_deserializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.RenameModelResponse.FromString,
+                _registered_method=True)
         self.WriteCard = channel.unary_unary(
                 '/headrace.api.registry.v1.RegistryService/WriteCard',
                 request_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.WriteCardRequest.SerializeToString,
@@ -297,6 +302,14 @@ class RegistryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RenameModel(self, request, context):
+        """Gives a model another name for people, unless another model of the project has it. Its resource name stays, and
+        endpoints, lineage and history go by that.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WriteCard(self, request, context):
         """Writes the card of a model or a version. ABORTED when somebody wrote it since.
         """
@@ -429,6 +442,11 @@ def add_RegistryServiceServicer_to_server(servicer, server):
                     servicer.UpdateModel,
                     request_deserializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.UpdateModelRequest.FromString,
                     response_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.UpdateModelResponse.SerializeToString,
+            ),
+            'RenameModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.RenameModel,
+                    request_deserializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.RenameModelRequest.FromString,
+                    response_serializer=headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.RenameModelResponse.SerializeToString,
             ),
             'WriteCard': grpc.unary_unary_rpc_method_handler(
                     servicer.WriteCard,
@@ -970,6 +988,33 @@ class RegistryService:
             '/headrace.api.registry.v1.RegistryService/UpdateModel',
             headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.UpdateModelRequest.SerializeToString,
             headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.UpdateModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RenameModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.api.registry.v1.RegistryService/RenameModel',
+            headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.RenameModelRequest.SerializeToString,
+            headrace_dot_api_dot_registry_dot_v1_dot_service__pb2.RenameModelResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -77,6 +77,10 @@ class RegistryServiceStub:
     """A URL that downloads the package of a version, or a part of it, for a few minutes."""
     UpdateModel: _grpc.UnaryUnaryMultiCallable[_service_pb2.UpdateModelRequest, _service_pb2.UpdateModelResponse]
     """Describes a model, and sets and removes its tags."""
+    RenameModel: _grpc.UnaryUnaryMultiCallable[_service_pb2.RenameModelRequest, _service_pb2.RenameModelResponse]
+    """Gives a model another name for people, unless another model of the project has it. Its resource name stays, and
+    endpoints, lineage and history go by that.
+    """
     WriteCard: _grpc.UnaryUnaryMultiCallable[_service_pb2.WriteCardRequest, _service_pb2.WriteCardResponse]
     """Writes the card of a model or a version. ABORTED when somebody wrote it since."""
     DeleteModel: _grpc.UnaryUnaryMultiCallable[_service_pb2.DeleteModelRequest, _service_pb2.DeleteModelResponse]
@@ -137,6 +141,10 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     """A URL that downloads the package of a version, or a part of it, for a few minutes."""
     UpdateModel: _aio.UnaryUnaryMultiCallable[_service_pb2.UpdateModelRequest, _service_pb2.UpdateModelResponse]  # type: ignore[assignment]
     """Describes a model, and sets and removes its tags."""
+    RenameModel: _aio.UnaryUnaryMultiCallable[_service_pb2.RenameModelRequest, _service_pb2.RenameModelResponse]  # type: ignore[assignment]
+    """Gives a model another name for people, unless another model of the project has it. Its resource name stays, and
+    endpoints, lineage and history go by that.
+    """
     WriteCard: _aio.UnaryUnaryMultiCallable[_service_pb2.WriteCardRequest, _service_pb2.WriteCardResponse]  # type: ignore[assignment]
     """Writes the card of a model or a version. ABORTED when somebody wrote it since."""
     DeleteModel: _aio.UnaryUnaryMultiCallable[_service_pb2.DeleteModelRequest, _service_pb2.DeleteModelResponse]  # type: ignore[assignment]
@@ -308,6 +316,16 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.UpdateModelResponse, _abc.Awaitable[_service_pb2.UpdateModelResponse]]:
         """Describes a model, and sets and removes its tags."""
+
+    @_abc_1.abstractmethod
+    def RenameModel(
+        self,
+        request: _service_pb2.RenameModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.RenameModelResponse, _abc.Awaitable[_service_pb2.RenameModelResponse]]:
+        """Gives a model another name for people, unless another model of the project has it. Its resource name stays, and
+        endpoints, lineage and history go by that.
+        """
 
     @_abc_1.abstractmethod
     def WriteCard(
