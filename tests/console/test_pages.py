@@ -159,7 +159,6 @@ async def test_before_it_was_made_there_is_no_state_and_a_wrong_moment_is_explai
     await page.goto(f"{console.url}/events/of/models/delays?at=2001-02-03T04:05:06Z")
     await expect(page.locator("#moment")).to_contain_text("Not there yet")
     await page.get_by_role("link", name="Event after").click()
-    # The events of one command have one time: they are told apart by their positions.
     for made in ("ModelCreated", "VersionCreated", "VersionValidated"):
         await expect(page.locator(".timeline li[aria-current]")).to_contain_text(made)
         if made != "VersionValidated":
@@ -174,8 +173,8 @@ async def test_before_it_was_made_there_is_no_state_and_a_wrong_moment_is_explai
 
 async def test_an_event_is_verified_and_its_proof_holds_without_the_platform(page: Page, console: Console) -> None:
     complaints = complaints_of(page)
-    await page.goto(f"{console.url}/events")
-    await page.locator("a.row-link", has_text="VersionValidated").first.click()
+    await page.goto(f"{console.url}/events/of/models/delays")
+    await page.locator(".timeline a", has_text="VersionValidated").first.click()
     event_id = page.url.rpartition("/")[2]
 
     async def verified() -> bool:
@@ -197,8 +196,8 @@ async def test_an_event_is_verified_and_its_proof_holds_without_the_platform(pag
 
 
 async def test_an_events_bytes_are_shown_and_downloaded(page: Page, console: Console) -> None:
-    await page.goto(f"{console.url}/events")
-    await page.locator("a.row-link", has_text="VersionValidated").first.click()
+    await page.goto(f"{console.url}/events/of/models/delays")
+    await page.locator(".timeline a", has_text="VersionValidated").first.click()
     with console.operator() as client:
         entry = client.log("registry").GetEvent(GetEventRequest(event_id=page.url.rpartition("/")[2])).entry
 
