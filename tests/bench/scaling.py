@@ -25,6 +25,8 @@ from tests.bench.searching import SEARCHES, search_once, seed
 PAGE: Final = Path(__file__).resolve().parents[2] / "docs" / "scaling.md"
 FIRST: Final = 1000
 POINTS: Final = 100
+WRITTEN_FROM: Final = 100_000
+"""Runs from which on the page is written."""
 PLOTTED: Final = 100
 """Runs of one chart."""
 COPIES_AT_ONCE: Final = 50
@@ -72,6 +74,8 @@ async def measure(most: int) -> list[tuple[int, dict[str, float]]]:
                 await connection.execute("VACUUM ANALYZE")
                 found.append((count, await _timed(database, count)))
                 print(count, found[-1][1], flush=True)
+                if count >= WRITTEN_FROM:
+                    PAGE.write_text(page(found), encoding="utf-8")
                 if count < most:
                     await _copy(connection, count // FIRST, count * 10 // FIRST)
                 count *= 10
@@ -138,7 +142,7 @@ def page(found: list[tuple[int, dict[str, float]]]) -> str:
     rows = "\n".join(f"| {what} |" + "".join(f" {taken[what]:,.1f} |" for _, taken in found) for what in found[0][1])
     return f"""# Cost against size
 
-Written by `make bench-scaling`; medians in milliseconds; {POINTS} points a run, so that the largest has
+Written by `make bench-scaling`; medians in milliseconds; {POINTS} points a run, so that the last column has
 {found[-1][0] * POINTS:,}. {conditions()}
 
 | what |{head}
@@ -149,7 +153,4 @@ Written by `make bench-scaling`; medians in milliseconds; {POINTS} points a run,
 
 if __name__ == "__main__":
     most_runs = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
-    text = page(asyncio.run(measure(most_runs)))
-    print(text)
-    if most_runs >= 1_000_000:
-        PAGE.write_text(text, encoding="utf-8")
+    print(page(asyncio.run(measure(most_runs))))
