@@ -109,6 +109,11 @@ class ExperimentsRpc(TrackingServiceServicer):
         shown = picked(found, request.read_mask, kind=Experiment)
         return service.ListExperimentsResponse(experiments=shown, next_page_token=token)
 
+    async def _has_experiment(self, name: str) -> bool:
+        """Whether it is there and in use."""
+        loaded = await self._store.load(EXPERIMENT, name)
+        return loaded is not None and not loaded[0].HasField("delete_time")
+
     async def _usable_experiment(self, name: str, command: CommandContext) -> None:
         """Creates the experiment of a run or a trace when there is none; its command follows from the other's.
 

@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 from headrace.api.tracking.v1 import service_pb2 as service
 from headrace.api.tracking.v1.resources_pb2 import Artifact, MetricSummary, Run
 from headrace_kit.context import CommandContext
-from headrace_kit.errors import FailedPrecondition, NotFound
+from headrace_kit.errors import NotFound
 from headrace_kit.eventstore import PostgresEventStore
 from headrace_kit.eventstore.commands import request_hash
 from headrace_kit.masks import picked
@@ -85,11 +85,9 @@ class TrackingServicer(TracesRpc, LoggedModelsRpc, UploadsRpc, CensusRpc, Output
     async def StartRun(self, request: service.StartRunRequest, context: Context) -> service.StartRunResponse:
         requests.check_start(request)
         command = command_context(request.command_id)
-        try:
+        if not await self._has_experiment(request.experiment) and await self._store.load(RUN, request.name) is None:
+            # Where the run is there, the call is refused, or is a repeat.
             await self._usable_experiment(request.experiment, command)
-        except FailedPrecondition:
-            if await self._store.load(RUN, request.name) is None:  # else the call is refused, or is a repeat
-                raise
         history = await self._history(request) if request.forked_from else domain.NO_HISTORY
         return await self._command(
             request.name,
