@@ -134,10 +134,10 @@ class FaultProxy:
                 await asyncio.Event().wait()  # until the proxy stops
         finally:
             self._links.discard(link)
+            server_writer.transport.abort()  # before anything is waited for: that may be cancelled once more
             for way in link.ways:
                 way.cancel()
             await asyncio.gather(*link.ways, return_exceptions=True)
-            server_writer.transport.abort()
 
     async def _pass(self, link: _Link, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
         """One direction of a connection, until its source ends."""
